@@ -18,7 +18,7 @@ for p in json.load(sys.stdin)["packages"]:
     if p["name"] == sys.argv[1]: print(os.path.dirname(p["manifest_path"]))' "$1"
 }
 sys_crate=$(crate_dir rust-librocksdb-sys)
-lz4=$(crate_dir lz4-sys)/liblz4
+lz4=$(crate_dir lz4-sys)/liblz4/lib
 zstd=$(crate_dir zstd-sys)/zstd/lib
 cxx=${ROCKSDB_CXX:-g++}
 flags=(-std=c++20 -O3 -fPIC -fno-rtti -fno-builtin-memcmp -w -include cstdint -msse4.2 -mpclmul
@@ -28,33 +28,35 @@ flags=(-std=c++20 -O3 -fPIC -fno-rtti -fno-builtin-memcmp -w -include cstdint -m
   -DROCKSDB_FALLOCATE_PRESENT)
 key=$(printf '%s\n' "$(basename "$sys_crate")" "$("$cxx" --version | head -1)" "${flags[@]}" | sha256sum | cut -c1-16)
 out=$cache/rocksdb/$key
+mkdir -p "$(dirname "$out")"
+exec 9> "$out.lock"
+flock 9 # one build a machine: whoever comes second finds it made
 if [ ! -f "$out/librocksdb.a" ]; then
-  work=$out.building.$$
-  rm -rf "$work"; mkdir -p "$work"
-  trap 'rm -rf "$work"' EXIT
+  work=$out.building # objects of an interrupted build are used again
+  mkdir -p "$work"
   cd "$sys_crate"
+  rm -f "$work"/*.cc
   unit=0 count=0
   while read -r source; do
-    [ -n "$source" ] || continue
     [ $((count % 14)) -eq 0 ] && unit=$((unit + 1))
-    echo "#include \"$sys_crate/rocksdb/$source\"" >> "$work/unit$unit.cc"
     count=$((count + 1))
+    # Made by RocksDB's own build system; the crate brings its own build_version.cc.
+    [ "$source" = util/build_version.cc ] && continue
+    echo "#include \"$sys_crate/rocksdb/$source\"" >> "$work/unit$unit.cc"
   done < <(tr ' ' '\n' < rocksdb_lib_sources.txt | grep '\.cc$')
   echo "#include \"$sys_crate/build_version.cc\"" > "$work/version.cc"
   total=$(ls "$work"/*.cc | wc -l)
-  echo "Compiling RocksDB ($count files in $total units) into $out: some minutes, once per machine" >&2
+  echo "Compiling RocksDB ($count files in $total units): some minutes, once per machine" >&2
   launcher=(); command -v ccache >/dev/null && launcher=(ccache)
   export work total
   ls -S "$work"/*.cc | xargs -P "$(nproc)" -I{} bash -c '
-    "$@" -c {} -o {}.o && echo "  RocksDB: $(ls "$work"/*.o | wc -l) of $total units" >&2' _ \
+    [ -f {}.o ] || { "$@" -c {} -o {}.o.part && mv {}.o.part {}.o &&
+      echo "  RocksDB: $(ls "$work"/*.o | wc -l) of $total units" >&2; }' _ \
     "${launcher[@]}" "$cxx" "${flags[@]}" -I"$sys_crate/rocksdb/include" -I"$sys_crate/rocksdb" \
     -I"$sys_crate/rocksdb/third-party/gtest-1.8.1/fused-src" -I"$sys_crate" -I"$lz4" -I"$zstd"
   ar crs "$work/librocksdb.a" "$work"/*.o
   rm -f "$work"/*.cc "$work"/*.o
-  ln -sfn "$sys_crate/rocksdb/include" "$work/include"
-  mkdir -p "$(dirname "$out")"
   rm -rf "$out"; mv "$work" "$out"
-  trap - EXIT
 fi
 ln -sfn "$sys_crate/rocksdb/include" "$out/include"
 echo "$out"

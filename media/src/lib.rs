@@ -1,1 +1,40 @@
-//! See docs/architecture.md.
+//! The content repository: files that users upload, copies of remote files, and thumbnails. No HTTP here.
+//!
+//! Invariants:
+//! - Bytes are stored once per SHA-256. A file on disk is complete: it is written under a temporary name, synced
+//!   and renamed. Its row in `media_files` counts the media and thumbnails that use it.
+//! - The file is in place before the row that names it is committed, and is removed after the last such row is
+//!   gone. A crash in between leaves an unused file, never a row without its file; [`Media::sweep`] removes those.
+//! - A media id names one content for ever: a reserved id is filled once, a filled one never changes.
+//! - No more than a bounded number of bytes of an upload is in memory; the limit holds while bytes arrive.
+//! - Images are decoded only within the limits of [`MediaConfig`], on the compute pool, once per media and size.
+//!
+//! Client-Server API §Content repository.
+
+mod config;
+mod disk;
+mod download;
+mod error;
+mod flights;
+mod headers;
+mod maintenance;
+mod media;
+mod mxc;
+mod remote;
+mod render;
+mod rows;
+mod thumbnails;
+mod upload;
+
+pub use config::MediaConfig;
+pub use disk::MediaWriter;
+pub use download::Download;
+pub use error::MediaError;
+pub use headers::{CONTENT_SECURITY_POLICY, RangeRequest, content_disposition, is_inline_type, parse_range};
+pub use maintenance::SweepReport;
+pub use media::{Media, MediaSetup};
+pub use mxc::{InvalidMxc, Mxc};
+pub use remote::{RemoteDescription, RemoteMedia, RemoteMediaError};
+pub use rows::{KEYSPACES, MediaInfo};
+pub use thumbnails::{ThumbnailMethod, ThumbnailRequest};
+pub use upload::{Description, Reserved};

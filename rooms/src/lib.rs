@@ -1,1 +1,55 @@
-//! See docs/architecture.md.
+//! Rooms: the one event pipeline, the timeline, state snapshots, membership, visibility, relations,
+//! receipts, typing and the room directory.
+//!
+//! Invariants:
+//! - A room's events, extremities, snapshots, membership indexes and relations change only in its
+//!   writer ([`writer`]), one commit at a time; everything an event changes is in the one batch that
+//!   stores it.
+//! - In-memory heads and memberships change on the committer's thread before the commit's position
+//!   becomes visible, so that whoever reads at a position sees at least what was committed by it.
+//! - Events are read through a [`view::RoomView`], which is bound to one room and to what its
+//!   viewer may see. No function takes an event id from outside and returns the event without one.
+//! - No network call happens inside a room's queue.
+
+mod append;
+mod create;
+mod directory;
+mod draft;
+mod error;
+mod event;
+mod head;
+mod hierarchy;
+mod ids;
+mod interner;
+mod keyspaces;
+mod membership;
+mod memory;
+mod receipts;
+mod relations;
+mod render;
+mod rooms;
+mod snapshot;
+mod state;
+mod timeline;
+mod typing;
+mod upgrade;
+mod view;
+mod visibility;
+mod writer;
+
+pub use create::{CreateRoom, Preset};
+pub use directory::{PublicRoom, PublicRoomsPage, PublicRoomsQuery};
+pub use draft::{Draft, Transaction};
+pub use error::RoomError;
+pub use event::{Event, EventFlags};
+pub use head::Head;
+pub use hierarchy::{HierarchyPage, RoomSummary};
+pub use ids::{RoomNid, RoomSeq, SnapshotId, TOPIC_DEVICE, TOPIC_DEVICE_LISTS, TOPIC_EPHEMERAL, TOPIC_MEMBERSHIP, TOPIC_ROOM, TOPIC_USER, UserNid};
+pub use keyspaces::KEYSPACES;
+pub use membership::{Membership, MembershipChange, UserRoom};
+pub use receipts::{Receipt, ReceiptKind};
+pub use relations::{Bundle, RelationQuery};
+pub use render::{EventFormat, Renderer};
+pub use rooms::{Rooms, RoomsConfig, RoomsParts};
+pub use timeline::{Cursor, Direction, Page};
+pub use view::RoomView;

@@ -1,1 +1,195 @@
-//! See docs/architecture.md.
+//! The domain of accounts: who exists here, on which devices, with which keys, data and messages. No HTTP.
+//!
+//! Invariants:
+//! - A user ID is given out once: its account row stays after deactivation.
+//! - A device owns its tokens, keys, pushers and queued messages; one commit ends them together.
+//! - Tokens are stored as SHA-256 only, and a revoked token is refused from the commit of its revocation on.
+//! - A one-time key is given out at most once, whoever asks at the same time.
+//! - A to-device message is stored once per transaction ID, and deleted only after the device acknowledged it.
+//! - Whoever waits for a change is named as a topic in the batch that makes the change.
+//! - Unread counts are computed when they are asked for: an event costs its room's members nothing here.
+//! - Presence, UI-authentication sessions, nonces and login tokens live in memory only, and are bounded.
+
+mod account_data;
+mod accounts;
+mod cache;
+mod config;
+mod device_lists;
+mod devices;
+mod e2ee;
+mod erase;
+mod error;
+mod filters;
+mod login_tokens;
+mod maintenance;
+mod openid;
+mod password;
+mod presence;
+mod profiles;
+mod push_rules;
+mod pushers;
+mod registration;
+mod to_device;
+mod tokens;
+mod topics;
+mod transactions;
+mod uia;
+
+#[cfg(test)]
+mod fixture;
+
+use std::sync::Arc;
+
+use rooms::Rooms;
+use runtime::{Clock, Random};
+use storage::{Batch, CommitError, KeyspaceInfo, Store, StreamPos};
+
+pub use account_data::{AccountDataEvent, RoomAccountDataEvent};
+pub use accounts::{Account, AccountFlags, AccountKind, AdminRights, NewAccount};
+pub use config::{RegistrationMode, UsersConfig};
+pub use device_lists::{DeviceListChange, DeviceListChangeKind};
+pub use devices::{Device, DeviceLogin, DeviceNid, NewSession};
+pub use e2ee::backup::{BackupEtag, BackupVersion, KeyBackupData, RoomKeys};
+pub use e2ee::cross_signing::{CrossSigningUpload, KeyUsage};
+pub use e2ee::device_keys::{KeyUpload, QueriedKeys, UserDevices};
+pub use e2ee::one_time_keys::{ClaimedKeys, KeyCounts};
+pub use e2ee::signatures::{SignatureFailure, SignatureUpload};
+pub use error::UserError;
+pub use openid::OpenIdToken;
+pub use presence::{Presence, PresenceState, SyncingPresence};
+pub use profiles::{ProfileChange, ProfileField};
+pub use pushers::Pusher;
+pub use registration::{RegistrationToken, SharedSecretRegistration};
+pub use to_device::{DeviceTarget, QueuedMessages, ToDeviceMessages};
+pub use tokens::{IssuedTokens, Session};
+pub use topics::{device_lists_topic, device_topic, user_topic};
+pub use transactions::TransactionScope;
+pub use uia::{AuthData, AuthFlow, AuthStage, Challenge, UiaOutcome, UiaPurpose};
+
+/// The keyspaces of this crate, to be declared when the store is opened.
+pub const KEYSPACES: &[KeyspaceInfo] = &[
+    account_data::GLOBAL_DATA.info(),
+    account_data::GLOBAL_DATA_LOG.info(),
+    account_data::ROOM_DATA.info(),
+    account_data::ROOM_DATA_LOG.info(),
+    accounts::ACCOUNTS.info(),
+    accounts::FIRST_ADMIN.info(),
+    device_lists::DEVICE_LIST_LOG.info(),
+    device_lists::DEVICE_LIST_VERSION.info(),
+    devices::DEVICES.info(),
+    devices::DEVICE_OWNERS.info(),
+    devices::DEVICE_SEEN.info(),
+    e2ee::backup::BACKUP_KEYS.info(),
+    e2ee::backup::BACKUP_VERSIONS.info(),
+    e2ee::cross_signing::CROSS_SIGNING.info(),
+    e2ee::device_keys::DEVICE_KEYS.info(),
+    e2ee::one_time_keys::FALLBACK_KEYS.info(),
+    e2ee::one_time_keys::ONE_TIME_KEYS.info(),
+    e2ee::one_time_keys::ONE_TIME_KEY_COUNTS.info(),
+    e2ee::one_time_keys::ONE_TIME_KEY_ORDER.info(),
+    e2ee::signatures::SIGNATURES.info(),
+    filters::FILTERS.info(),
+    filters::FILTER_IDS.info(),
+    openid::OPENID_TOKENS.info(),
+    profiles::PROFILES.info(),
+    pushers::PUSHERS.info(),
+    pushers::PUSHER_OWNERS.info(),
+    registration::REGISTRATION_TOKENS.info(),
+    to_device::TO_DEVICE.info(),
+    tokens::ACCESS_TOKENS.info(),
+    tokens::DEVICE_TOKENS.info(),
+    tokens::REFRESH_TOKENS.info(),
+    transactions::TRANSACTIONS.info(),
+    transactions::TRANSACTIONS_BY_HOUR.info(),
+];
+
+/// Handle of the domain: cheap to clone, all clones are one.
+#[derive(Clone)]
+pub struct Users {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    rooms: Rooms,
+    clock: Clock,
+    random: Random,
+    config: UsersConfig,
+    claims: e2ee::one_time_keys::ClaimsInFlight,
+    compiled_push_rules: push_rules::CompiledRules,
+    ignored: account_data::IgnoreLists,
+    latest_device_list_change: Arc<device_lists::LatestDeviceListChange>,
+    login_tokens: login_tokens::LoginTokens,
+    next_device: devices::NextDeviceNid,
+    nonces: registration::Nonces,
+    passwords: password::PasswordPool,
+    presence: presence::PresenceTable,
+    sessions: tokens::SessionCache,
+    uia: uia::UiaSessions,
+}
+
+impl Users {
+    /// Opens the domain on a store that declares [`KEYSPACES`]. Reads two rows.
+    ///
+    /// # Errors
+    /// `Storage` when those cannot be read.
+    pub fn open(
+        store: Store,
+        rooms: Rooms,
+        clock: Clock,
+        random: Random,
+        config: UsersConfig,
+    ) -> Result<Self, UserError> {
+        let inner = Inner {
+            claims: e2ee::one_time_keys::ClaimsInFlight::default(),
+            compiled_push_rules: push_rules::CompiledRules::new(),
+            ignored: account_data::IgnoreLists::new(),
+            latest_device_list_change: device_lists::LatestDeviceListChange::follow(&store)?,
+            login_tokens: login_tokens::LoginTokens::default(),
+            next_device: devices::NextDeviceNid::load(&store)?,
+            nonces: registration::Nonces::default(),
+            passwords: password::PasswordPool::new(&config),
+            presence: presence::PresenceTable::new(),
+            sessions: tokens::SessionCache::new(config.session_cache_entries),
+            uia: uia::UiaSessions::default(),
+            store,
+            rooms,
+            clock,
+            random,
+            config,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The configuration it was opened with.
+    pub fn config(&self) -> &UsersConfig {
+        &self.inner.config
+    }
+
+    fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    fn rooms(&self) -> &Rooms {
+        &self.inner.rooms
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.inner.clock.now_ms()
+    }
+
+    /// Commits; `None` when an expectation of the batch no longer held, so that the caller reads again.
+    async fn try_commit(&self, batch: Batch) -> Result<Option<StreamPos>, UserError> {
+        match self.inner.store.commit(batch).await {
+            Ok(pos) => Ok(Some(pos)),
+            Err(CommitError::Expectation { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl std::fmt::Debug for Users {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Users").finish_non_exhaustive()
+    }
+}

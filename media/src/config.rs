@@ -1,0 +1,23 @@
+//! The `media` section of the configuration.
+
+use runtime::config::{ByteSize, Span};
+
+runtime::config_section! {
+    /// Files that users upload, copies of remote files, and thumbnails.
+    pub struct MediaConfig {
+        /// The largest file that a user may upload.
+        pub max_upload: ByteSize = ByteSize::mib(50), reloadable;
+        /// The largest file that is fetched from another server.
+        pub max_remote: ByteSize = ByteSize::mib(50), reloadable;
+        /// Images with more pixels get no thumbnail. Decoding takes up to 4 bytes for each pixel.
+        pub max_image_pixels: u64 = 40_000_000, reloadable;
+        /// Animations with more pixels, over all frames, get a still thumbnail.
+        pub max_animation_pixels: u64 = 80_000_000, reloadable;
+        /// How many media ids a user may have reserved and not yet filled.
+        pub max_pending_uploads: u32 = 50, reloadable;
+        /// How long a reserved media id waits for its upload.
+        pub pending_lifetime: Span = Span::seconds(24 * 3600), reloadable;
+        /// The longest that a download waits for an upload or a remote server, whatever the client asks.
+        pub max_wait: Span = Span::seconds(60), reloadable;
+    }
+}

@@ -1,0 +1,163 @@
+//! Deleting media, and removing what nobody uses.
+
+use std::sync::Arc;
+
+use storage::{Batch, CommitError, Read};
+
+use crate::disk::Hash;
+use crate::error::{MediaError, run_blocking};
+use crate::media::{Inner, Media};
+use crate::mxc::Mxc;
+use crate::rows::{FILES, MEDIA, MediaState, PENDING, THUMBNAILS};
+
+/// What [`Media::sweep`] removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SweepReport {
+    /// Reserved ids that had expired.
+    pub reservations: u64,
+    /// Files that no row used.
+    pub files: u64,
+}
+
+impl Media {
+    /// Deletes media and its thumbnails; `false` if there was nothing. Dropped half-way, a second call goes on.
+    ///
+    /// # Errors
+    /// `Disk`, `Storage`, `Commit`.
+    pub async fn delete(&self, mxc: &Mxc) -> Result<bool, MediaError> {
+        let inner = &*self.0;
+        let (key, mut found) = (mxc.key(), false);
+        // First the media: a thumbnail made meanwhile expects its row and fails.
+        while let Some(row) = inner.store.get(&MEDIA, &key)? {
+            found = true;
+            let mut batch = Batch::new();
+            batch.expect_equals(&MEDIA, &key, &row).delete(&MEDIA, &key);
+            let deleted = match &row.state {
+                MediaState::Pending { expires_ms } => {
+                    let user = row.uploader.clone().unwrap_or_default();
+                    batch.delete(&PENDING, &(user, *expires_ms, key.1.clone()));
+                    inner.store.commit(batch).await.map(|_| ()).map_err(MediaError::from)
+                }
+                MediaState::Complete { hash, .. } => inner.commit_release(batch, hash).await,
+            };
+            match deleted {
+                Err(MediaError::Commit(CommitError::Expectation { .. })) => {}
+                other => other?,
+            }
+        }
+        let thumbnails = inner.store.scan(&THUMBNAILS, &key).iter().collect::<Result<Vec<_>, _>>()?;
+        for (key, row) in thumbnails {
+            let mut batch = Batch::new();
+            batch.expect_equals(&THUMBNAILS, &key, &row).delete(&THUMBNAILS, &key);
+            match &row.file {
+                Some((hash, _)) => inner.commit_release(batch, hash).await?,
+                None => inner.store.commit(batch).await.map(|_| ())?,
+            }
+        }
+        inner.arrival(mxc).notify_waiters();
+        Ok(found)
+    }
+
+    /// Deletes the copies of remote media made before `before_ms` (milliseconds since the Unix epoch), and says how
+    /// many. They are fetched again when asked for. Dropped half-way, a second call goes on.
+    ///
+    /// # Errors
+    /// As [`Media::delete`].
+    pub async fn purge_remote(&self, before_ms: u64) -> Result<u64, MediaError> {
+        const PAGE: usize = 500;
+        let mut last: Option<(String, String)> = None;
+        let mut count = 0;
+        loop {
+            let scan = self.0.store.scan(&MEDIA, &());
+            let scan = match &last {
+                Some(key) => scan.after(key),
+                None => scan,
+            };
+            let page = scan.iter().take(PAGE).collect::<Result<Vec<_>, _>>()?;
+            for (key, row) in &page {
+                if key.0 == self.0.server_name.as_str() || row.created_ms >= before_ms {
+                    continue;
+                }
+                if let Ok(mxc) = Mxc::new(&key.0, &key.1) {
+                    count += u64::from(self.delete(&mxc).await?);
+                }
+            }
+            match page.into_iter().next_back() {
+                Some((key, _)) => last = Some(key),
+                None => return Ok(count),
+            }
+        }
+    }
+
+    /// Removes expired reservations and files that no row uses (left by a crash). Safe at any time; reads the whole
+    /// media folder. Cancel-safe.
+    ///
+    /// # Errors
+    /// `Disk`, `Storage`, `Commit`.
+    pub async fn sweep(&self) -> Result<SweepReport, MediaError> {
+        let inner = &*self.0;
+        let mut report = SweepReport::default();
+        let now = inner.clock.now_ms();
+        let pending = inner.store.scan(&PENDING, &()).keys().collect::<Result<Vec<_>, _>>()?;
+        for row in pending.into_iter().filter(|(_, expires_ms, _)| *expires_ms <= now) {
+            inner.drop_reservation(row).await?;
+            report.reservations += 1;
+        }
+        let disk = Arc::clone(&inner.disk);
+        let files = run_blocking(move || {
+            let mut files = Vec::new();
+            disk.for_each_file(|hash| files.push(hash)).map_err(MediaError::disk("list the media folder"))?;
+            Ok(files)
+        })
+        .await?;
+        for hash in files {
+            let _guard = inner.lock_file(&hash).await;
+            report.files += u64::from(inner.remove_if_unused(&hash).await?);
+        }
+        Ok(report)
+    }
+}
+
+impl Inner {
+    /// Removes an expired reservation, unless its upload has arrived after all.
+    pub(crate) async fn drop_reservation(&self, pending: (String, u64, String)) -> Result<(), MediaError> {
+        let key = (self.server_name.as_str().to_owned(), pending.2.clone());
+        let mut batch = Batch::new();
+        if let Some(row) = self.store.get(&MEDIA, &key)?
+            && matches!(row.state, MediaState::Pending { .. })
+        {
+            batch.expect_equals(&MEDIA, &key, &row).delete(&MEDIA, &key);
+        }
+        batch.delete(&PENDING, &pending);
+        match self.store.commit(batch).await {
+            // The upload arrived just now and has removed the reservation itself.
+            Ok(_) | Err(CommitError::Expectation { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Commits a batch that gives up one use of a file, and removes the file after the last.
+    async fn commit_release(&self, mut batch: Batch, hash: &Hash) -> Result<(), MediaError> {
+        let _guard = self.lock_file(hash).await;
+        batch.add(&FILES, hash, -1);
+        self.store.commit(batch).await?;
+        self.remove_if_unused(hash).await?;
+        Ok(())
+    }
+
+    /// Removes a file that no row uses; says whether it did. The caller holds the file's lock.
+    pub(crate) async fn remove_if_unused(&self, hash: &Hash) -> Result<bool, MediaError> {
+        match self.store.get(&FILES, hash)? {
+            Some(uses) if uses > 0 => return Ok(false),
+            Some(_) => {
+                let mut batch = Batch::new();
+                batch.delete(&FILES, hash);
+                self.store.commit(batch).await?;
+            }
+            None => {}
+        }
+        let (disk, hash) = (Arc::clone(&self.disk), *hash);
+        run_blocking(move || disk.remove(&hash).map_err(MediaError::disk("remove a media file"))).await?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,140 @@
+//! The handle.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use runtime::{Clock, Random, Tasks};
+use spec::ids::ServerName;
+use storage::Store;
+use tokio::sync::{Mutex, MutexGuard, Notify};
+
+use crate::config::MediaConfig;
+use crate::disk::{Disk, Hash, MediaWriter};
+use crate::error::MediaError;
+use crate::flights::Flights;
+use crate::mxc::Mxc;
+use crate::remote::RemoteMedia;
+use crate::rows::ThumbnailKey;
+
+/// What [`Media`] is built from.
+pub struct MediaSetup {
+    /// Where rows are; opened with [`crate::KEYSPACES`].
+    pub store: Store,
+    /// This server.
+    pub server_name: ServerName,
+    /// The folder for files; no other process may use it.
+    pub dir: PathBuf,
+    /// The clock.
+    pub clock: Clock,
+    /// Makes media ids.
+    pub random: Random,
+    /// Runs image work.
+    pub tasks: Tasks,
+    /// The limits.
+    pub config: MediaConfig,
+    /// Fetches media of other servers.
+    pub remote: Arc<dyn RemoteMedia>,
+}
+
+/// The content repository; cloning is cheap and clones share everything.
+#[derive(Clone)]
+pub struct Media(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) store: Store,
+    pub(crate) server_name: ServerName,
+    pub(crate) disk: Arc<Disk>,
+    pub(crate) clock: Clock,
+    pub(crate) random: Random,
+    pub(crate) tasks: Tasks,
+    pub(crate) remote: Arc<dyn RemoteMedia>,
+    pub(crate) remote_flights: Flights<Mxc>,
+    pub(crate) thumbnail_flights: Flights<ThumbnailKey>,
+    config: RwLock<Arc<MediaConfig>>,
+    /// Held from placing a file to committing the row that counts it, and while the last use is removed.
+    file_locks: [Mutex<()>; STRIPES],
+    /// Held while a user's reservations are counted and one is added.
+    reservation_locks: [Mutex<()>; STRIPES],
+    /// Wakes those who wait for a reserved id.
+    arrivals: [Notify; STRIPES],
+}
+
+/// How many locks a set has: unrelated work rarely meets on one.
+const STRIPES: usize = 64;
+
+impl fmt::Debug for Media {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Media")
+    }
+}
+
+/// The member of a set that belongs to a key. Both callers' keys are spread well enough by summing bytes.
+fn stripe<'s, T>(set: &'s [T; STRIPES], key: &[u8]) -> &'s T {
+    let sum = key.iter().fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)));
+    &set[sum % STRIPES]
+}
+
+impl Media {
+    /// Opens the media folder, making it if it does not exist, and removes the leftovers of unfinished uploads.
+    ///
+    /// # Errors
+    /// `Disk`: the folder cannot be used (operator).
+    pub fn open(setup: MediaSetup) -> Result<Self, MediaError> {
+        let disk = Disk::open(&setup.dir).map_err(MediaError::disk("open the media folder"))?;
+        Ok(Self(Arc::new(Inner {
+            store: setup.store,
+            server_name: setup.server_name,
+            disk: Arc::new(disk),
+            clock: setup.clock,
+            random: setup.random,
+            tasks: setup.tasks,
+            remote: setup.remote,
+            remote_flights: Flights::new(),
+            thumbnail_flights: Flights::new(),
+            config: RwLock::new(Arc::new(setup.config)),
+            file_locks: std::array::from_fn(|_| Mutex::new(())),
+            reservation_locks: std::array::from_fn(|_| Mutex::new(())),
+            arrivals: std::array::from_fn(|_| Notify::new()),
+        })))
+    }
+
+    /// The limits in force, such as `m.upload.size`.
+    pub fn config(&self) -> Arc<MediaConfig> {
+        Arc::clone(&self.0.config.read())
+    }
+
+    /// Takes over changed limits; what is running keeps the old ones.
+    pub fn reload(&self, config: MediaConfig) {
+        *self.0.config.write() = Arc::new(config);
+    }
+
+    /// Whether the media is this server's own.
+    pub fn is_local(&self, mxc: &Mxc) -> bool {
+        *mxc.server() == self.0.server_name
+    }
+}
+
+impl Inner {
+    pub(crate) fn new_writer(&self, limit: u64) -> MediaWriter {
+        MediaWriter::new(Arc::clone(&self.disk), &self.random.token(24), limit)
+    }
+
+    pub(crate) fn new_mxc(&self) -> Mxc {
+        Mxc::with_server(self.server_name.clone(), &self.random.token(24))
+            .expect("24 letters and digits are a valid media id")
+    }
+
+    pub(crate) async fn lock_file(&self, hash: &Hash) -> MutexGuard<'_, ()> {
+        stripe(&self.file_locks, hash).lock().await
+    }
+
+    pub(crate) async fn lock_reservations(&self, user_id: &str) -> MutexGuard<'_, ()> {
+        stripe(&self.reservation_locks, user_id.as_bytes()).lock().await
+    }
+
+    pub(crate) fn arrival(&self, mxc: &Mxc) -> &Notify {
+        stripe(&self.arrivals, mxc.media_id().as_bytes())
+    }
+}

@@ -1,0 +1,66 @@
+//! The keyspaces of this crate.
+
+use serde::{Deserialize, Serialize};
+use storage::{Keyspace, KeyspaceInfo, Profile, stored};
+
+use crate::disk::Hash;
+
+/// Server and media id.
+pub(crate) type MediaKey = (String, String);
+
+/// What is known about each media, local or cached.
+pub(crate) const MEDIA: Keyspace<MediaKey, MediaRow> = Keyspace::new("media", Profile::Points);
+/// How many rows use a file on disk.
+pub(crate) const FILES: Keyspace<Hash, i64> = Keyspace::new("media_files", Profile::Points);
+/// Reserved ids that wait for their upload: user, expiry, media id.
+pub(crate) const PENDING: Keyspace<(String, u64, String), ()> = Keyspace::new("media_pending", Profile::Points);
+/// Thumbnails: server, media id, size, whether animated.
+pub(crate) const THUMBNAILS: Keyspace<ThumbnailKey, ThumbnailRow> = Keyspace::new("media_thumbnails", Profile::Points);
+
+pub(crate) type ThumbnailKey = (String, String, u8, bool);
+
+/// Every keyspace of this crate.
+pub const KEYSPACES: &[KeyspaceInfo] = &[MEDIA.info(), FILES.info(), PENDING.info(), THUMBNAILS.info()];
+
+/// One media.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct MediaRow {
+    /// The local user who uploaded or reserved it; none for remote media.
+    pub uploader: Option<String>,
+    pub created_ms: u64,
+    pub state: MediaState,
+}
+stored!(MediaRow, 1);
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum MediaState {
+    /// Reserved, without content until `expires_ms`.
+    Pending { expires_ms: u64 },
+    Complete { hash: Hash, length: u64, content_type: Option<String>, file_name: Option<String> },
+}
+
+/// What a thumbnail request is answered with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ThumbnailRow {
+    /// The file; none if the original itself is the answer.
+    pub file: Option<(Hash, u64)>,
+    pub content_type: String,
+}
+stored!(ThumbnailRow, 1);
+
+/// What is known about a file that is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediaInfo {
+    /// The content type as given by the uploader.
+    pub content_type: Option<String>,
+    /// The file name as given by the uploader.
+    pub file_name: Option<String>,
+    /// The length in bytes.
+    pub length: u64,
+    /// The SHA-256 of the bytes in hexadecimal: an entity tag, since content never changes.
+    pub sha256: String,
+    /// When it was uploaded, or copied from its server: milliseconds since the Unix epoch.
+    pub created_ms: u64,
+    /// The local user who uploaded it.
+    pub uploader: Option<String>,
+}

@@ -1,0 +1,83 @@
+//! What can go wrong in a room, by whose fault it is.
+
+use spec::auth::AuthFailure;
+use spec::pdu::PduError;
+use spec::state_res::ResolveError;
+use storage::{CommitError, Corrupt, StorageError};
+
+/// Why a room operation was refused or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RoomError {
+    /// The room is not known here (client).
+    #[error("this server does not know the room")]
+    RoomNotFound,
+    /// The event does not exist, or the viewer may not see it; deliberately one answer (client).
+    #[error("the event was not found, or you may not see it")]
+    EventNotFound,
+    /// The room has no such state (client).
+    #[error("the room has no such state event")]
+    StateNotFound,
+    /// The viewer is not, and never was, in the room (client).
+    #[error("you are not in this room")]
+    NotInRoom,
+    /// The authorisation rules forbid the event (client, or remote server).
+    #[error("{0}")]
+    Forbidden(AuthFailure),
+    /// Refused by this server, for the reason given (client).
+    #[error("{0}")]
+    Refused(&'static str),
+    /// A parameter is wrong (client).
+    #[error("{0}")]
+    Invalid(&'static str),
+    /// The event breaks the event format or its limits (client, or remote server).
+    #[error("{0}")]
+    BadEvent(PduError),
+    /// The room version is not supported (client).
+    #[error("room version {0} is not supported")]
+    UnsupportedVersion(String),
+    /// Somebody has the alias already (client).
+    #[error("the alias is taken")]
+    AliasTaken,
+    /// The sender has annotated the event like this before (client).
+    #[error("you have already sent this annotation")]
+    DuplicateAnnotation,
+    /// Nobody has the alias (client).
+    #[error("the alias does not exist")]
+    AliasNotFound,
+    /// Another server would be needed, and cannot be reached from here (client, or operator).
+    #[error("server {0} cannot be reached: this server does not federate")]
+    RemoteUnavailable(String),
+    /// The server is shutting down, or too much waits for this room; try again (us).
+    #[error("the server is too busy; try again")]
+    Busy,
+    /// State resolution failed (remote server, or us).
+    #[error("state could not be resolved: {0}")]
+    Resolve(#[from] ResolveError),
+    /// Storage failed or holds damaged rows (operator, or us).
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A commit failed (operator, or us).
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// Stored rows contradict each other (us).
+    #[error("stored data is inconsistent: {0}")]
+    Inconsistent(&'static str),
+}
+
+impl From<AuthFailure> for RoomError {
+    fn from(failure: AuthFailure) -> Self {
+        RoomError::Forbidden(failure)
+    }
+}
+
+impl From<PduError> for RoomError {
+    fn from(error: PduError) -> Self {
+        RoomError::BadEvent(error)
+    }
+}
+
+impl From<Corrupt> for RoomError {
+    fn from(corrupt: Corrupt) -> Self {
+        RoomError::Storage(StorageError::Corrupt { keyspace: "rooms", source: corrupt })
+    }
+}

@@ -1,0 +1,164 @@
+//! The keyspaces of this crate: what is stored about rooms, and under which keys.
+
+use serde::{Deserialize, Serialize};
+use storage::{Keyspace, KeyspaceInfo, Profile, Stamped, StreamPos, stored};
+
+use crate::event::EventRow;
+use crate::head::HeadRow;
+use crate::ids::{RoomNid, RoomSeq, UserNid};
+use crate::membership::Membership;
+use crate::snapshot::Node;
+
+/// User id → number.
+pub(crate) const USER_NIDS: Keyspace<String, UserNid> = Keyspace::new("user_nids", Profile::Points);
+/// Number → user id.
+pub(crate) const USER_IDS: Keyspace<UserNid, String> = Keyspace::new("user_ids", Profile::Points);
+/// Room id → number.
+pub(crate) const ROOM_NIDS: Keyspace<String, RoomNid> = Keyspace::new("room_nids", Profile::Points);
+/// Room → what the writer needs to go on.
+pub(crate) const HEADS: Keyspace<RoomNid, HeadRow> = Keyspace::new("room_heads", Profile::Points);
+/// The events, in order of arrival.
+pub(crate) const TIMELINE: Keyspace<(RoomNid, RoomSeq), Stamped<EventRow>> = Keyspace::new("timeline", Profile::Log);
+/// Event id → where it is.
+pub(crate) const EVENT_IDS: Keyspace<String, EventPlace> = Keyspace::new("event_ids", Profile::Points);
+/// (type, state key) → slot of the room's snapshots.
+pub(crate) const STATE_SLOTS: Keyspace<(RoomNid, String, String), u32> = Keyspace::new("state_slots", Profile::Points);
+/// Slot → (type, state key).
+pub(crate) const SLOT_KEYS: Keyspace<(RoomNid, u32), SlotKey> = Keyspace::new("state_slot_keys", Profile::Points);
+/// The nodes of the room's snapshots.
+pub(crate) const STATE_NODES: Keyspace<(RoomNid, u64), Node> = Keyspace::new("state_nodes", Profile::Log);
+/// Which slots changed when.
+pub(crate) const STATE_LOG: Keyspace<(RoomNid, StreamPos, u32), RoomSeq> = Keyspace::new("state_log", Profile::Log);
+/// A user's rooms.
+pub(crate) const USER_ROOMS: Keyspace<(UserNid, RoomNid), Stamped<MembershipRow>> =
+    Keyspace::new("user_rooms", Profile::Log);
+/// A room's members.
+pub(crate) const ROOM_MEMBERS: Keyspace<(RoomNid, UserNid), MembershipRow> = Keyspace::new("room_members", Profile::Log);
+/// (parent, child) of events that relate to others.
+pub(crate) const RELATIONS: Keyspace<(RoomNid, RoomSeq, RoomSeq), RelationRow> =
+    Keyspace::new("relations", Profile::Log);
+/// Threads of a room: root → its latest event.
+pub(crate) const THREADS: Keyspace<(RoomNid, RoomSeq), RoomSeq> = Keyspace::new("threads", Profile::Points);
+/// Threads of a room by their latest event.
+pub(crate) const THREADS_BY_LATEST: Keyspace<(RoomNid, RoomSeq), RoomSeq> =
+    Keyspace::new("threads_by_latest", Profile::Log);
+/// Events by time, for timestamp_to_event.
+pub(crate) const EVENTS_BY_TIME: Keyspace<(RoomNid, i64, RoomSeq), ()> = Keyspace::new("events_by_time", Profile::Log);
+/// (user, device, transaction id with its scope) → the event it made.
+pub(crate) const TRANSACTIONS: Keyspace<(UserNid, String, String), TransactionRow> =
+    Keyspace::new("event_transactions", Profile::Points);
+/// Transactions by the time they were made, to forget them.
+pub(crate) const TRANSACTIONS_BY_TIME: Keyspace<(i64, UserNid, String, String), ()> =
+    Keyspace::new("event_transactions_by_time", Profile::Log);
+/// The latest receipts of a room: (room, user, kind, thread).
+pub(crate) const RECEIPTS: Keyspace<(RoomNid, UserNid, u8, String), Stamped<ReceiptRow>> =
+    Keyspace::new("receipts", Profile::Log);
+/// Receipts by position; a replaced receipt's row is taken out.
+pub(crate) const RECEIPT_LOG: Keyspace<(RoomNid, StreamPos, UserNid, u8, String), ()> =
+    Keyspace::new("receipt_log", Profile::Log);
+/// Alias → room.
+pub(crate) const ALIASES: Keyspace<String, AliasRow> = Keyspace::new("aliases", Profile::Points);
+/// Room → its aliases.
+pub(crate) const ROOM_ALIASES: Keyspace<(RoomNid, String), ()> = Keyspace::new("room_aliases", Profile::Points);
+/// The public room list.
+pub(crate) const PUBLIC_ROOMS: Keyspace<RoomNid, ()> = Keyspace::new("public_rooms", Profile::Points);
+
+/// Every keyspace of this crate.
+pub const KEYSPACES: &[KeyspaceInfo] = &[
+    USER_NIDS.info(),
+    USER_IDS.info(),
+    ROOM_NIDS.info(),
+    HEADS.info(),
+    TIMELINE.info(),
+    EVENT_IDS.info(),
+    STATE_SLOTS.info(),
+    SLOT_KEYS.info(),
+    STATE_NODES.info(),
+    STATE_LOG.info(),
+    USER_ROOMS.info(),
+    ROOM_MEMBERS.info(),
+    RELATIONS.info(),
+    THREADS.info(),
+    THREADS_BY_LATEST.info(),
+    EVENTS_BY_TIME.info(),
+    TRANSACTIONS.info(),
+    TRANSACTIONS_BY_TIME.info(),
+    RECEIPTS.info(),
+    RECEIPT_LOG.info(),
+    ALIASES.info(),
+    ROOM_ALIASES.info(),
+    PUBLIC_ROOMS.info(),
+];
+
+/// Where an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct EventPlace {
+    pub room: RoomNid,
+    pub seq: RoomSeq,
+}
+stored!(EventPlace, 1);
+
+/// The type and state key of a slot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SlotKey {
+    pub kind: Box<str>,
+    pub state_key: Box<str>,
+}
+stored!(SlotKey, 1);
+
+/// A user's membership of a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MembershipRow {
+    pub membership: Membership,
+    /// The member event.
+    pub seq: RoomSeq,
+    /// Whether the user wants to see the room no more.
+    pub forgotten: bool,
+    /// The member event that last ended their being joined.
+    pub left_at: Option<RoomSeq>,
+}
+stored!(MembershipRow, 1);
+
+/// How one event relates to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RelationRow {
+    pub rel_type: Box<str>,
+    pub kind: Box<str>,
+    pub sender: UserNid,
+}
+stored!(RelationRow, 1);
+
+/// What a transaction id made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TransactionRow {
+    pub event_id: Box<str>,
+    pub at: i64,
+}
+stored!(TransactionRow, 1);
+
+/// A receipt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ReceiptRow {
+    pub event_id: Box<str>,
+    pub seq: RoomSeq,
+    pub at: i64,
+}
+stored!(ReceiptRow, 1);
+
+/// A local alias.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AliasRow {
+    pub room: RoomNid,
+    pub creator: UserNid,
+}
+stored!(AliasRow, 1);
+
+impl storage::Value for RoomSeq {
+    fn encode(&self, out: &mut storage::ValueBuf) {
+        storage::Value::encode(&self.0, out);
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, storage::Corrupt> {
+        <i64 as storage::Value>::decode(bytes).map(RoomSeq)
+    }
+}

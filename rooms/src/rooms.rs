@@ -1,0 +1,186 @@
+//! The handle of this crate.
+
+use std::sync::Arc;
+
+use runtime::{Clock, Random, Tasks};
+use spec::ids::ServerName;
+use spec::signing::SigningKey;
+use spec::version::RoomVersion;
+use storage::{Read, Store};
+
+use crate::error::RoomError;
+use crate::event::Event;
+use crate::ids::{RoomNid, RoomSeq};
+use crate::keyspaces::{EVENT_IDS, EventPlace, TIMELINE};
+use crate::memory::Memory;
+use crate::typing::Typing;
+use crate::writer::Queues;
+
+/// Settings of this crate.
+#[derive(Clone, Debug)]
+pub struct RoomsConfig {
+    /// The version of new rooms whose creator does not choose one.
+    pub default_room_version: RoomVersion,
+    /// How many rooms (and users' room lists) are kept in memory.
+    pub cached_rooms: usize,
+}
+
+impl Default for RoomsConfig {
+    fn default() -> Self {
+        RoomsConfig { default_room_version: RoomVersion::V12, cached_rooms: 4096 }
+    }
+}
+
+/// What [`Rooms`] is built from.
+pub struct RoomsParts {
+    /// The store, opened with this crate's keyspaces.
+    pub store: Store,
+    /// Time.
+    pub clock: Clock,
+    /// Randomness, for the ids of rooms before version 12.
+    pub random: Random,
+    /// Where writers run.
+    pub tasks: Tasks,
+    /// This server's name.
+    pub server_name: ServerName,
+    /// The key that signs this server's events.
+    pub signing_key: Arc<SigningKey>,
+    /// Settings.
+    pub config: RoomsConfig,
+}
+
+/// All rooms of this server. A cheap handle.
+#[derive(Clone)]
+pub struct Rooms(Arc<Inner>);
+
+/// Only `rooms` itself looks inside.
+pub struct Inner {
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
+    pub(crate) random: Random,
+    pub(crate) tasks: Tasks,
+    pub(crate) server_name: ServerName,
+    pub(crate) signing_key: Arc<SigningKey>,
+    pub(crate) config: RoomsConfig,
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) queues: Queues,
+    pub(crate) typing: Typing,
+}
+
+impl std::ops::Deref for Rooms {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Rooms {
+    /// Opens the rooms of a store. One handle a store: it observes the store's commits.
+    ///
+    /// # Errors
+    /// Storage errors only.
+    pub fn new(parts: RoomsParts) -> Result<Rooms, RoomError> {
+        let RoomsParts { store, clock, random, tasks, server_name, signing_key, config } = parts;
+        let memory = Arc::new(Memory::new(config.cached_rooms, Rooms::first_free_numbers(&store)?));
+        let observed = memory.clone();
+        store.on_commit(Arc::new(move |commits| observed.observe(commits)));
+        let typing = Typing::new(&clock, &random);
+        let queues = Queues::default();
+        Ok(Rooms(Arc::new(Inner {
+            store,
+            clock,
+            random,
+            tasks,
+            server_name,
+            signing_key,
+            config,
+            memory,
+            queues,
+            typing,
+        })))
+    }
+
+    /// This server's name.
+    #[must_use]
+    pub fn server_name(&self) -> &ServerName {
+        &self.server_name
+    }
+
+    /// The store that the rooms are in.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The clock.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The version of rooms whose creator does not choose one.
+    #[must_use]
+    pub fn default_version(&self) -> RoomVersion {
+        self.config.default_room_version
+    }
+
+    /// The event of a number. Its caller has to know that its viewer may see it.
+    ///
+    /// # Errors
+    /// [`RoomError::Inconsistent`] if there is none.
+    pub fn event_at(&self, room: RoomNid, seq: RoomSeq) -> Result<Event, RoomError> {
+        let event = self.store.get_with(&TIMELINE, &(room, seq), |row| Event::from_stored(room, seq, row))?;
+        Ok(event.ok_or(RoomError::Inconsistent("missing event"))??)
+    }
+
+    pub(crate) fn find_event(&self, event_id: &str) -> Result<Option<EventPlace>, RoomError> {
+        Ok(self.store.get(&EVENT_IDS, &event_id.to_owned())?)
+    }
+
+    /// The timeline events of a room after `after`, oldest first, at most `limit`.
+    ///
+    /// # Errors
+    /// Storage errors only.
+    pub fn events_after(&self, room: RoomNid, after: RoomSeq, limit: usize) -> Result<Vec<Event>, RoomError> {
+        self.scan_events(room, after.next(), RoomSeq::FIRST_OUTLIER, limit, false)
+    }
+
+    /// Events numbered `from..until`, at most `limit`, in either direction.
+    pub(crate) fn scan_events(
+        &self,
+        room: RoomNid,
+        from: RoomSeq,
+        until: RoomSeq,
+        limit: usize,
+        reverse: bool,
+    ) -> Result<Vec<Event>, RoomError> {
+        let mut events = Vec::new();
+        let mut failed = None;
+        let mut scan = self.store.scan(&TIMELINE, &room).from(&(room, from)).until(&(room, until));
+        if reverse {
+            scan = scan.reverse();
+        }
+        if limit == 0 {
+            return Ok(events);
+        }
+        scan.for_each_raw(|key, row| {
+            // A timeline key is the room's number and the event's, eight bytes each.
+            let seq = key.get(8..16).and_then(|raw| raw.try_into().ok()).map(u64::from_be_bytes);
+            let seq = RoomSeq((seq.unwrap_or_default() ^ 1 << 63) as i64);
+            match Event::from_stored(room, seq, row) {
+                Ok(event) => events.push(event),
+                Err(corrupt) => failed = Some(corrupt),
+            }
+            if failed.is_some() || events.len() >= limit {
+                std::ops::ControlFlow::Break(())
+            } else {
+                std::ops::ControlFlow::Continue(())
+            }
+        })?;
+        match failed {
+            Some(corrupt) => Err(corrupt.into()),
+            None => Ok(events),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Upgrading a room to another version (Client-Server API §Room upgrades).
+
+use serde_json::{Map, Value, json};
+use spec::ids::{RoomId, UserId};
+use spec::power::PowerLevels;
+use spec::version::RoomVersion;
+
+use crate::create::{CreateRoom, Preset, object};
+use crate::draft::Draft;
+use crate::error::RoomError;
+use crate::rooms::Rooms;
+
+/// State that the new room takes over from the old one.
+const KEPT: [&str; 10] = [
+    "m.room.join_rules",
+    "m.room.history_visibility",
+    "m.room.guest_access",
+    "m.room.server_acl",
+    "m.room.encryption",
+    "m.room.name",
+    "m.room.avatar",
+    "m.room.topic",
+    "m.room.pinned_events",
+    "m.space.parent",
+];
+
+impl Rooms {
+    /// Makes a successor of the room, points to it from a tombstone, and moves the local aliases and the
+    /// public listing over. Not cancel-safe: dropped half-way, the old room may stand without a tombstone.
+    ///
+    /// # Errors
+    /// [`RoomError::Refused`] if the user may not close the room.
+    pub async fn upgrade_room(
+        &self,
+        old: &RoomId,
+        user: &UserId,
+        profile: Map<String, Value>,
+        version: RoomVersion,
+        additional_creators: Vec<Value>,
+    ) -> Result<RoomId, RoomError> {
+        let nid = self.known_room(old)?;
+        let sender = self.user_nid(user)?.ok_or(RoomError::NotInRoom)?;
+        let view = self.as_user(old, sender)?;
+        let head = view.head().clone();
+        let create = head.create().ok_or(RoomError::Inconsistent("room without a create event"))?;
+        let levels = PowerLevels::from_state(head.power_levels().map(|event| &**event), create, head.rules());
+        if !view.is_joined() || !levels.user(user).at_least(levels.required_for_event("m.room.tombstone", true)) {
+            return Err(RoomError::Refused("you do not have the power to upgrade this room"));
+        }
+        let mut creation_content: Map<String, Value> = create.content().unwrap_or_default();
+        creation_content.retain(|key, _| !matches!(key.as_str(), "creator" | "room_version" | "predecessor" | "additional_creators"));
+        let mut predecessor = json!({"room_id": old.as_str()});
+        if !version.rules().room_id_is_create_hash && let Some((last, _)) = head.row.extremities.first() {
+            predecessor["event_id"] = (&**last).into();
+        }
+        creation_content.insert("predecessor".into(), predecessor);
+        if version.rules().additional_creators && !additional_creators.is_empty() {
+            creation_content.insert("additional_creators".into(), additional_creators.into());
+        }
+        let mut initial_state = Vec::new();
+        for event in view.state_events()? {
+            let (kind, key) = (event.kind(), event.state_key().unwrap_or_default());
+            let banned = kind == "m.room.member" && event.content_as::<Value>().is_some_and(|content| content["membership"] == "ban");
+            let child = kind == "m.space.child" && event.content() != "{}";
+            if banned || child || KEPT.contains(&kind) {
+                initial_state.push((kind.to_owned(), key.to_owned(), event.content_as().unwrap_or_default()));
+            }
+        }
+        let public = self.is_public(nid)?;
+        let new = self
+            .create_room(CreateRoom {
+                creator: user.clone(),
+                creator_profile: profile,
+                version,
+                preset: Preset::PrivateChat,
+                public,
+                alias: None,
+                name: None,
+                topic: None,
+                invites: Vec::new(),
+                is_direct: false,
+                creation_content,
+                initial_state,
+                power_levels: carry_power_levels(&head, user, version),
+            })
+            .await?;
+        let content = object(json!({"body": "This room has been replaced", "replacement_room": new.as_str()}));
+        self.append(nid, vec![Draft::state(user.clone(), "m.room.tombstone", "", content)], None).await?;
+        self.set_public(old, false).await?;
+        self.move_aliases(nid, self.known_room(&new)?).await?;
+        self.close_room(nid, user, &head).await;
+        Ok(new)
+    }
+
+    /// Raises the levels for speaking and inviting in a replaced room, where its version and the user's power allow.
+    async fn close_room(&self, room: crate::ids::RoomNid, user: &UserId, head: &crate::head::Head) {
+        let Some(mut content) = head.power_levels().and_then(|event| event.content::<Map<String, Value>>().ok()) else { return };
+        let default = content.get("users_default").and_then(Value::as_i64).unwrap_or(0);
+        let closed = (default + 1).max(50);
+        content.insert("events_default".into(), closed.into());
+        content.insert("invite".into(), closed.into());
+        // Recommended only: a user without the power for it has still upgraded the room.
+        if let Err(error) = self.append(room, vec![Draft::state(user.clone(), "m.room.power_levels", "", content)], None).await {
+            tracing::debug!(room = room.0, %error, "a replaced room stays open");
+        }
+    }
+}
+
+/// The old room's levels, as the new version can have them.
+fn carry_power_levels(head: &crate::head::Head, user: &UserId, version: RoomVersion) -> Map<String, Value> {
+    let mut levels: Map<String, Value> =
+        head.power_levels().and_then(|event| event.content().ok()).unwrap_or_default();
+    if version.rules().explicitly_privilege_room_creators {
+        if let Some(Value::Object(users)) = levels.get_mut("users") {
+            users.remove(user.as_str());
+        }
+    } else if head.rules().explicitly_privilege_room_creators {
+        let users = levels.entry("users").or_insert_with(|| json!({}));
+        users[user.as_str()] = 100.into();
+    }
+    levels
+}

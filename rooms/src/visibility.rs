@@ -1,0 +1,112 @@
+//! Which events a user may see (Client-Server API §Room history visibility).
+
+use crate::error::RoomError;
+use crate::event::Event;
+use crate::ids::{RoomNid, RoomSeq, SnapshotId};
+use crate::membership::{Membership, UserRoom};
+use crate::rooms::Rooms;
+
+/// `m.room.history_visibility`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum HistoryVisibility {
+    Joined,
+    Invited,
+    Shared,
+    WorldReadable,
+}
+
+impl HistoryVisibility {
+    /// Reads an `m.room.history_visibility` event; a room without one, or with nonsense in it, is `shared`.
+    pub fn of(event: Option<&Event>) -> HistoryVisibility {
+        #[derive(serde::Deserialize)]
+        struct Content<'a> {
+            history_visibility: &'a str,
+        }
+        match event.and_then(|event| event.content_as::<Content<'_>>()).map(|content| content.history_visibility) {
+            Some("joined") => HistoryVisibility::Joined,
+            Some("invited") => HistoryVisibility::Invited,
+            Some("world_readable") => HistoryVisibility::WorldReadable,
+            _ => HistoryVisibility::Shared,
+        }
+    }
+}
+
+/// What a viewer was, and the room allowed, at one snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub visibility: HistoryVisibility,
+    pub membership: Option<Membership>,
+}
+
+/// One viewer's eye on one room. Remembers its last answers: neighbouring events mostly share their state.
+pub(crate) struct Lens<'a> {
+    rooms: &'a Rooms,
+    room: RoomNid,
+    user_id: String,
+    joined: bool,
+    left_at: Option<RoomSeq>,
+    memo: Option<(SnapshotId, Seen)>,
+}
+
+impl<'a> Lens<'a> {
+    pub fn new(rooms: &'a Rooms, room: RoomNid, user_id: &str, row: Option<UserRoom>) -> Lens<'a> {
+        let joined = row.is_some_and(|row| row.membership == Membership::Join);
+        let left_at = row.and_then(|row| row.left_at);
+        Lens { rooms, room, user_id: user_id.to_owned(), joined, left_at, memo: None }
+    }
+
+    /// What held at a snapshot.
+    pub fn seen_at(&mut self, snapshot: SnapshotId) -> Result<Seen, RoomError> {
+        if let Some((known, seen)) = self.memo
+            && known == snapshot
+        {
+            return Ok(seen);
+        }
+        let visibility = self.rooms.state_event(self.room, snapshot, "m.room.history_visibility", "")?;
+        let member = self.rooms.state_event(self.room, snapshot, "m.room.member", &self.user_id)?;
+        let seen = Seen {
+            visibility: HistoryVisibility::of(visibility.as_ref()),
+            membership: member.as_ref().and_then(membership_of),
+        };
+        self.memo = Some((snapshot, seen));
+        Ok(seen)
+    }
+
+    /// Whether the viewer may see the event.
+    pub fn can_see(&mut self, event: &Event) -> Result<bool, RoomError> {
+        if !event.flags().is_visible() {
+            return Ok(false);
+        }
+        let mut seen = self.seen_at(event.state_before())?;
+        match event.kind() {
+            "m.room.history_visibility" if event.state_key() == Some("") => {
+                seen.visibility = seen.visibility.max(HistoryVisibility::of(Some(event)));
+            }
+            // One's own membership is never hidden from one.
+            "m.room.member" if event.state_key() == Some(&self.user_id) => return Ok(true),
+            _ => {}
+        }
+        Ok(self.allows(seen, event.seq()))
+    }
+
+    fn allows(&self, seen: Seen, seq: RoomSeq) -> bool {
+        if seen.membership == Some(Membership::Join) {
+            return true;
+        }
+        match seen.visibility {
+            HistoryVisibility::WorldReadable => true,
+            HistoryVisibility::Shared => self.joined || self.left_at.is_some_and(|left| left > seq),
+            HistoryVisibility::Invited => seen.membership == Some(Membership::Invite),
+            HistoryVisibility::Joined => false,
+        }
+    }
+}
+
+/// The membership that a member event sets.
+pub(crate) fn membership_of(event: &Event) -> Option<Membership> {
+    #[derive(serde::Deserialize)]
+    struct Content<'a> {
+        membership: &'a str,
+    }
+    Membership::parse(event.content_as::<Content<'_>>()?.membership)
+}

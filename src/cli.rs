@@ -1,0 +1,242 @@
+//! The command line.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use runtime::LogHandle;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{
+    Config, ConfigErrors, ConfigSources, ListenAddress, LoadedConfig, Registration, load_config,
+    render_default_config, render_effective_config,
+};
+use crate::control::{ControlRequest, send_control_request};
+use crate::server::Server;
+
+/// Tried in this order when neither `--config` nor CONDUIT_CONFIG is given.
+const USUAL_FILES: [&str; 2] = ["conduit.toml", "/etc/conduit/conduit.toml"];
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "conduit",
+    version,
+    about = "A Matrix homeserver",
+    after_help = "Without a command the server runs. Every key of the configuration can also be given as an \
+                  environment variable (CONDUIT_SERVER_NAME, CONDUIT_LOG__LEVEL) or by --set."
+)]
+struct CommandLine {
+    #[command(flatten)]
+    sources: SourceArguments,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Args)]
+struct SourceArguments {
+    /// The configuration file [default: ./conduit.toml, else /etc/conduit/conduit.toml, else none]
+    #[arg(long, short, global = true, value_name = "PATH")]
+    config: Option<PathBuf>,
+    /// Set one key of the configuration, such as log.level=debug; may be given several times
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server (also without a command)
+    Run,
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Copy everything the running server keeps into a new folder
+    Backup {
+        /// A folder that does not exist yet or is empty
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Look for mistakes
+    Check,
+    /// Print the values in force and where each is from
+    Show,
+    /// Print a configuration file with every key, its documentation and its default
+    Default,
+}
+
+/// Parses the process's arguments and does what they ask for.
+pub fn run_command_line() -> ExitCode {
+    let command_line = CommandLine::parse();
+    let outcome = match command_line.command.unwrap_or(Command::Run) {
+        Command::Run => load(&command_line.sources).and_then(|loaded| run_server(&command_line.sources, loaded)),
+        Command::Config(ConfigCommand::Default) => print(&render_default_config()),
+        Command::Config(ConfigCommand::Check) => check_config(&command_line.sources),
+        Command::Config(ConfigCommand::Show) => {
+            load(&command_line.sources).and_then(|loaded| print(&render_effective_config(&loaded)))
+        }
+        Command::Backup { directory } => {
+            load(&command_line.sources).and_then(|loaded| back_up(&loaded.config, &directory))
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("conduit: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print(text: &str) -> Result<(), String> {
+    match io::stdout().write_all(text.as_bytes()) {
+        // The reader has seen enough (`| head`).
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(|error| error.to_string()),
+    }
+}
+
+fn find_sources(arguments: &SourceArguments) -> ConfigSources {
+    let named = || std::env::var_os("CONDUIT_CONFIG").map(PathBuf::from);
+    let usual = || USUAL_FILES.iter().map(PathBuf::from).find(|path| path.exists());
+    ConfigSources {
+        file: arguments.config.clone().or_else(named).or_else(usual),
+        // A variable that is not Unicode cannot be meant for us.
+        environment: std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect(),
+        arguments: arguments.set.clone(),
+    }
+}
+
+fn load(arguments: &SourceArguments) -> Result<LoadedConfig, String> {
+    let loaded = load_config(&find_sources(arguments)).map_err(|errors| describe_errors(&errors))?;
+    for warning in &loaded.warnings {
+        eprintln!("conduit: {warning}");
+    }
+    Ok(loaded)
+}
+
+fn describe_errors(errors: &ConfigErrors) -> String {
+    format!("the configuration has mistakes\n{}", errors.to_string().replace('\n', "\n  ")).replacen('\n', "\n  ", 1)
+}
+
+fn check_config(arguments: &SourceArguments) -> Result<(), String> {
+    let file = find_sources(arguments).file;
+    load(arguments)?;
+    match file {
+        Some(path) => print(&format!("{} is fine\n", path.display())),
+        None => print("there is no configuration file; the defaults are fine\n"),
+    }
+}
+
+fn back_up(config: &Config, directory: &Path) -> Result<(), String> {
+    let directory = std::path::absolute(directory).map_err(|error| error.to_string())?;
+    let request = ControlRequest::Backup { directory };
+    let done = send_control_request(&config.data_dir, &request, &mut |text| eprintln!("{text} …"));
+    done.map_err(|error| error.to_string()).and_then(|text| print(&format!("{text}\n")))
+}
+
+fn run_server(arguments: &SourceArguments, loaded: LoadedConfig) -> Result<(), String> {
+    let log = runtime::start_logging(&loaded.config.log).map_err(|error| error.to_string())?;
+    raise_file_limit();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("conduit")
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start threads: {error}"))?;
+    runtime.block_on(serve_until_stopped(arguments, loaded, &log))
+}
+
+/// Every connection and every database file needs a file descriptor; the usual soft limit of 1024
+/// is far below what the system allows.
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays low");
+    }
+}
+
+async fn serve_until_stopped(
+    arguments: &SourceArguments,
+    loaded: LoadedConfig,
+    log: &LogHandle,
+) -> Result<(), String> {
+    let no_signals = |error: io::Error| format!("cannot listen for signals: {error}");
+    // Before the start, so that no signal is lost.
+    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(no_signals)?;
+    let config = loaded.config.clone();
+    let is_first_start = !config.data_dir.join("store").exists();
+    let server = Server::start(loaded.config).await.map_err(|error| error.to_string())?;
+    tell_service_manager(NotifyState::Ready);
+    tracing::info!(server_name = config.server_name, addresses = %join_addresses(&server), "the server is ready");
+    if is_first_start {
+        eprint!("{}", describe_first_start(&config, &server));
+    }
+    let failed = loop {
+        tokio::select! {
+            _ = terminate.recv() => break false,
+            _ = interrupt.recv() => break false,
+            _ = hang_up.recv() => reload(arguments, &server, log),
+            () = server.wait_for_failure() => break true,
+        }
+    };
+    tell_service_manager(NotifyState::Stopping);
+    tracing::info!("the server stops");
+    let clean = server.shutdown().await;
+    tracing::info!(clean, "the server has stopped");
+    if failed { Err("a part of the server failed; see the log".to_owned()) } else { Ok(()) }
+}
+
+fn reload(arguments: &SourceArguments, server: &Server, log: &LogHandle) {
+    let outcome = load(arguments).and_then(|loaded| {
+        log.set_level(&loaded.config.log.level).map_err(|error| error.to_string())?;
+        server.reload(&loaded.config).map_err(|error| error.to_string())
+    });
+    match outcome {
+        Ok(()) => tracing::info!("the reloadable part of the configuration was read again"),
+        Err(error) => tracing::error!(error, "the configuration was not reloaded"),
+    }
+}
+
+/// Does nothing unless systemd (or something like it) started the process.
+fn tell_service_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "the service manager was not told");
+    }
+}
+
+fn join_addresses(server: &Server) -> String {
+    server.addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// What somebody who has just started a server for the first time wants to know.
+fn describe_first_start(config: &Config, server: &Server) -> String {
+    let url = server.addresses().iter().find_map(|address| match address {
+        ListenAddress::Tcp(address) => Some(format!("http://{address}")),
+        ListenAddress::Tls(address) => Some(format!("https://{address}")),
+        ListenAddress::Unix(_) => None,
+    });
+    let url = url.unwrap_or_else(|| join_addresses(server));
+    let first_account = match config.registration {
+        Registration::Open => "register with any Matrix client; registration is open to everybody",
+        Registration::Token => "register with any Matrix client and the registration token",
+        Registration::Closed => "conduit user create NAME",
+    };
+    let (bold, plain) = if io::stderr().is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+    format!(
+        "\n{bold}Conduit serves {name} at {url}{plain}\n  \
+           data:           {data}\n  \
+           first account:  {first_account}\n                  \
+                           (it becomes the administrator)\n  \
+           configuration:  conduit config show\n\n",
+        name = config.server_name,
+        data = std::path::absolute(&config.data_dir).unwrap_or_else(|_| config.data_dir.clone()).display(),
+    )
+}

@@ -1,0 +1,224 @@
+//! The control socket: how `conduit backup` and other commands talk to the running server, which
+//! alone has the database open.
+//!
+//! It is `control.sock` in `data_dir`, for the server's own user only. A client writes one line of
+//! JSON, a [`ControlRequest`], and reads lines, [`ControlReply`], until one is the last.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use runtime::Tasks;
+use serde::{Deserialize, Serialize};
+use storage::Store;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixListener;
+use tokio::sync::mpsc;
+
+use crate::listen::bind_unix;
+
+/// The socket's name in `data_dir`.
+const SOCKET_NAME: &str = "control.sock";
+/// Only the server's own user may give commands.
+const SOCKET_MODE: u32 = 0o600;
+/// The longest request, in bytes.
+const MAX_REQUEST: u64 = 64 * 1024;
+/// A client sends its request within this time.
+const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+
+/// A command for the running server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ControlRequest {
+    /// Write a consistent copy of everything in `data_dir` into a new or empty folder.
+    Backup {
+        /// The folder, as an absolute path.
+        directory: PathBuf,
+    },
+}
+
+/// A line of the answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ControlReply {
+    /// What is being done; more follows.
+    Progress(String),
+    /// The last line: it is done.
+    Done(String),
+    /// The last line: it failed.
+    Failed(String),
+}
+
+/// A command could not be given to the server or failed there.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Nobody listens at the socket.
+    #[error("no server is running with the data in {}: {source}", data_dir.display())]
+    NotRunning { data_dir: PathBuf, source: io::Error },
+    /// The server went away or is of another version.
+    #[error("the server did not answer as expected: {0}")]
+    BadAnswer(#[from] io::Error),
+    /// The server's own words.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Serves the control socket.
+#[derive(Clone, Debug)]
+pub(crate) struct Control {
+    pub(crate) data_dir: Arc<Path>,
+    pub(crate) store: Store,
+    pub(crate) tasks: Tasks,
+}
+
+impl Control {
+    /// Opens the socket. Must be called in a tokio runtime.
+    pub(crate) fn bind(&self) -> io::Result<UnixListener> {
+        bind_unix(&self.data_dir.join(SOCKET_NAME), SOCKET_MODE)
+    }
+
+    /// Answers commands until the shutdown begins, then removes the socket.
+    pub(crate) async fn serve(self, listener: UnixListener) {
+        let shutdown = self.tasks.shutdown_token();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = shutdown.cancelled() => break,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let control = self.clone();
+                    self.tasks.spawn("control", async move {
+                        if let Err(error) = control.serve_client(stream).await {
+                            tracing::debug!(%error, "control connection ended");
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept control connections");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+        // If it is gone already, all is well.
+        let _ = fs::remove_file(self.data_dir.join(SOCKET_NAME));
+    }
+
+    async fn serve_client(&self, stream: tokio::net::UnixStream) -> io::Result<()> {
+        let (reader, mut writer) = stream.into_split();
+        let mut line = String::new();
+        let mut reader = tokio::io::BufReader::new(reader.take(MAX_REQUEST));
+        tokio::time::timeout(REQUEST_LIMIT, reader.read_line(&mut line)).await??;
+        let (replies, mut queue) = mpsc::unbounded_channel();
+        let answering = async {
+            let last = match serde_json::from_str(&line) {
+                Ok(request) => self.answer(request, replies.clone()).await,
+                Err(error) => Err(format!("not a command of this version: {error}")),
+            };
+            let last = last.map_or_else(ControlReply::Failed, ControlReply::Done);
+            // The receiver lives until the sender is dropped.
+            let _ = replies.send(last);
+            drop(replies);
+        };
+        let writing = async {
+            while let Some(reply) = queue.recv().await {
+                let mut line = serde_json::to_vec(&reply)?;
+                line.push(b'\n');
+                writer.write_all(&line).await?;
+            }
+            writer.shutdown().await
+        };
+        tokio::join!(answering, writing).1
+    }
+
+    async fn answer(
+        &self,
+        request: ControlRequest,
+        progress: mpsc::UnboundedSender<ControlReply>,
+    ) -> Result<String, String> {
+        match request {
+            ControlRequest::Backup { directory } => {
+                let (store, data_dir) = (self.store.clone(), self.data_dir.clone());
+                let work = move || {
+                    // Progress is for whoever is still there to read it.
+                    let report = |text: &str| drop(progress.send(ControlReply::Progress(text.to_owned())));
+                    back_up(&store, &data_dir, &directory, &report)
+                };
+                self.tasks.compute("backup", work).await.unwrap_or_else(|error| Err(error.to_string()))
+            }
+        }
+    }
+}
+
+/// Copies the database, then the media: files that the copied database names exist by then and
+/// never change.
+fn back_up(store: &Store, data_dir: &Path, target: &Path, report: &dyn Fn(&str)) -> Result<String, String> {
+    if !target.is_absolute() {
+        return Err(format!("{} is not an absolute path", target.display()));
+    }
+    let failed = |error: io::Error| format!("cannot write to {}: {error}", target.display());
+    fs::create_dir_all(target).map_err(failed)?;
+    if fs::read_dir(target).map_err(failed)?.next().is_some() {
+        return Err(format!("{} is not empty", target.display()));
+    }
+    report("copying the database");
+    store.backup(&target.join("store")).map_err(|error| error.to_string())?;
+    let media = data_dir.join("media");
+    let mut copied = 0;
+    if media.is_dir() {
+        report("copying media");
+        copied = copy_files(&media, &target.join("media")).map_err(failed)?;
+    }
+    Ok(format!("backup written to {} (database and {copied} media files)", target.display()))
+}
+
+/// Copies a tree, as hard links where the file system allows. Returns the number of files.
+fn copy_files(from: &Path, to: &Path) -> io::Result<u64> {
+    fs::create_dir_all(to)?;
+    let mut copied = 0;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copied += copy_files(&entry.path(), &target)?;
+            continue;
+        }
+        let linked = fs::hard_link(entry.path(), &target).or_else(|_| fs::copy(entry.path(), &target).map(drop));
+        match linked {
+            Ok(()) => copied += 1,
+            // Deleted meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    File::open(to)?.sync_all()?;
+    Ok(copied)
+}
+
+/// Gives a command to the server that runs with `data_dir`, and calls `progress` for each thing it
+/// reports. Blocks until the command is done; returns the server's last words.
+///
+/// # Errors
+/// See [`ControlError`].
+pub fn send_control_request(
+    data_dir: &Path,
+    request: &ControlRequest,
+    progress: &mut dyn FnMut(&str),
+) -> Result<String, ControlError> {
+    let mut stream = UnixStream::connect(data_dir.join(SOCKET_NAME))
+        .map_err(|source| ControlError::NotRunning { data_dir: data_dir.to_owned(), source })?;
+    let mut line = serde_json::to_vec(request).map_err(io::Error::from)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    for line in BufReader::new(stream).lines() {
+        match serde_json::from_str(&line?).map_err(io::Error::from)? {
+            ControlReply::Progress(text) => progress(&text),
+            ControlReply::Done(text) => return Ok(text),
+            ControlReply::Failed(text) => return Err(ControlError::Failed(text)),
+        }
+    }
+    Err(ControlError::BadAnswer(io::ErrorKind::UnexpectedEof.into()))
+}

@@ -1,0 +1,102 @@
+//! Everything that can go wrong with an account, and whose fault it is.
+
+use rooms::RoomError;
+use storage::{CommitError, StorageError};
+
+/// Error of the `users` domain. An edge maps each variant to exactly one `errcode`.
+#[derive(Debug, thiserror::Error)]
+pub enum UserError {
+    // The client asked for something impossible.
+    /// The user ID is taken (`M_USER_IN_USE`).
+    #[error("this user ID is already in use")]
+    UserInUse,
+    /// The localpart breaks the grammar for new user IDs (`M_INVALID_USERNAME`).
+    #[error("this user name is not valid: {0}")]
+    InvalidUsername(&'static str),
+    /// The password is too short or too long (`M_WEAK_PASSWORD`).
+    #[error("this password is not acceptable: {0}")]
+    WeakPassword(&'static str),
+    /// Wrong password, or an action that this account may not take (`M_FORBIDDEN`).
+    #[error("{0}")]
+    Forbidden(&'static str),
+    /// Registration is closed here (`M_FORBIDDEN`).
+    #[error("registration is closed on this server")]
+    RegistrationClosed,
+    /// Guest accounts are switched off (`M_GUEST_ACCESS_FORBIDDEN`).
+    #[error("guest accounts are not allowed on this server")]
+    GuestsForbidden,
+    /// The access or refresh token is unknown or expired (`M_UNKNOWN_TOKEN`).
+    #[error("the access token is unknown or expired")]
+    UnknownToken {
+        /// True when the client may log in again with the same device and keep its data.
+        soft_logout: bool,
+    },
+    /// An administrator locked the account (`M_USER_LOCKED`, soft logout).
+    #[error("this account is locked")]
+    UserLocked,
+    /// An administrator suspended the account (`M_USER_SUSPENDED`).
+    #[error("this account is suspended")]
+    UserSuspended,
+    /// The account no longer exists (`M_USER_DEACTIVATED`).
+    #[error("this account has been deactivated")]
+    UserDeactivated,
+    /// What was asked for does not exist (`M_NOT_FOUND`).
+    #[error("{0} not found")]
+    NotFound(&'static str),
+    /// The body has the wrong shape (`M_BAD_JSON`).
+    #[error("{0}")]
+    BadJson(&'static str),
+    /// A value is not acceptable (`M_INVALID_PARAM`).
+    #[error("{0}")]
+    InvalidParam(&'static str),
+    /// A required value is absent (`M_MISSING_PARAM`).
+    #[error("{0} is missing")]
+    MissingParam(&'static str),
+    /// A value exceeds a limit (`M_TOO_LARGE`).
+    #[error("{0} is too large")]
+    TooLarge(&'static str),
+    /// The whole profile would exceed 64 KiB (`M_PROFILE_TOO_LARGE`).
+    #[error("the profile would exceed 64 KiB")]
+    ProfileTooLarge,
+    /// A profile field's name exceeds 255 bytes (`M_KEY_TOO_LARGE`).
+    #[error("the profile key exceeds 255 bytes")]
+    KeyTooLarge,
+    /// A signature is absent or wrong (`M_INVALID_SIGNATURE`).
+    #[error("{0}")]
+    InvalidSignature(&'static str),
+    /// Keys were sent to a backup version that is not the current one (`M_WRONG_ROOM_KEYS_VERSION`).
+    #[error("the current backup version is {current}")]
+    WrongRoomKeysVersion {
+        /// The version that the client should have used.
+        current: u64,
+    },
+    /// A type of account data that only the server writes (`M_BAD_JSON`, status 405).
+    #[error("this type of account data is managed by the server")]
+    ReservedAccountData,
+    /// A push rule could not be edited (`M_NOT_FOUND`, `M_INVALID_PARAM`, … by variant).
+    #[error(transparent)]
+    PushRule(#[from] spec::push::EditError),
+    /// Too many password checks are waiting (`M_LIMIT_EXCEEDED`).
+    #[error("the server is busy")]
+    Busy {
+        /// When to try again, in milliseconds.
+        retry_after_ms: u64,
+    },
+
+    // Ours, or the operator's.
+    /// Reading failed.
+    #[error("reading failed")]
+    Storage(#[from] StorageError),
+    /// Writing failed.
+    #[error("writing failed")]
+    Commit(#[from] CommitError),
+    /// The room domain failed.
+    #[error("the room domain failed")]
+    Rooms(#[from] RoomError),
+    /// A stored row refers to something that is not there: a bug or a damaged store.
+    #[error("stored data is inconsistent: {0}")]
+    Inconsistent(&'static str),
+    /// The blocking pool refused a password hash: the server is shutting down.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+}

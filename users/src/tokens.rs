@@ -1,0 +1,347 @@
+//! Access and refresh tokens, and the sessions they stand for.
+//!
+//! Spec: Client-Server API §"Using access tokens", §"Refreshing access tokens", §"Soft logout".
+//!
+//! Tokens are stored as SHA-256 only. A session that was used recently is found in memory; a revocation counter
+//! makes sure that a session read from the store while it was being revoked does not stay in the cache.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use quick_cache::sync::Cache;
+use rooms::UserNid;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use spec::ids::UserId;
+use storage::{Batch, Keyspace, Profile, Read, stored};
+
+use crate::{
+    AccountKind, DeviceNid, UserError, Users,
+    accounts::ACCOUNTS,
+    devices::DEVICE_OWNERS,
+};
+
+/// SHA-256 of a token.
+pub(crate) type TokenHash = [u8; 32];
+
+pub(crate) const ACCESS_TOKENS: Keyspace<TokenHash, AccessTokenRow> = Keyspace::new("access_tokens", Profile::Points);
+pub(crate) const REFRESH_TOKENS: Keyspace<TokenHash, RefreshTokenRow> =
+    Keyspace::new("refresh_tokens", Profile::Points);
+/// Which tokens a device has: `true` for an access token, `false` for a refresh token.
+pub(crate) const DEVICE_TOKENS: Keyspace<(DeviceNid, bool, TokenHash), ()> =
+    Keyspace::new("device_tokens", Profile::Points);
+
+const ACCESS: bool = true;
+const REFRESH: bool = false;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AccessTokenRow {
+    user: UserNid,
+    device: DeviceNid,
+    expires_at_ms: Option<u64>,
+    /// The pair that ends when this token is used for the first time.
+    replaces: Option<TokenPair>,
+}
+stored!(AccessTokenRow, 1);
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RefreshTokenRow {
+    user: UserNid,
+    device: DeviceNid,
+    expires_at_ms: Option<u64>,
+    /// The access token that was issued together with this one.
+    access: TokenHash,
+    /// The pair that this token was exchanged for and that nobody has used yet.
+    issued: Option<TokenPair>,
+    /// The pair that ends when this token is used for the first time.
+    replaces: Option<TokenPair>,
+}
+stored!(RefreshTokenRow, 1);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct TokenPair {
+    access: TokenHash,
+    refresh: TokenHash,
+}
+
+/// A logged-in device: what an access token stands for.
+#[derive(Debug)]
+pub struct Session {
+    /// Who.
+    pub user_id: UserId,
+    /// Who, as a number.
+    pub user: UserNid,
+    /// On which device.
+    pub device_id: Arc<str>,
+    /// On which device, as a number.
+    pub device: DeviceNid,
+    /// A guest account.
+    pub is_guest: bool,
+    /// May use the administration API.
+    pub is_admin: bool,
+    /// Suspended: may read, but not write.
+    pub is_suspended: bool,
+    /// Locked: may only log out.
+    pub is_locked: bool,
+    expires_at_ms: Option<u64>,
+    /// When "last seen" was last written for the device.
+    pub(crate) seen_written_ms: AtomicU64,
+}
+
+impl Session {
+    /// Refuses a suspended account: the first line of everything that writes.
+    ///
+    /// # Errors
+    /// `UserSuspended`.
+    pub fn check_may_write(&self) -> Result<(), UserError> {
+        if self.is_suspended { Err(UserError::UserSuspended) } else { Ok(()) }
+    }
+}
+
+/// The tokens of a new or refreshed session, in clear: given to the client once and not kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuedTokens {
+    /// The access token.
+    pub access_token: String,
+    /// The refresh token, if the client asked for one.
+    pub refresh_token: Option<String>,
+    /// Life of the access token in milliseconds; `None`: it does not expire.
+    pub expires_in_ms: Option<u64>,
+}
+
+/// Sessions in memory.
+pub(crate) struct SessionCache {
+    sessions: Cache<TokenHash, Arc<Session>>,
+    revocations: AtomicU64,
+}
+
+impl SessionCache {
+    pub(crate) fn new(entries: usize) -> Self {
+        Self { sessions: Cache::new(entries.max(16)), revocations: AtomicU64::new(0) }
+    }
+
+    fn revoke(&self, hashes: impl IntoIterator<Item = TokenHash>) {
+        self.revocations.fetch_add(1, Ordering::SeqCst);
+        for hash in hashes {
+            self.sessions.remove(&hash);
+        }
+    }
+}
+
+pub(crate) fn hash_token(token: &str) -> TokenHash {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+impl Users {
+    /// The session of an access token. In memory for recently used tokens; otherwise four reads, and one commit when
+    /// it is the first use after a refresh (the tokens it replaces then end). Cancel-safe.
+    ///
+    /// # Errors
+    /// `UnknownToken` (with `soft_logout` for an expired one).
+    pub async fn authenticate(&self, token: &str) -> Result<Arc<Session>, UserError> {
+        let session = self.authenticate_even_locked(token).await?;
+        if session.is_locked { Err(UserError::UserLocked) } else { Ok(session) }
+    }
+
+    /// As [`Users::authenticate`], also for locked accounts: they may log out. Cancel-safe.
+    ///
+    /// # Errors
+    /// `UnknownToken`.
+    pub async fn authenticate_even_locked(&self, token: &str) -> Result<Arc<Session>, UserError> {
+        let hash = hash_token(token);
+        let session = match self.inner.sessions.sessions.get(&hash) {
+            Some(session) => session,
+            None => self.load_session(hash).await?,
+        };
+        if session.expires_at_ms.is_some_and(|expires| self.now_ms() >= expires) {
+            return Err(UserError::UnknownToken { soft_logout: true });
+        }
+        Ok(session)
+    }
+
+    async fn load_session(&self, hash: TokenHash) -> Result<Arc<Session>, UserError> {
+        let cache = &self.inner.sessions;
+        let revocations = cache.revocations.load(Ordering::SeqCst);
+        let unknown = UserError::UnknownToken { soft_logout: false };
+        let Some(row) = self.store().get(&ACCESS_TOKENS, &hash)? else { return Err(unknown) };
+        if row.expires_at_ms.is_some_and(|expires| self.now_ms() >= expires) {
+            return Err(UserError::UnknownToken { soft_logout: true });
+        }
+        let owner = self
+            .store()
+            .get(&DEVICE_OWNERS, &row.device)?
+            .ok_or(UserError::Inconsistent("an access token without its device"))?;
+        let account = self
+            .store()
+            .get(&ACCOUNTS, &row.user)?
+            .ok_or(UserError::Inconsistent("an access token without its account"))?;
+        if account.is_deactivated {
+            return Err(unknown);
+        }
+        if let Some(replaced) = row.replaces {
+            self.retire_replaced(hash, &row, replaced).await?;
+        }
+        let session = Arc::new(Session {
+            user_id: self.rooms().user_id(row.user)?,
+            user: row.user,
+            device_id: owner.device_id,
+            device: row.device,
+            is_guest: account.kind == AccountKind::Guest,
+            is_admin: account.is_admin,
+            is_suspended: account.is_suspended,
+            is_locked: account.is_locked,
+            expires_at_ms: row.expires_at_ms,
+            seen_written_ms: AtomicU64::new(self.device_seen_ms(row.device)?),
+        });
+        cache.sessions.insert(hash, Arc::clone(&session));
+        if cache.revocations.load(Ordering::SeqCst) != revocations {
+            // Something was revoked while we read: this request may still succeed, the next one reads again.
+            cache.sessions.remove(&hash);
+        }
+        Ok(session)
+    }
+
+    /// The first use of a refreshed access token ends the pair that it replaces.
+    async fn retire_replaced(
+        &self,
+        hash: TokenHash,
+        row: &AccessTokenRow,
+        replaced: TokenPair,
+    ) -> Result<(), UserError> {
+        let mut batch = Batch::new();
+        batch.expect_equals(&ACCESS_TOKENS, &hash, row);
+        batch.put(&ACCESS_TOKENS, &hash, &AccessTokenRow { replaces: None, ..row.clone() });
+        delete_pair(&mut batch, row.device, replaced);
+        let committed = self.try_commit(batch).await?;
+        self.inner.sessions.revoke([replaced.access]);
+        // Lost the race against another first use (fine) or against a repeated refresh (then this token is gone).
+        if committed.is_none() && !self.store().contains(&ACCESS_TOKENS, &hash)? {
+            return Err(UserError::UnknownToken { soft_logout: false });
+        }
+        Ok(())
+    }
+
+    /// Adds new tokens for a device to `batch`.
+    pub(crate) fn issue_tokens(
+        &self,
+        batch: &mut Batch,
+        user: UserNid,
+        device: DeviceNid,
+        refreshable: bool,
+    ) -> IssuedTokens {
+        self.issue_pair(batch, user, device, refreshable, None).0
+    }
+
+    fn issue_pair(
+        &self,
+        batch: &mut Batch,
+        user: UserNid,
+        device: DeviceNid,
+        refreshable: bool,
+        replaces: Option<TokenPair>,
+    ) -> (IssuedTokens, Option<TokenPair>) {
+        let now = self.now_ms();
+        let lifetime = refreshable.then(|| self.config().refreshable_token_lifetime_seconds.saturating_mul(1_000));
+        let access_token = format!("cdt_{}", self.inner.random.token(40));
+        let access = hash_token(&access_token);
+        let expires_at_ms = lifetime.map(|ms| now.saturating_add(ms));
+        batch.put(&ACCESS_TOKENS, &access, &AccessTokenRow { user, device, expires_at_ms, replaces });
+        batch.put(&DEVICE_TOKENS, &(device, ACCESS, access), &());
+        if !refreshable {
+            return (IssuedTokens { access_token, refresh_token: None, expires_in_ms: None }, None);
+        }
+        let refresh_token = format!("cdr_{}", self.inner.random.token(40));
+        let refresh = hash_token(&refresh_token);
+        let refresh_life = self.config().refresh_token_lifetime_seconds.saturating_mul(1_000);
+        let expires_at_ms = (refresh_life > 0).then(|| now.saturating_add(refresh_life));
+        batch.put(
+            &REFRESH_TOKENS,
+            &refresh,
+            &RefreshTokenRow { user, device, expires_at_ms, access, issued: None, replaces },
+        );
+        batch.put(&DEVICE_TOKENS, &(device, REFRESH, refresh), &());
+        let issued = IssuedTokens { access_token, refresh_token: Some(refresh_token), expires_in_ms: lifetime };
+        (issued, Some(TokenPair { access, refresh }))
+    }
+
+    /// Exchanges a refresh token. It stays valid until one of the new tokens is used, so that a client that lost the
+    /// answer can ask again. Cancel-safe.
+    ///
+    /// # Errors
+    /// `UnknownToken`.
+    pub async fn refresh(&self, refresh_token: &str) -> Result<IssuedTokens, UserError> {
+        let hash = hash_token(refresh_token);
+        loop {
+            let row = self
+                .store()
+                .get(&REFRESH_TOKENS, &hash)?
+                .filter(|row| row.expires_at_ms.is_none_or(|expires| self.now_ms() < expires))
+                .ok_or(UserError::UnknownToken { soft_logout: false })?;
+            let mut batch = Batch::new();
+            let mut revoked = Vec::new();
+            for pair in [row.replaces, row.issued].into_iter().flatten() {
+                delete_pair(&mut batch, row.device, pair);
+                revoked.push(pair.access);
+            }
+            let replaces = TokenPair { access: row.access, refresh: hash };
+            let (tokens, issued) = self.issue_pair(&mut batch, row.user, row.device, true, Some(replaces));
+            batch.expect_equals(&REFRESH_TOKENS, &hash, &row);
+            batch.put(&REFRESH_TOKENS, &hash, &RefreshTokenRow { issued, replaces: None, ..row });
+            if self.try_commit(batch).await?.is_some() {
+                self.inner.sessions.revoke(revoked);
+                return Ok(tokens);
+            }
+        }
+    }
+
+    /// Adds the deletion of all tokens of a device to `batch`; the caller passes the result to
+    /// [`Users::revoke_cached`] after the commit.
+    pub(crate) fn delete_device_tokens(
+        &self,
+        batch: &mut Batch,
+        device: DeviceNid,
+    ) -> Result<Vec<TokenHash>, UserError> {
+        let mut revoked = Vec::new();
+        for row in self.store().scan(&DEVICE_TOKENS, &device).iter() {
+            let (key, ()) = row?;
+            batch.delete(&DEVICE_TOKENS, &key);
+            if key.1 == ACCESS {
+                batch.delete(&ACCESS_TOKENS, &key.2);
+                revoked.push(key.2);
+            } else {
+                batch.delete(&REFRESH_TOKENS, &key.2);
+            }
+        }
+        Ok(revoked)
+    }
+
+    /// Forgets sessions whose tokens were deleted.
+    pub(crate) fn revoke_cached(&self, hashes: impl IntoIterator<Item = TokenHash>) {
+        self.inner.sessions.revoke(hashes);
+    }
+
+    /// Makes the sessions of a user read their account again.
+    pub(crate) fn forget_cached_sessions(&self, user: UserNid) -> Result<(), UserError> {
+        let mut hashes = Vec::new();
+        for device in self.device_nids(user)? {
+            for row in self.store().scan(&DEVICE_TOKENS, &(device, ACCESS)).iter() {
+                let ((_, _, hash), ()) = row?;
+                hashes.push(hash);
+            }
+        }
+        self.inner.sessions.revoke(hashes);
+        Ok(())
+    }
+}
+
+fn delete_pair(batch: &mut Batch, device: DeviceNid, pair: TokenPair) {
+    batch.delete(&ACCESS_TOKENS, &pair.access);
+    batch.delete(&REFRESH_TOKENS, &pair.refresh);
+    batch.delete(&DEVICE_TOKENS, &(device, ACCESS, pair.access));
+    batch.delete(&DEVICE_TOKENS, &(device, REFRESH, pair.refresh));
+}
+
+#[cfg(test)]
+mod tests;

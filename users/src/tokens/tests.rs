@@ -1,0 +1,108 @@
+use std::time::Duration;
+
+use super::*;
+use crate::{DeviceLogin, fixture::Fixture};
+
+fn refreshable(f: &Fixture) -> IssuedTokens {
+    let alice = f.account("alice");
+    let login = DeviceLogin { device_id: Some("D"), refreshable: true, ..DeviceLogin::default() };
+    f.run(f.users.start_session(alice.user, login)).unwrap().tokens
+}
+
+fn is_valid(f: &Fixture, token: &str) -> bool {
+    f.run(f.users.authenticate(token)).is_ok()
+}
+
+fn refresh_token(tokens: &IssuedTokens) -> &str {
+    tokens.refresh_token.as_deref().unwrap()
+}
+
+#[test]
+fn a_token_names_its_session_also_after_a_restart() {
+    let f = Fixture::new();
+    let alice = f.account("alice");
+    let login = DeviceLogin { device_id: Some("D"), ..DeviceLogin::default() };
+    let token = f.run(f.users.start_session(alice.user, login)).unwrap().tokens.access_token;
+    let session = f.run(f.users.authenticate(&token)).unwrap();
+    assert_eq!((session.user, &*session.device_id), (alice.user, "D"));
+    assert!(token.starts_with("cdt_"));
+    assert!(f.run(f.reopen().authenticate(&token)).is_ok());
+    assert!(matches!(
+        f.run(f.users.authenticate("cdt_other")),
+        Err(UserError::UnknownToken { soft_logout: false })
+    ));
+}
+
+#[test]
+fn the_second_look_at_a_token_reads_nothing() {
+    let f = Fixture::new();
+    let session = f.session("alice", "D");
+    let alice = session.user;
+    let token = f.run(f.users.start_session(alice, DeviceLogin::default())).unwrap().tokens.access_token;
+    let first = f.run(f.users.authenticate(&token)).unwrap();
+    let second = f.run(f.users.authenticate(&token)).unwrap();
+    assert!(Arc::ptr_eq(&first, &second));
+}
+
+#[test]
+fn logging_in_again_on_a_device_ends_its_old_token() {
+    let f = Fixture::new();
+    let alice = f.account("alice");
+    let login = DeviceLogin { device_id: Some("D"), ..DeviceLogin::default() };
+    let old = f.run(f.users.start_session(alice.user, login)).unwrap().tokens.access_token;
+    assert!(is_valid(&f, &old));
+    let new = f.run(f.users.start_session(alice.user, login)).unwrap().tokens.access_token;
+    assert!(!is_valid(&f, &old));
+    assert!(is_valid(&f, &new));
+    assert_eq!(f.users.devices(alice.user).unwrap().len(), 1);
+}
+
+#[test]
+fn an_expired_token_is_a_soft_logout() {
+    let f = Fixture::new();
+    let tokens = refreshable(&f);
+    assert_eq!(tokens.expires_in_ms, Some(3_600_000));
+    assert!(is_valid(&f, &tokens.access_token));
+    f.clock.advance(Duration::from_secs(3_600));
+    let refused = f.run(f.users.authenticate(&tokens.access_token));
+    assert!(matches!(refused, Err(UserError::UnknownToken { soft_logout: true })));
+    let fresh = f.run(f.users.refresh(refresh_token(&tokens))).unwrap();
+    assert!(is_valid(&f, &fresh.access_token));
+}
+
+#[test]
+fn an_old_refresh_token_lives_until_a_new_token_is_used() {
+    let f = Fixture::new();
+    let first = refreshable(&f);
+    let lost = f.run(f.users.refresh(refresh_token(&first))).unwrap();
+    let second = f.run(f.users.refresh(refresh_token(&first))).unwrap();
+    assert!(!is_valid(&f, &lost.access_token), "the pair that was never used ends with the next one");
+    assert!(is_valid(&f, &first.access_token));
+    assert!(is_valid(&f, &second.access_token));
+    assert!(!is_valid(&f, &first.access_token), "the first use ends the old pair");
+    assert!(f.run(f.users.refresh(refresh_token(&first))).is_err());
+    let third = f.run(f.users.refresh(refresh_token(&second))).unwrap();
+    assert!(is_valid(&f, &third.access_token));
+}
+
+#[test]
+fn using_the_new_refresh_token_ends_the_old_one_too() {
+    let f = Fixture::new();
+    let first = refreshable(&f);
+    let second = f.run(f.users.refresh(refresh_token(&first))).unwrap();
+    let third = f.run(f.users.refresh(refresh_token(&second))).unwrap();
+    assert!(f.run(f.users.refresh(refresh_token(&first))).is_err());
+    assert!(!is_valid(&f, &first.access_token));
+    assert!(is_valid(&f, &third.access_token));
+}
+
+#[test]
+fn an_expired_or_unknown_refresh_token_gives_nothing() {
+    let config = crate::UsersConfig { refresh_token_lifetime_seconds: 60, ..crate::UsersConfig::default() };
+    let f = Fixture::with_config(config);
+    let tokens = refreshable(&f);
+    f.clock.advance(Duration::from_secs(61));
+    assert!(f.run(f.users.refresh(refresh_token(&tokens))).is_err());
+    assert!(f.run(f.users.refresh("cdr_other")).is_err());
+    assert!(f.run(f.users.refresh(&tokens.access_token)).is_err());
+}

@@ -1,0 +1,21 @@
+//! What a batch touches, so that waiting readers wake.
+
+use rooms::{TOPIC_DEVICE, TOPIC_DEVICE_LISTS, TOPIC_USER, UserNid};
+use storage::Topic;
+
+use crate::DeviceNid;
+
+/// Account data, profile, own devices and cross-signing of one user.
+pub fn user_topic(user: UserNid) -> Topic {
+    Topic::new(TOPIC_USER, user.0)
+}
+
+/// To-device messages and key counts of one device.
+pub fn device_topic(device: DeviceNid) -> Topic {
+    Topic::new(TOPIC_DEVICE, device.0)
+}
+
+/// Any change of any user's device list: what the federation sender waits for.
+pub fn device_lists_topic() -> Topic {
+    Topic::new(TOPIC_DEVICE_LISTS, 0)
+}
