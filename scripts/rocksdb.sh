@@ -9,19 +9,21 @@
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 cache=${CONDUIT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/conduit}
-cargo fetch --locked --manifest-path "$root/Cargo.toml" >&2
+cargo fetch --manifest-path "$root/Cargo.toml" >&2
 
+metadata=$(cargo metadata --format-version 1 --manifest-path "$root/Cargo.toml")
 crate_dir() { # NAME: the unpacked source folder of a locked dependency
-  cargo metadata --locked --format-version 1 --manifest-path "$root/Cargo.toml" |
-    python3 -c 'import json,os,sys
-for p in json.load(sys.stdin)["packages"]:
-    if p["name"] == sys.argv[1]: print(os.path.dirname(p["manifest_path"]))' "$1"
+  local manifest
+  manifest=$(grep -oE "\"manifest_path\":\"[^\"]*/$1-[0-9][^\"/]*/Cargo\.toml\"" <<<"$metadata" | head -1 | cut -d'"' -f4)
+  [ -n "$manifest" ] || { echo "scripts/rocksdb.sh: no source of $1" >&2; return 1; }
+  dirname "$manifest"
 }
 sys_crate=$(crate_dir rust-librocksdb-sys)
 lz4=$(crate_dir lz4-sys)/liblz4/lib
 zstd=$(crate_dir zstd-sys)/zstd/lib
 cxx=${ROCKSDB_CXX:-g++}
-flags=(-std=c++20 -O3 -fPIC -fno-rtti -fno-builtin-memcmp -w -include cstdint -msse4.2 -mpclmul
+simd=(); [ "$(uname -m)" = x86_64 ] && simd=(-msse4.2 -mpclmul)
+flags=(-std=c++20 -O3 -fPIC -fno-rtti -fno-builtin-memcmp -w -include cstdint "${simd[@]}"
   -DNDEBUG=1 -DHAVE_ALIGNED_NEW -DHAVE_UINT128_EXTENSION -DLZ4=1 -DZSTD=1
   -DROCKSDB_PLATFORM_POSIX -DROCKSDB_LIB_IO_POSIX -DOS_LINUX -DROCKSDB_PTHREAD_ADAPTIVE_MUTEX
   -DROCKSDB_AUXV_GETAUXVAL_PRESENT -DROCKSDB_SCHED_GETCPU_PRESENT -DROCKSDB_RANGESYNC_PRESENT

@@ -20,11 +20,7 @@ pub(crate) fn assemble_parts(config: &Config, environment: &Environment) -> Resu
     Ok(Parts { store, router: Router::new().fallback(refuse_unknown_path) })
 }
 
-fn open_store(
-    config: &Config,
-    environment: &Environment,
-    keyspaces: Vec<KeyspaceInfo>,
-) -> Result<Store, StartError> {
+fn open_store(config: &Config, environment: &Environment, keyspaces: Vec<KeyspaceInfo>) -> Result<Store, StartError> {
     let mut options = Options::new(environment.backend.clone(), keyspaces);
     options.durability = match config.durability {
         DurabilityMode::Always => Durability::Always,

@@ -11,8 +11,8 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{
-    Config, ConfigErrors, ConfigSources, ListenAddress, LoadedConfig, Registration, load_config,
-    render_default_config, render_effective_config,
+    Config, ConfigErrors, ConfigSources, ListenAddress, LoadedConfig, Registration, load_config, render_default_config,
+    render_effective_config,
 };
 use crate::control::{ControlRequest, send_control_request};
 use crate::server::Server;
@@ -107,7 +107,9 @@ fn find_sources(arguments: &SourceArguments) -> ConfigSources {
     ConfigSources {
         file: arguments.config.clone().or_else(named).or_else(usual),
         // A variable that is not Unicode cannot be meant for us.
-        environment: std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect(),
+        environment: std::env::vars_os()
+            .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+            .collect(),
         arguments: arguments.set.clone(),
     }
 }
@@ -161,11 +163,7 @@ fn raise_file_limit() {
     }
 }
 
-async fn serve_until_stopped(
-    arguments: &SourceArguments,
-    loaded: LoadedConfig,
-    log: &LogHandle,
-) -> Result<(), String> {
+async fn serve_until_stopped(arguments: &SourceArguments, loaded: LoadedConfig, log: &LogHandle) -> Result<(), String> {
     let no_signals = |error: io::Error| format!("cannot listen for signals: {error}");
     // Before the start, so that no signal is lost.
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;

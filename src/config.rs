@@ -56,7 +56,7 @@ runtime::config_section! {
         /// How long requests in progress may take to end when the server stops.
         pub shutdown_grace: Span = Span::seconds(10);
     }
-    sections { tls: TlsConfig, metrics: MetricsConfig, log: LogConfig, rate_limits: RateLimitsConfig }
+    sections { tls: TlsConfig, media: media::MediaConfig, metrics: MetricsConfig, log: LogConfig, rate_limits: RateLimitsConfig }
 }
 
 runtime::config_section! {

@@ -88,7 +88,10 @@ enum Accepted {
 
 impl Listener {
     /// Opens the socket. `certificate` is for TLS. Must be called in a tokio runtime.
-    pub(crate) fn bind(address: &ListenAddress, certificate: Option<&Arc<Certificate>>) -> Result<Listener, ListenError> {
+    pub(crate) fn bind(
+        address: &ListenAddress,
+        certificate: Option<&Arc<Certificate>>,
+    ) -> Result<Listener, ListenError> {
         let failed = |source| ListenError { address: address.clone(), source };
         let (address, socket) = match address {
             ListenAddress::Tcp(socket_address) => {

@@ -177,9 +177,8 @@ fn read_certificate(config: &Config) -> Result<Option<Arc<Certificate>>, TlsErro
 fn serve_metrics(serving: Serving, metrics: &Metrics) -> Serving {
     metrics.observe_gauge("conduit_resident_bytes", "Memory in use.", &[], read_resident_bytes);
     let registry = metrics.clone();
-    let render = get(async move || {
-        ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], registry.render())
-    });
+    let render =
+        get(async move || ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], registry.render()));
     Serving {
         router: Router::new().route("/metrics", render),
         connections: Arc::new(Semaphore::new(METRICS_CONNECTIONS)),
@@ -190,7 +189,8 @@ fn serve_metrics(serving: Serving, metrics: &Metrics) -> Serving {
 
 /// Resident memory as the kernel counts it; 0 where it does not say.
 fn read_resident_bytes() -> f64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: f64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0.0);
-    pages * rustix::param::page_size() as f64
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib: f64 = line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0.0);
+    kib * 1024.0
 }

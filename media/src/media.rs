@@ -138,3 +138,6 @@ impl Inner {
         stripe(&self.arrivals, mxc.media_id().as_bytes())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,8 +39,13 @@ pub(crate) struct RenderSpec {
 #[derive(Debug)]
 pub(crate) enum Rendered {
     /// The original is small enough.
-    Original { content_type: &'static str },
-    Image { bytes: Vec<u8>, content_type: &'static str },
+    Original {
+        content_type: &'static str,
+    },
+    Image {
+        bytes: Vec<u8>,
+        content_type: &'static str,
+    },
 }
 
 /// The content type of an image, by its first bytes.
@@ -224,8 +229,7 @@ fn render_animation(frames: Frames<'_>, plan: &Plan, max_pixels: u64) -> Result<
             return Ok(None);
         }
         let resized = plan.resize(picture.into_raw(), size, PixelType::U8x4)?;
-        let picture =
-            RgbaImage::from_raw(plan.width, plan.height, resized).ok_or(MediaError::NotThumbnailable)?;
+        let picture = RgbaImage::from_raw(plan.width, plan.height, resized).ok_or(MediaError::NotThumbnailable)?;
         encoder.encode_frame(Frame::from_parts(picture, 0, 0, delay)).map_err(refuse)?;
     }
     drop(encoder);

@@ -35,8 +35,15 @@ stored!(MediaRow, 1);
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum MediaState {
     /// Reserved, without content until `expires_ms`.
-    Pending { expires_ms: u64 },
-    Complete { hash: Hash, length: u64, content_type: Option<String>, file_name: Option<String> },
+    Pending {
+        expires_ms: u64,
+    },
+    Complete {
+        hash: Hash,
+        length: u64,
+        content_type: Option<String>,
+        file_name: Option<String>,
+    },
 }
 
 /// What a thumbnail request is answered with.

@@ -97,11 +97,8 @@ impl Media {
         let lifetime = u64::try_from(config.pending_lifetime.duration().as_millis()).unwrap_or(u64::MAX);
         let expires_ms = now.saturating_add(lifetime);
         let mxc = inner.new_mxc();
-        let row = MediaRow {
-            uploader: Some(user_id.clone()),
-            created_ms: now,
-            state: MediaState::Pending { expires_ms },
-        };
+        let row =
+            MediaRow { uploader: Some(user_id.clone()), created_ms: now, state: MediaState::Pending { expires_ms } };
         let mut batch = Batch::new();
         batch.expect_absent(&MEDIA, &mxc.key()).put(&MEDIA, &mxc.key(), &row);
         batch.put(&PENDING, &(user_id, expires_ms, mxc.media_id().to_owned()), &());

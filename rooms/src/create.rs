@@ -11,10 +11,13 @@ use crate::append::Append;
 use crate::draft::Draft;
 use crate::error::RoomError;
 use crate::head::Head;
-use crate::ids::RoomNid;
-use crate::keyspaces::{ALIASES, AliasRow, HEADS, PUBLIC_ROOMS, ROOM_ALIASES, ROOM_NIDS};
+use crate::ids::{RoomNid, UserNid};
+use crate::keyspaces::{ALIASES, AliasRow, EVENT_IDS, HEADS, PUBLIC_ROOMS, ROOM_ALIASES, ROOM_NIDS};
 use crate::memory::Pending;
 use crate::rooms::Rooms;
+
+/// How often a creation is tried whose create event exists already.
+const MAX_ATTEMPTS: i64 = 16;
 
 /// The ready-made sets of rules for a new room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
@@ -78,13 +81,29 @@ impl Rooms {
         {
             return Err(RoomError::AliasTaken);
         }
+        for attempt in 0..MAX_ATTEMPTS {
+            match self.try_create(request.clone(), creator, attempt).await {
+                // From version 12 on the room id is the hash of the create event, and two equal ones were
+                // made within a millisecond: claim the next.
+                Err(RoomError::Commit(CommitError::Expectation { keyspace })) if keyspace == EVENT_IDS.name() => {}
+                result => return result,
+            }
+        }
+        Err(RoomError::Busy)
+    }
+
+    async fn try_create(&self, request: CreateRoom, creator: UserNid, attempt: i64) -> Result<RoomId, RoomError> {
         let room = self.new_room_nid();
         let alias = request.alias.clone();
         let public = request.public;
+        let mut drafts = draft_events(request.clone());
+        if let Some(create) = drafts.first_mut() {
+            create.timestamp = Some(self.clock.now_ms() as i64 + attempt);
+        }
         let provisional = RoomId::parse(format!("!{}:{}", self.random.token(18), self.server_name.as_str()))
             .map_err(|_| RoomError::Inconsistent("the server name makes no room ids"))?;
         let mut append = Append::new(self, Head::empty(room, provisional, request.version));
-        append.add_command(draft_events(request), None)?;
+        append.add_command(drafts, None)?;
         let mut change = append.finish().ok_or(RoomError::Inconsistent("a room without events"))?;
         let id = change.head.room_id().clone();
         change.batch.expect_absent(&ROOM_NIDS, &id.as_str().to_owned()).expect_absent(&HEADS, &room);

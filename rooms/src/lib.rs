@@ -17,6 +17,7 @@ mod directory;
 mod draft;
 mod error;
 mod event;
+pub mod fsck;
 mod head;
 mod hierarchy;
 mod ids;

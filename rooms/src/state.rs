@@ -7,7 +7,7 @@ use storage::{Read, StreamPos};
 use crate::error::RoomError;
 use crate::event::Event;
 use crate::ids::{RoomNid, RoomSeq, SnapshotId};
-use crate::keyspaces::{SLOT_KEYS, STATE_LOG, STATE_NODES, STATE_SLOTS, SlotKey};
+use crate::keyspaces::{STATE_LOG, STATE_NODES, STATE_SLOTS};
 use crate::rooms::Rooms;
 use crate::snapshot::{self, NewNodes, Node, Nodes};
 
@@ -40,10 +40,6 @@ impl Rooms {
     /// The slot of a (type, state key) of the room.
     pub(crate) fn state_slot(&self, room: RoomNid, kind: &str, state_key: &str) -> Result<Option<u32>, RoomError> {
         Ok(self.store.get(&STATE_SLOTS, &(room, kind.to_owned(), state_key.to_owned()))?)
-    }
-
-    pub(crate) fn slot_key(&self, room: RoomNid, slot: u32) -> Result<SlotKey, RoomError> {
-        self.store.get(&SLOT_KEYS, &(room, slot))?.ok_or(RoomError::Inconsistent("state slot without a key"))
     }
 
     /// The number of the event of a snapshot with this type and state key.

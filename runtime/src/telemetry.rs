@@ -68,10 +68,9 @@ impl LogHandle {
     /// [`TelemetryError::Level`] when the filter cannot be read; the old one stays.
     pub fn set_level(&self, level: &str) -> Result<(), TelemetryError> {
         let filter = parse_level(level)?;
-        self.0.reload(filter).map_err(|error| TelemetryError::Level {
-            level: level.to_owned(),
-            reason: error.to_string(),
-        })
+        self.0
+            .reload(filter)
+            .map_err(|error| TelemetryError::Level { level: level.to_owned(), reason: error.to_string() })
     }
 }
 

@@ -24,7 +24,7 @@ mod levels;
 mod member;
 pub(crate) mod peek;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod third_party;
 
 pub use failure::AuthFailure;
@@ -39,11 +39,7 @@ const THIRD_PARTY_INVITE: &str = "m.room.third_party_invite";
 /// The rules that no state is needed for: all of those for the create event, and for other events what
 /// their auth events have to be. `auth_events` holds the events that `event.auth_events` names, in any
 /// order; others are ignored.
-pub fn check_auth_events(
-    rules: &RoomVersionRules,
-    event: &Pdu,
-    auth_events: &[Arc<Pdu>],
-) -> Result<(), AuthFailure> {
+pub fn check_auth_events(rules: &RoomVersionRules, event: &Pdu, auth_events: &[Arc<Pdu>]) -> Result<(), AuthFailure> {
     if &*event.kind == CREATE {
         return create::check_create(rules, event);
     }
@@ -172,10 +168,7 @@ impl RoomState<'_> {
     }
 
     /// Asks `question` of the power levels.
-    fn with_power<T>(
-        &self,
-        question: impl FnOnce(&PowerView<'_>) -> Result<T, AuthFailure>,
-    ) -> Result<T, AuthFailure> {
+    fn with_power<T>(&self, question: impl FnOnce(&PowerView<'_>) -> Result<T, AuthFailure>) -> Result<T, AuthFailure> {
         let event = (self.lookup)(POWER_LEVELS, "");
         question(&PowerView::new(self.rules, self.create, event.as_deref())?)
     }

@@ -140,11 +140,7 @@ pub(crate) struct PowerView<'a> {
 }
 
 impl<'a> PowerView<'a> {
-    pub(crate) fn new(
-        rules: &'a RoomVersionRules,
-        create: &'a Pdu,
-        event: Option<&'a Pdu>,
-    ) -> Result<Self, BadLevel> {
+    pub(crate) fn new(rules: &'a RoomVersionRules, create: &'a Pdu, event: Option<&'a Pdu>) -> Result<Self, BadLevel> {
         let content = event.map(|event| PowerContent::parse(&event.content)).transpose()?;
         Ok(Self { rules, create, content })
     }

@@ -199,13 +199,10 @@ fn flatten_table(
 }
 
 fn parse_argument(argument: &str) -> Result<Setting, ConfigError> {
-    let (key, text) =
-        argument.split_once('=').ok_or_else(|| ConfigError::NotAnAssignment(argument.to_owned()))?;
+    let (key, text) = argument.split_once('=').ok_or_else(|| ConfigError::NotAnAssignment(argument.to_owned()))?;
     let key = key.trim().to_owned();
     match find_field(&Config::INFO, &key) {
-        Some(field) => {
-            Ok(Setting { value: parse_text(field, &key, text.trim()), key, origin: Source::Argument })
-        }
+        Some(field) => Ok(Setting { value: parse_text(field, &key, text.trim()), key, origin: Source::Argument }),
         None => {
             let suggestion = suggest_key(&key);
             Err(ConfigError::UnknownKey { key, suggestion, origin: Source::Argument })

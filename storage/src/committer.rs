@@ -1,7 +1,7 @@
 //! The thread that numbers and writes batches.
 //!
 //! It sleeps until a batch arrives, takes whatever else is waiting (a group), checks and numbers each batch, writes
-//! them all with one atomic write and at most one disk sync, publishes the new position, calls the observers and
+//! them all with one atomic write and at most one disk sync, calls the observers around publishing the new position, and
 //! answers. While it waits for the disk the next group gathers: latency is one sync, throughput grows with load.
 
 use std::{
@@ -53,10 +53,19 @@ pub(crate) enum Message {
     Close,
 }
 
+/// Who is told of commits, and when.
+#[derive(Default)]
+struct Observers {
+    /// After the write, before the positions are visible.
+    written: Vec<CommitObserver>,
+    /// Once the positions are visible.
+    visible: Vec<CommitObserver>,
+}
+
 /// What the committer and the handles share.
 pub(crate) struct Shared {
     pub(crate) visible: AtomicU64,
-    observers: RwLock<Vec<CommitObserver>>,
+    observers: RwLock<Observers>,
     failure: OnceLock<Arc<StorageError>>,
 }
 
@@ -65,8 +74,12 @@ impl Shared {
         Shared { visible: AtomicU64::new(visible), observers: RwLock::default(), failure: OnceLock::new() }
     }
 
-    pub(crate) fn observe(&self, observer: CommitObserver) {
-        self.observers.write().push(observer);
+    pub(crate) fn observe_written(&self, observer: CommitObserver) {
+        self.observers.write().written.push(observer);
+    }
+
+    pub(crate) fn observe_visible(&self, observer: CommitObserver) {
+        self.observers.write().visible.push(observer);
     }
 
     /// The error after which nothing more is accepted.
@@ -128,7 +141,7 @@ impl Committer {
             }
         }
         // Observers may own handles to this store: let go of them so that it can be dropped.
-        self.shared.observers.write().clear();
+        *self.shared.observers.write() = Observers::default();
         if let Some(sync) = self.sync.take() {
             sync.stop();
         }
@@ -194,8 +207,11 @@ impl Committer {
             return ControlFlow::Break(());
         }
 
+        let observers = self.shared.observers.read();
+        call_observers(&observers.written, &staged.committed);
         self.shared.visible.store(last.0, Ordering::Release);
-        self.call_observers(&staged.committed);
+        call_observers(&observers.visible, &staged.committed);
+        drop(observers);
         if self.decide(FailStep::AfterPublish) == FailAction::Crash {
             return ControlFlow::Break(());
         }
@@ -231,13 +247,13 @@ impl Committer {
     fn decide(&self, step: FailStep) -> FailAction {
         self.fail_points.as_ref().map_or(FailAction::Continue, |points| points.decide(step))
     }
+}
 
-    fn call_observers(&self, committed: &[Committed]) {
-        for observer in self.shared.observers.read().iter() {
-            // The batch is durable: a broken observer must not keep its committers waiting for ever.
-            if catch_unwind(AssertUnwindSafe(|| observer(committed))).is_err() {
-                tracing::error!("a commit observer panicked");
-            }
+fn call_observers(observers: &[CommitObserver], committed: &[Committed]) {
+    for observer in observers {
+        // The batch is durable: a broken observer must not keep its committers waiting for ever.
+        if catch_unwind(AssertUnwindSafe(|| observer(committed))).is_err() {
+            tracing::error!("a commit observer panicked");
         }
     }
 }

@@ -159,10 +159,17 @@ impl Store {
         Snapshot { frozen: self.inner.engine.snapshot(), directory: self.inner.directory.clone() }
     }
 
-    /// Calls `observer` after every write, on the committer thread, in order of positions, before the committers are
-    /// told. It must be quick and must not commit to this store with `commit_blocking`, which would wait for itself.
+    /// Calls `observer` after every write and before its positions are visible, on the committer thread, in order of
+    /// positions: the place to bring caches up to what was written. It must be quick, must not register observers and
+    /// must not commit to this store with `commit_blocking`, which would wait for itself.
     pub fn on_commit(&self, observer: CommitObserver) {
-        self.inner.shared.observe(observer);
+        self.inner.shared.observe_written(observer);
+    }
+
+    /// As [`Store::on_commit`], once the positions are visible and before the committers are told: the place to wake
+    /// those who wait for them.
+    pub fn on_visible(&self, observer: CommitObserver) {
+        self.inner.shared.observe_visible(observer);
     }
 
     /// Makes all that was committed survive a power failure, whatever the durability. Blocks.

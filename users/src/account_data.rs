@@ -74,10 +74,7 @@ impl Users {
         if kind == PUSH_RULES_TYPE {
             return self.push_rules_content(user).map(Some);
         }
-        self.store()
-            .get(&GLOBAL_DATA, &(user, kind.to_owned()))?
-            .map(|row| into_raw(row.value))
-            .transpose()
+        self.store().get(&GLOBAL_DATA, &(user, kind.to_owned()))?.map(|row| into_raw(row.value)).transpose()
     }
 
     /// All global account data, `m.push_rules` included.
@@ -116,8 +113,7 @@ impl Users {
             }
             let key = (user, kind);
             let Some(row) = self.store().get(&GLOBAL_DATA, &key)?.filter(|row| row.pos == pos) else { continue };
-            let content =
-                if key.1 == PUSH_RULES_TYPE { self.push_rules_content(user)? } else { into_raw(row.value)? };
+            let content = if key.1 == PUSH_RULES_TYPE { self.push_rules_content(user)? } else { into_raw(row.value)? };
             events.push(AccountDataEvent { kind: key.1, content, pos });
         }
         Ok(events)
@@ -158,18 +154,11 @@ impl Users {
         room: RoomNid,
         kind: &str,
     ) -> Result<Option<Box<RawValue>>, UserError> {
-        self.store()
-            .get(&ROOM_DATA, &(user, room, kind.to_owned()))?
-            .map(|row| into_raw(row.value))
-            .transpose()
+        self.store().get(&ROOM_DATA, &(user, room, kind.to_owned()))?.map(|row| into_raw(row.value)).transpose()
     }
 
     /// All account data of one room.
-    pub fn all_room_account_data(
-        &self,
-        user: UserNid,
-        room: RoomNid,
-    ) -> Result<Vec<RoomAccountDataEvent>, UserError> {
+    pub fn all_room_account_data(&self, user: UserNid, room: RoomNid) -> Result<Vec<RoomAccountDataEvent>, UserError> {
         let mut events = Vec::new();
         for row in self.store().scan(&ROOM_DATA, &(user, room)).iter() {
             let ((_, room, kind), row) = row?;
@@ -297,12 +286,7 @@ impl Users {
 }
 
 /// Adds the replacement of a global row, and of its log entry, to `batch`.
-pub(crate) fn put_global(
-    batch: &mut Batch,
-    key: &(UserNid, String),
-    old: Option<&Stamped<Vec<u8>>>,
-    content: Vec<u8>,
-) {
+pub(crate) fn put_global(batch: &mut Batch, key: &(UserNid, String), old: Option<&Stamped<Vec<u8>>>, content: Vec<u8>) {
     if let Some(old) = old {
         batch.delete(&GLOBAL_DATA_LOG, &(key.0, old.pos, key.1.clone()));
     }

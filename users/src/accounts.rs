@@ -349,6 +349,7 @@ impl Users {
             Ok(())
         })
         .await?;
+        self.delete_dehydrated_device(user).await?;
         self.delete_all_devices(user, None).await?;
         self.erase_user_data(user).await?;
         Ok(self.rooms().joined_rooms(user)?)

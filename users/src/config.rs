@@ -41,6 +41,8 @@ pub struct UsersConfig {
     pub session_cache_entries: usize,
     /// Whether presence is kept and shown.
     pub presence: bool,
+    /// Whether the user directory shows every account of this server, or only users with whom one shares a room.
+    pub search_all_local_users: bool,
 }
 
 impl Default for UsersConfig {
@@ -57,6 +59,7 @@ impl Default for UsersConfig {
             refresh_token_lifetime_seconds: 0,
             session_cache_entries: 20_000,
             presence: true,
+            search_all_local_users: true,
         }
     }
 }

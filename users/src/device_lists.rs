@@ -94,11 +94,7 @@ pub(crate) fn log_device_list_change(
     kind: DeviceListChangeKind,
 ) {
     let device_id = device_id.map_or_else(|| Arc::from(""), Arc::clone);
-    batch.put(
-        &DEVICE_LIST_LOG,
-        &(StreamPos::PENDING, user, device_id),
-        &LoggedChange { kind, only_for: None },
-    );
+    batch.put(&DEVICE_LIST_LOG, &(StreamPos::PENDING, user, device_id), &LoggedChange { kind, only_for: None });
     batch.put(&DEVICE_LIST_VERSION, &user, &Stamped { pos: StreamPos::PENDING, value: () });
     batch.touch(user_topic(user));
     batch.touch(device_lists_topic());
@@ -122,11 +118,7 @@ impl Users {
     }
 
     /// The changes after `since` up to and including `until`, oldest first. Costs what changed.
-    pub fn device_list_changes(
-        &self,
-        since: StreamPos,
-        until: StreamPos,
-    ) -> Result<Vec<DeviceListChange>, UserError> {
+    pub fn device_list_changes(&self, since: StreamPos, until: StreamPos) -> Result<Vec<DeviceListChange>, UserError> {
         if self.latest_device_list_change() <= since || until <= since {
             return Ok(Vec::new());
         }

@@ -66,6 +66,7 @@ impl Users {
         self.erase_rows(&BACKUP_VERSIONS, &user).await?;
         self.erase_rows(&SIGNATURES, &user).await?;
         self.erase_rows(&CROSS_SIGNING, &user).await?;
+
         self.delete_all_pushers(user).await?;
         self.inner.compiled_push_rules.forget(user);
         self.inner.ignored.forget(user);

@@ -36,8 +36,7 @@ impl Fixture {
         let guard = runtime.enter();
         let rooms = open_rooms(&store, &clock);
         drop(guard);
-        let users =
-            Users::open(store.clone(), rooms.clone(), clock.clone(), Random::seeded(7), config).unwrap();
+        let users = Users::open(store.clone(), rooms.clone(), clock.clone(), Random::seeded(7), config).unwrap();
         Self { users, clock, store, rooms, runtime }
     }
 

@@ -16,6 +16,7 @@ mod cache;
 mod config;
 mod device_lists;
 mod devices;
+mod directory;
 mod e2ee;
 mod erase;
 mod error;
@@ -34,6 +35,7 @@ mod tokens;
 mod topics;
 mod transactions;
 mod uia;
+mod unread;
 
 #[cfg(test)]
 mod fixture;
@@ -49,8 +51,10 @@ pub use accounts::{Account, AccountFlags, AccountKind, AdminRights, NewAccount};
 pub use config::{RegistrationMode, UsersConfig};
 pub use device_lists::{DeviceListChange, DeviceListChangeKind};
 pub use devices::{Device, DeviceLogin, DeviceNid, NewSession};
+pub use directory::FoundUser;
 pub use e2ee::backup::{BackupEtag, BackupVersion, KeyBackupData, RoomKeys};
 pub use e2ee::cross_signing::{CrossSigningUpload, KeyUsage};
+pub use e2ee::dehydrated::{DehydratedDevice, DehydratedUpload};
 pub use e2ee::device_keys::{KeyUpload, QueriedKeys, UserDevices};
 pub use e2ee::one_time_keys::{ClaimedKeys, KeyCounts};
 pub use e2ee::signatures::{SignatureFailure, SignatureUpload};
@@ -64,7 +68,8 @@ pub use to_device::{DeviceTarget, QueuedMessages, ToDeviceMessages};
 pub use tokens::{IssuedTokens, Session};
 pub use topics::{device_lists_topic, device_topic, user_topic};
 pub use transactions::TransactionScope;
-pub use uia::{AuthData, AuthFlow, AuthStage, Challenge, UiaOutcome, UiaPurpose};
+pub use uia::{AuthData, AuthFlow, AuthIdentifier, AuthStage, Challenge, UiaOutcome, UiaPurpose};
+pub use unread::{RoomUnread, UnreadCounts};
 
 /// The keyspaces of this crate, to be declared when the store is opened.
 pub const KEYSPACES: &[KeyspaceInfo] = &[
@@ -82,6 +87,7 @@ pub const KEYSPACES: &[KeyspaceInfo] = &[
     e2ee::backup::BACKUP_KEYS.info(),
     e2ee::backup::BACKUP_VERSIONS.info(),
     e2ee::cross_signing::CROSS_SIGNING.info(),
+    e2ee::dehydrated::DEHYDRATED.info(),
     e2ee::device_keys::DEVICE_KEYS.info(),
     e2ee::one_time_keys::FALLBACK_KEYS.info(),
     e2ee::one_time_keys::ONE_TIME_KEYS.info(),
@@ -125,6 +131,7 @@ struct Inner {
     passwords: password::PasswordPool,
     presence: presence::PresenceTable,
     sessions: tokens::SessionCache,
+    tallies: unread::Tallies,
     uia: uia::UiaSessions,
 }
 
@@ -151,6 +158,7 @@ impl Users {
             passwords: password::PasswordPool::new(&config),
             presence: presence::PresenceTable::new(),
             sessions: tokens::SessionCache::new(config.session_cache_entries),
+            tallies: unread::Tallies::new(),
             uia: uia::UiaSessions::default(),
             store,
             rooms,

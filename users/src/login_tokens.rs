@@ -56,3 +56,6 @@ impl Users {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

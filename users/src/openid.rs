@@ -65,3 +65,6 @@ impl Users {
         Ok(self.rooms().user_id(row.user)?)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -96,8 +96,7 @@ impl PasswordPool {
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, UserError> {
         let _waiting = Waiting::enter(&self.waiting, self.max_waiting)?;
-        let permit =
-            Arc::clone(&self.permits).acquire_owned().await.map_err(|_closed| UserError::ShuttingDown)?;
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_closed| UserError::ShuttingDown)?;
         // The permit moves into the closure: dropping this future must not let a further hash start beside it.
         tokio::task::spawn_blocking(move || {
             let result = work();

@@ -213,12 +213,7 @@ impl Users {
     ///
     /// # Errors
     /// `TooLarge`.
-    pub fn set_presence(
-        &self,
-        user: UserNid,
-        state: PresenceState,
-        status_msg: Option<&str>,
-    ) -> Result<(), UserError> {
+    pub fn set_presence(&self, user: UserNid, state: PresenceState, status_msg: Option<&str>) -> Result<(), UserError> {
         if status_msg.is_some_and(|text| text.len() > MAX_STATUS_BYTES) {
             return Err(UserError::TooLarge("the status message"));
         }

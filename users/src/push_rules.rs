@@ -39,10 +39,7 @@ impl Users {
 
     /// The rules ready for evaluation. In memory after the first call.
     pub fn compiled_push_rules(&self, user: UserNid) -> Result<Arc<CompiledRuleset>, UserError> {
-        self.inner
-            .compiled_push_rules
-            .0
-            .get_or_read(&user, || Ok(CompiledRuleset::compile(&self.push_edits(user)?)))
+        self.inner.compiled_push_rules.0.get_or_read(&user, || Ok(CompiledRuleset::compile(&self.push_edits(user)?)))
     }
 
     /// Adds or replaces a rule of the user. Cancel-safe.
@@ -121,7 +118,8 @@ impl Users {
             let old = self.store().get(&GLOBAL_DATA, &key)?;
             let mut edits = old.as_ref().map_or(Ok(PushEdits::default()), |row| parse_edits(&row.value))?;
             edit(&mut edits)?;
-            let json = serde_json::to_vec(&edits).map_err(|_| UserError::Inconsistent("push rules do not serialise"))?;
+            let json =
+                serde_json::to_vec(&edits).map_err(|_| UserError::Inconsistent("push rules do not serialise"))?;
             let mut batch = Batch::new();
             match &old {
                 Some(old) if old.value == json => return Ok(()),

@@ -54,11 +54,7 @@ struct StoredPusher {
 impl Users {
     /// The pushers of a user.
     pub fn pushers(&self, user: UserNid) -> Result<Vec<Pusher>, UserError> {
-        self.store()
-            .scan(&PUSHERS, &user)
-            .iter()
-            .map(|row| Ok(parse_pusher(&row?.1)?.pusher))
-            .collect()
+        self.store().scan(&PUSHERS, &user).iter().map(|row| Ok(parse_pusher(&row?.1)?.pusher)).collect()
     }
 
     /// Creates or replaces a pusher. Without `append`, other users lose theirs for the same app and key. Cancel-safe.

@@ -140,10 +140,7 @@ impl Users {
     ///
     /// # Errors
     /// `InvalidParam` for an unknown nonce, `Forbidden` for a wrong MAC, and those of [`Users::create_account`].
-    pub async fn register_with_shared_secret(
-        &self,
-        request: &SharedSecretRegistration,
-    ) -> Result<Account, UserError> {
+    pub async fn register_with_shared_secret(&self, request: &SharedSecretRegistration) -> Result<Account, UserError> {
         let Some(secret) = &self.config().registration_shared_secret else {
             return Err(UserError::Forbidden("shared-secret registration is not enabled"));
         };

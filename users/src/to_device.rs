@@ -18,8 +18,7 @@ use crate::{
 };
 
 /// Receiver, position, number within the batch → the event as JSON, ready to be sent.
-pub(crate) const TO_DEVICE: Keyspace<(DeviceNid, StreamPos, u32), Vec<u8>> =
-    Keyspace::new("to_device", Profile::Log);
+pub(crate) const TO_DEVICE: Keyspace<(DeviceNid, StreamPos, u32), Vec<u8>> = Keyspace::new("to_device", Profile::Log);
 
 const ENDPOINT: &str = "sendToDevice";
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;

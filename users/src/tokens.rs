@@ -17,11 +17,7 @@ use sha2::{Digest, Sha256};
 use spec::ids::UserId;
 use storage::{Batch, Keyspace, Profile, Read, stored};
 
-use crate::{
-    AccountKind, DeviceNid, UserError, Users,
-    accounts::ACCOUNTS,
-    devices::DEVICE_OWNERS,
-};
+use crate::{AccountKind, DeviceNid, UserError, Users, accounts::ACCOUNTS, devices::DEVICE_OWNERS};
 
 /// SHA-256 of a token.
 pub(crate) type TokenHash = [u8; 32];

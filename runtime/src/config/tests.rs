@@ -38,7 +38,10 @@ fn a_section_carries_its_documentation_marks_and_defaults() {
 #[test]
 fn missing_keys_take_defaults_and_unknown_ones_are_refused() {
     let outer: Outer = serde_json::from_str(r#"{"word": "x", "inner": {}}"#).unwrap();
-    assert_eq!((outer.size, outer.word.as_deref(), outer.inner.time), (ByteSize::mib(50), Some("x"), Span::seconds(90)));
+    assert_eq!(
+        (outer.size, outer.word.as_deref(), outer.inner.time),
+        (ByteSize::mib(50), Some("x"), Span::seconds(90))
+    );
     assert!(serde_json::from_str::<Outer>(r#"{"sise": 1}"#).is_err());
 }
 

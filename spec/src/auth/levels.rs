@@ -92,10 +92,7 @@ impl<'a> NewLevels<'a> {
 }
 
 /// The entries that differ, as name, old level and new level.
-fn changes<'m>(
-    old: &'m Levels<'_>,
-    new: &'m Levels<'_>,
-) -> impl Iterator<Item = (&'m str, Option<i64>, Option<i64>)> {
+fn changes<'m>(old: &'m Levels<'_>, new: &'m Levels<'_>) -> impl Iterator<Item = (&'m str, Option<i64>, Option<i64>)> {
     let kept_or_removed = old.iter().map(|(key, level)| (&**key, Some(*level), new.get(key).copied()));
     let added = new.iter().filter(|(key, _)| !old.contains_key(*key));
     let added = added.map(|(key, level)| (&**key, None, Some(*level)));

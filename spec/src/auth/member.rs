@@ -178,9 +178,8 @@ fn check_join_authoriser(room: &RoomState<'_>, event: &Pdu) -> Result<(), AuthFa
     if room.membership(authoriser.as_str())? != Membership::Join {
         return Err(AuthFailure::JoinAuthoriserNotJoined);
     }
-    let may_invite = room.with_power(|power| {
-        Ok(power.user(authoriser.as_str())?.at_least(power.level(LevelField::Invite)?))
-    })?;
+    let may_invite =
+        room.with_power(|power| Ok(power.user(authoriser.as_str())?.at_least(power.level(LevelField::Invite)?)))?;
     if may_invite { Ok(()) } else { Err(AuthFailure::JoinAuthoriserMayNotInvite) }
 }
 
@@ -254,11 +253,7 @@ struct TargetLevels {
     ban: i64,
 }
 
-fn compare_power(
-    room: &RoomState<'_>,
-    event: &Pdu,
-    target: &str,
-) -> Result<(PowerLevel, TargetLevels), AuthFailure> {
+fn compare_power(room: &RoomState<'_>, event: &Pdu, target: &str) -> Result<(PowerLevel, TargetLevels), AuthFailure> {
     room.with_power(|power| {
         let levels = TargetLevels {
             target: power.user(target)?,

@@ -17,7 +17,11 @@ pub(crate) fn find_property<'a>(json: &'a RawValue, key: &str) -> Result<Option<
 /// The string that `json` is, if it is one.
 pub(crate) fn as_string(json: &RawValue) -> Option<Cow<'_, str>> {
     let inner = json.get().strip_prefix('"')?.strip_suffix('"')?;
-    if inner.contains('\\') { serde_json::from_str(json.get()).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
+    if inner.contains('\\') {
+        serde_json::from_str(json.get()).ok().map(Cow::Owned)
+    } else {
+        Some(Cow::Borrowed(inner))
+    }
 }
 
 /// For `#[serde(deserialize_with)]`: tells a property that is `null` from one that is absent.

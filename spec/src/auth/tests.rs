@@ -129,10 +129,7 @@ fn a_create_event_of_version_12_has_no_room_id() {
     let mut create = event(RoomVersion::V12, "create", ALICE, CREATE, Some(""), json!({}));
     create["room_id"] = "!create".into();
     let create = Pdu::from_trusted(EventId::parse("$create").unwrap(), &serde_json::to_vec(&create).unwrap()).unwrap();
-    assert_eq!(
-        check_auth_events(RoomVersion::V12.rules(), &create, &[]),
-        Err(AuthFailure::CreateWithRoomId)
-    );
+    assert_eq!(check_auth_events(RoomVersion::V12.rules(), &create, &[]), Err(AuthFailure::CreateWithRoomId));
 }
 
 fn check_listed(version: RoomVersion, auth: &[Value]) -> Result<(), AuthFailure> {

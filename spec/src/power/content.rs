@@ -139,11 +139,7 @@ impl<'a> PowerContent<'a> {
     }
 
     /// A whole map, empty when absent.
-    pub(crate) fn entries(
-        &self,
-        map: LevelMap,
-        integers_only: bool,
-    ) -> Result<BTreeMap<Cow<'a, str>, i64>, BadLevel> {
+    pub(crate) fn entries(&self, map: LevelMap, integers_only: bool) -> Result<BTreeMap<Cow<'a, str>, i64>, BadLevel> {
         let bad = BadLevel(map.as_str());
         self.raw_entries(map)?
             .into_iter()

@@ -8,7 +8,8 @@ use crate::{
 
 fn levels(version: RoomVersion, create: Value, levels: Option<Value>) -> PowerLevels {
     let create = pdu(version, event(version, "create", ALICE, "m.room.create", Some(""), create));
-    let levels = levels.map(|levels| pdu(version, event(version, "levels", ALICE, "m.room.power_levels", Some(""), levels)));
+    let levels =
+        levels.map(|levels| pdu(version, event(version, "levels", ALICE, "m.room.power_levels", Some(""), levels)));
     PowerLevels::from_state(levels.as_deref(), &create, version.rules())
 }
 
@@ -18,7 +19,8 @@ fn user(id: &str) -> UserId {
 
 #[test]
 fn reads_levels_as_the_version_allows() {
-    let parse = |json: &str, strict| parse_level(&serde_json::value::RawValue::from_string(json.into()).unwrap(), strict);
+    let parse =
+        |json: &str, strict| parse_level(&serde_json::value::RawValue::from_string(json.into()).unwrap(), strict);
     assert_eq!(parse("-7", true), Some(-7));
     for lenient in ["\" 007 \"", "\"+7\"", "7.9", "0.79e1"] {
         assert_eq!((parse(lenient, false), parse(lenient, true)), (Some(7), None), "{lenient}");

@@ -143,21 +143,19 @@ impl<'a> AuthGraph<'a> {
         candidates: &mut NodeSet,
         mut missing: usize,
     ) -> Result<(), ResolveError> {
-        let oldest = candidates.iter().map(|node| self.source.arrival(&self.event(node).event_id)).min().flatten();
-        let is_too_old = |source: &dyn EventSource, id: &EventId| match (oldest, source.arrival(id)) {
-            (Some(oldest), Some(arrival)) => arrival <= oldest,
-            _ => false,
-        };
         // The events that most chains lead to come first: they usually settle everything.
         let first = [POWER_LEVELS, JOIN_RULES, CREATE].into_iter().filter_map(|kind| conflicts.agreed(kind, ""));
         let mut seen = NodeSet::default();
+        let mut oldest = self.oldest_arrival(candidates);
         for id in first.chain(conflicts.all_agreed()) {
             if missing == 0 {
                 return Ok(());
             }
-            if is_too_old(self.source, id) {
+            // Nothing that is still missing can be in the chain of an event older than all of it.
+            if matches!((oldest, self.source.arrival(id)), (Some(oldest), Some(arrival)) if arrival <= oldest) {
                 continue;
             }
+            let before = missing;
             let mut open = vec![self.node(id)?];
             while let Some(node) = open.pop() {
                 for auth in self.auth_events(node)?.iter() {
@@ -167,8 +165,16 @@ impl<'a> AuthGraph<'a> {
                     }
                 }
             }
+            if missing < before {
+                oldest = self.oldest_arrival(candidates);
+            }
         }
         Ok(())
+    }
+
+    /// The least arrival of `events`, `None` if the arrival of any is unknown.
+    fn oldest_arrival(&self, events: &NodeSet) -> Option<u64> {
+        events.iter().map(|node| self.source.arrival(&self.event(node).event_id)).min().flatten()
     }
 
     /// The conflicted state subgraph: everything on a path of auth events from one of `conflicted` to another,

@@ -72,11 +72,7 @@ fn rank(rules: &RoomVersionRules, graph: &mut AuthGraph<'_>, node: Node) -> Resu
 }
 
 /// The power of the sender according to the event's own auth events. Levels that cannot be read count as 0.
-fn sender_power(
-    rules: &RoomVersionRules,
-    graph: &mut AuthGraph<'_>,
-    node: Node,
-) -> Result<PowerLevel, ResolveError> {
+fn sender_power(rules: &RoomVersionRules, graph: &mut AuthGraph<'_>, node: Node) -> Result<PowerLevel, ResolveError> {
     let levels = graph.auth_event_of(node, POWER_LEVELS)?;
     let create = if !rules.room_id_is_create_hash {
         graph.auth_event_of(node, CREATE)?

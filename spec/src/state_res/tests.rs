@@ -60,9 +60,7 @@ impl Dag {
     fn state(&self, changes: &[&str]) -> StateMap<EventId> {
         let base = ["create", "alice", "levels", "rules", "bob"];
         let event = |name: &&str| Arc::clone(&self.events[&id(name)]);
-        let entry = |event: Arc<Pdu>| {
-            ((event.kind.clone(), event.state_key.clone().unwrap()), event.event_id.clone())
-        };
+        let entry = |event: Arc<Pdu>| ((event.kind.clone(), event.state_key.clone().unwrap()), event.event_id.clone());
         base.iter().chain(changes).map(event).map(entry).collect()
     }
 
@@ -224,9 +222,11 @@ fn old_members_of_a_large_room_are_not_fetched() {
         let user = format!("@{name}:m.example");
         dag.add(name, &user, MEMBER, &user, json!({ "membership": "join" }), &["rules", "levels"]);
     }
-    dag.add("invite", BOB, MEMBER, CAROL, json!({ "membership": "invite" }), &["bob", "levels", "rules"]);
+    let late = "@late:l.example";
+    dag.add("late", late, MEMBER, late, json!({ "membership": "join" }), &["rules", "levels"]);
+    dag.add("invite", late, MEMBER, CAROL, json!({ "membership": "invite" }), &["late", "levels", "rules"]);
     dag.add("carol", CAROL, MEMBER, CAROL, json!({ "membership": "join" }), &["invite", "levels", "rules"]);
-    let members: Vec<&str> = members.iter().map(|name| &**name).collect();
+    let members: Vec<&str> = members.iter().map(|name| &**name).chain(["late"]).collect();
     let sets = [dag.state(&members), dag.state(&[&members[..], &["carol"]].concat())];
     let source = Counted { dag: &dag, fetched: 0.into() };
     let resolution = resolve_conflicts(dag.version.rules(), &sets, &source).unwrap();

@@ -200,10 +200,18 @@ fn concurrent_committers_get_distinct_positions_and_observers_see_them_in_order(
     let store = bed.open();
     let seen: Arc<Mutex<Vec<Committed>>> = Arc::default();
     let (log, handle) = (seen.clone(), store.clone());
-    store.on_commit(Arc::new(move |group: &[Committed]| {
+    store.on_visible(Arc::new(move |group: &[Committed]| {
         let last = group.last().expect("groups are not empty").pos;
-        assert!(handle.visible() >= last, "observers are told after the position is visible");
+        assert!(handle.visible() >= last, "these observers are told after the position is visible");
         log.lock().unwrap().extend_from_slice(group);
+    }));
+    let early: Arc<Mutex<u64>> = Arc::default();
+    let (count, handle) = (early.clone(), store.clone());
+    store.on_commit(Arc::new(move |group: &[Committed]| {
+        let first = group.first().expect("groups are not empty").pos;
+        if handle.visible() < first {
+            *count.lock().unwrap() += group.len() as u64;
+        }
     }));
     let mut positions: Vec<u64> = thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)
@@ -230,6 +238,7 @@ fn concurrent_committers_get_distinct_positions_and_observers_see_them_in_order(
     let seen = seen.lock().unwrap();
     assert_eq!(seen.iter().map(|batch| batch.pos.0).collect::<Vec<_>>(), all);
     assert!(seen.iter().all(|batch| batch.topics.len() == 1));
+    assert_eq!(*early.lock().unwrap(), THREADS * EACH, "these observers are told before the position is visible");
     store.close().unwrap();
 }
 

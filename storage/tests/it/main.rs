@@ -1,5 +1,7 @@
 //! One conformance suite, run on every backend.
 
+#![allow(clippy::unwrap_used, reason = "functions called by tests are tests too")]
+
 /// Runs each test function on a fresh bed of every backend.
 macro_rules! on_every_backend {
     ($($name:ident),* $(,)?) => {

@@ -123,6 +123,8 @@ fn another_softwares_database_is_not_touched() {
     db.put(b"key", b"value").unwrap();
     drop(db);
     assert!(matches!(open_at(folder.path()), Err(OpenError::Foreign { .. })));
+    let families = rust_rocksdb::DB::list_cf(&rust_rocksdb::Options::default(), folder.path()).unwrap();
+    assert_eq!(families, ["default"]);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 import { exec } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { promisify } from "node:util";
+import { CryptoEvent, VerificationPhase, VerifierEvent } from "matrix-js-sdk/lib/crypto-api/index.js";
 import { Abort, ensure, fail, finish, must, step, until } from "./report.js";
 import { Device, PASSWORD, everyoneReads, login, register } from "./device.js";
 
@@ -256,6 +257,46 @@ async function encrypt({ alice1, bob1, all }, rooms) {
   return { recovery, old };
 }
 
+async function verifyEveryone({ alice1, alice2, bob1 }, { secret }) {
+  await step("alice verifies her second device by emoji", async () => {
+    const crypto = alice2.client.getCrypto();
+    ensure(await crypto.userHasCrossSigningKeys(alice2.userId, true), "the public cross-signing keys are unknown");
+    await runSas(alice1, () => crypto.requestOwnUserVerification());
+    await until("the owner's signature on the device", async () =>
+      (await crypto.getDeviceVerificationStatus(alice2.userId, alice2.session.device_id))?.signedByOwner);
+    await until("the private cross-signing keys", async () => {
+      const { privateKeysCachedLocally: keys } = await crypto.getCrossSigningStatus();
+      return keys.masterKey && keys.selfSigningKey && keys.userSigningKey;
+    });
+  });
+  await step("alice and bob verify each other by emoji", async () => {
+    const verified = async (device, other) =>
+      (await device.client.getCrypto().getUserVerificationStatus(other.userId)).isCrossSigningVerified();
+    await runSas(bob1, () => alice1.client.getCrypto().requestVerificationDM(bob1.userId, secret));
+    await until("bob to be verified at alice's", () => verified(alice1, bob1));
+    await until("alice to be verified at bob's", () => verified(bob1, alice1));
+  });
+}
+
+/** Plays both sides of the emoji comparison for a request made by `ask`. */
+async function runSas(answering, ask) {
+  let received;
+  answering.client.once(CryptoEvent.VerificationRequestReceived, (request) => { received = request; });
+  const request = await ask();
+  await until("the verification request to arrive", () => received);
+  await received.accept();
+  await until("the request to be ready", () => request.phase === VerificationPhase.Ready);
+  const ours = await request.startVerification("m.sas.v1");
+  const theirs = await until("the SAS flow to arrive", () => received.verifier);
+  const shown = [ours, theirs].map((side) => new Promise((resolve) => { side.once(VerifierEvent.ShowSas, resolve); }));
+  const done = [ours, theirs].map((side) => side.verify());
+  const [one, other] = await Promise.race([Promise.all(shown), Promise.all(done)]);
+  ensure(one.sas.decimal.join() === other.sas.decimal.join(), "the two sides show different strings");
+  await one.confirm();
+  await other.confirm();
+  await Promise.all(done);
+}
+
 async function withPassword(device, request) {
   try {
     await request(null);
@@ -357,6 +398,7 @@ async function scenario() {
   await shareImage(world, rooms);
   await lookAround(world, rooms);
   const secrets = await encrypt(world, rooms);
+  await verifyEveryone(world, rooms);
   await restart(world, rooms);
   await recover(rooms, secrets);
   await leave(world, rooms);

@@ -108,10 +108,7 @@ fn impossible_device_ids_and_names_are_refused() {
         assert!(matches!(f.run(f.users.start_session(session.user, login)), Err(UserError::InvalidParam(_))));
     }
     let long = "x".repeat(1_001);
-    assert!(matches!(
-        f.run(f.users.rename_device(session.user, "D", Some(&long))),
-        Err(UserError::TooLarge(_))
-    ));
+    assert!(matches!(f.run(f.users.rename_device(session.user, "D", Some(&long))), Err(UserError::TooLarge(_))));
     assert!(matches!(f.run(f.users.rename_device(session.user, "X", None)), Err(UserError::NotFound(_))));
     f.run(f.users.rename_device(session.user, "D", Some("Phone"))).unwrap();
     assert_eq!(f.users.device(session.user, "D").unwrap().unwrap().display_name.as_deref(), Some("Phone"));

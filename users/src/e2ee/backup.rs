@@ -72,8 +72,9 @@ pub struct KeyBackupData {
 impl KeyBackupData {
     /// Whether this one should replace `old`.
     fn is_better_than(&self, old: &Self) -> bool {
-        let rank =
-            |key: &Self| (key.is_verified, std::cmp::Reverse(key.first_message_index), std::cmp::Reverse(key.forwarded_count));
+        let rank = |key: &Self| {
+            (key.is_verified, std::cmp::Reverse(key.first_message_index), std::cmp::Reverse(key.forwarded_count))
+        };
         rank(self) > rank(old)
     }
 }
@@ -86,12 +87,7 @@ impl Users {
     ///
     /// # Errors
     /// `BadJson`, `TooLarge`.
-    pub async fn create_backup(
-        &self,
-        user: UserNid,
-        algorithm: &str,
-        auth_data: &RawValue,
-    ) -> Result<u64, UserError> {
+    pub async fn create_backup(&self, user: UserNid, algorithm: &str, auth_data: &RawValue) -> Result<u64, UserError> {
         check_auth_data(algorithm, auth_data)?;
         loop {
             let last = self.store().scan(&BACKUP_VERSIONS, &user).reverse().iter().next().transpose()?;
@@ -185,12 +181,7 @@ impl Users {
     ///
     /// # Errors
     /// `NotFound`, `WrongRoomKeysVersion`, `TooLarge`.
-    pub async fn put_backup_keys(
-        &self,
-        user: UserNid,
-        version: u64,
-        keys: &RoomKeys,
-    ) -> Result<BackupEtag, UserError> {
+    pub async fn put_backup_keys(&self, user: UserNid, version: u64, keys: &RoomKeys) -> Result<BackupEtag, UserError> {
         self.check_current_version(user, version)?;
         let mut part = Vec::new();
         let mut bytes = 0;

@@ -122,11 +122,7 @@ impl Users {
 
     /// Whether an upload must be confirmed by user-interactive authentication: not the first one, and not one that
     /// changes nothing (MSC3967).
-    pub fn needs_auth_for_cross_signing(
-        &self,
-        user: UserNid,
-        upload: &CrossSigningUpload,
-    ) -> Result<bool, UserError> {
+    pub fn needs_auth_for_cross_signing(&self, user: UserNid, upload: &CrossSigningUpload) -> Result<bool, UserError> {
         if !self.has_cross_signing(user)? {
             return Ok(false);
         }

@@ -18,7 +18,7 @@ use super::{
     signatures::{SIGNATURES, Signatures},
 };
 use crate::{
-    Session, UserError, Users,
+    DeviceNid, Session, UserError, Users,
     device_lists::{DeviceListChangeKind, log_device_list_change},
     devices::DEVICES,
 };
@@ -96,11 +96,7 @@ impl Users {
         loop {
             let mut batch = Batch::new();
             let device = self.store().get(&DEVICES, &key)?.ok_or(UserError::NotFound("device"))?;
-            if let Some(keys) = &upload.device_keys {
-                self.put_device_keys(&mut batch, session, keys)?;
-            }
-            self.put_one_time_keys(&mut batch, device.nid, &upload.one_time_keys)?;
-            self.put_fallback_keys(&mut batch, device.nid, &upload.fallback_keys)?;
+            self.put_keys(&mut batch, &session.user_id, &key, device.nid, upload)?;
             if batch.is_empty() {
                 break;
             }
@@ -113,12 +109,33 @@ impl Users {
         self.key_counts(session.device)
     }
 
-    fn put_device_keys(&self, batch: &mut Batch, session: &Session, keys: &Object) -> Result<(), UserError> {
+    pub(super) fn put_keys(
+        &self,
+        batch: &mut Batch,
+        user_id: &UserId,
+        key: &(UserNid, Arc<str>),
+        device: DeviceNid,
+        upload: &KeyUpload,
+    ) -> Result<(), UserError> {
+        if let Some(keys) = &upload.device_keys {
+            self.put_device_keys(batch, user_id, key, keys)?;
+        }
+        self.put_one_time_keys(batch, device, &upload.one_time_keys)?;
+        self.put_fallback_keys(batch, device, &upload.fallback_keys)
+    }
+
+    fn put_device_keys(
+        &self,
+        batch: &mut Batch,
+        user_id: &UserId,
+        row_key: &(UserNid, Arc<str>),
+        keys: &Object,
+    ) -> Result<(), UserError> {
         let text = |name: &str| keys.get(name).and_then(Value::as_str);
-        if text("user_id") != Some(session.user_id.as_str()) {
+        if text("user_id") != Some(user_id.as_str()) {
             return Err(UserError::InvalidParam("device_keys.user_id is not the user of this session"));
         }
-        if text("device_id") != Some(&*session.device_id) {
+        if text("device_id") != Some(&*row_key.1) {
             return Err(UserError::InvalidParam("device_keys.device_id is not the device of this session"));
         }
         if !keys.get("algorithms").is_some_and(Value::is_array) {
@@ -136,12 +153,11 @@ impl Users {
         if json.len() > MAX_DEVICE_KEYS_BYTES {
             return Err(UserError::TooLarge("device_keys"));
         }
-        let row_key = (session.user, Arc::clone(&session.device_id));
-        if self.store().get(&DEVICE_KEYS, &row_key)?.is_some_and(|old| old == json) {
+        if self.store().get(&DEVICE_KEYS, row_key)?.is_some_and(|old| old == json) {
             return Ok(());
         }
-        batch.put(&DEVICE_KEYS, &row_key, &json);
-        log_device_list_change(batch, session.user, Some(&row_key.1), DeviceListChangeKind::Updated);
+        batch.put(&DEVICE_KEYS, row_key, &json);
+        log_device_list_change(batch, row_key.0, Some(&row_key.1), DeviceListChangeKind::Updated);
         Ok(())
     }
 

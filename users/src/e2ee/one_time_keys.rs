@@ -115,11 +115,7 @@ impl Users {
             batch.expect_absent(&ONE_TIME_KEYS, &row_key);
             let value = storage::Stamped::pending(key.get().as_bytes().to_vec());
             batch.put(&ONE_TIME_KEYS, &row_key, &value);
-            batch.put(
-                &ONE_TIME_KEY_ORDER,
-                &(device, algorithm.to_owned(), StreamPos::PENDING, id.to_owned()),
-                &(),
-            );
+            batch.put(&ONE_TIME_KEY_ORDER, &(device, algorithm.to_owned(), StreamPos::PENDING, id.to_owned()), &());
             *added.entry(algorithm).or_default() += 1;
         }
         for (algorithm, count) in added {

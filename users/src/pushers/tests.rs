@@ -1,0 +1,49 @@
+use serde_json::json;
+
+use super::*;
+use crate::fixture::Fixture;
+
+fn pusher(app_id: &str, url: &str) -> Pusher {
+    let data = json!({ "url": url, "format": "event_id_only" });
+    serde_json::from_value(json!({ "app_id": app_id, "pushkey": "key", "kind": "http", "data": data })).unwrap()
+}
+
+const URL: &str = "https://push.example.org/_matrix/push/v1/notify";
+
+#[test]
+fn a_pusher_is_replaced_and_deleted() {
+    let f = Fixture::new();
+    let session = f.session("alice", "A");
+    f.run(f.users.set_pusher(&session, pusher("app", URL), false)).unwrap();
+    let renamed = Pusher { lang: "de".into(), ..pusher("app", URL) };
+    f.run(f.users.set_pusher(&session, renamed.clone(), false)).unwrap();
+    assert_eq!(f.users.pushers(session.user).unwrap(), [renamed]);
+    f.run(f.users.delete_pusher(session.user, "app", "key")).unwrap();
+    assert!(f.users.pushers(session.user).unwrap().is_empty());
+}
+
+#[test]
+fn a_phone_that_changes_hands_pushes_for_its_new_user_only() {
+    let f = Fixture::new();
+    let (alice, bob) = (f.session("alice", "A"), f.session("bob", "B"));
+    f.run(f.users.set_pusher(&alice, pusher("app", URL), false)).unwrap();
+    f.run(f.users.set_pusher(&bob, pusher("app", URL), true)).unwrap();
+    assert_eq!(f.users.pushers(alice.user).unwrap().len(), 1, "append leaves the others");
+    f.run(f.users.set_pusher(&bob, pusher("app", URL), false)).unwrap();
+    assert!(f.users.pushers(alice.user).unwrap().is_empty());
+    assert_eq!(f.users.pushers(bob.user).unwrap().len(), 1);
+}
+
+#[test]
+fn a_pusher_can_point_at_push_gateways_only() {
+    let f = Fixture::new();
+    let session = f.session("alice", "A");
+    for url in ["https://example.org/", "ftp://example.org/_matrix/push/v1/notify", "/_matrix/push/v1/notify", ""] {
+        let refused = f.run(f.users.set_pusher(&session, pusher("app", url), false));
+        assert!(matches!(refused, Err(UserError::InvalidParam(_))), "{url}");
+    }
+    let long = "a".repeat(65);
+    assert!(f.run(f.users.set_pusher(&session, pusher(&long, URL), false)).is_err());
+    let email = Pusher { kind: "email".into(), ..pusher("app", URL) };
+    assert!(f.run(f.users.set_pusher(&session, email, false)).is_err());
+}

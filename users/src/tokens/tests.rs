@@ -27,10 +27,7 @@ fn a_token_names_its_session_also_after_a_restart() {
     assert_eq!((session.user, &*session.device_id), (alice.user, "D"));
     assert!(token.starts_with("cdt_"));
     assert!(f.run(f.reopen().authenticate(&token)).is_ok());
-    assert!(matches!(
-        f.run(f.users.authenticate("cdt_other")),
-        Err(UserError::UnknownToken { soft_logout: false })
-    ));
+    assert!(matches!(f.run(f.users.authenticate("cdt_other")), Err(UserError::UnknownToken { soft_logout: false })));
 }
 
 #[test]

@@ -2,7 +2,9 @@ use super::*;
 
 /// Bob has 50; Alice, 100, and Carol, 50, are listed as well.
 fn room(version: RoomVersion) -> Room {
-    let users = if version == RoomVersion::V12 { json!({ BOB: 50, CAROL: 50, "@top:t.example": 100 }) } else {
+    let users = if version == RoomVersion::V12 {
+        json!({ BOB: 50, CAROL: 50, "@top:t.example": 100 })
+    } else {
         json!({ ALICE: 100, BOB: 50, CAROL: 50, "@top:t.example": 100 })
     };
     let levels = json!({ "ban": 60, "kick": 40, "events": { "m.room.name": 60 }, "notifications": { "room": 60 },

@@ -6,7 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use rust_rocksdb::{BoundColumnFamily, Cache, ColumnFamilyDescriptor, Error, ErrorKind, Options, WriteOptions};
+use rust_rocksdb::{
+    BoundColumnFamily, Cache, ColumnFamilyDescriptor, Error, ErrorKind, IteratorMode, Options, WriteOptions,
+};
 
 use super::{
     Db, Rocks,
@@ -38,7 +40,7 @@ impl Rocks {
         let existing = path.join("CURRENT").exists();
         let database = database_options(options.write_buffer_bytes);
         let db = open_families(&database, options, existing)?;
-        check_format(&db, path, existing)?;
+        check_format(&db, path)?;
 
         let mut families = Vec::with_capacity(directory.names().len());
         for name in directory.names() {
@@ -64,13 +66,17 @@ impl Rocks {
 fn open_families(database: &Options, options: &RocksOptions<'_>, existing: bool) -> Result<Db, OpenError> {
     let path = options.path;
     let cache = Cache::new_hyper_clock_cache(options.cache_bytes, 0);
-    let unknown = if existing {
-        let mut names = Db::list_cf(database, path).map_err(|error| explain(path, &error))?;
-        names.retain(|name| name != RESERVED_NAME && options.keyspaces.iter().all(|known| known.name != *name));
-        names
-    } else {
-        Vec::new()
-    };
+    let mut unknown = Vec::new();
+    if existing {
+        unknown = Db::list_cf(database, path).map_err(|error| explain(path, &error))?;
+        let listed = unknown.len();
+        unknown.retain(|name| name != RESERVED_NAME && options.keyspaces.iter().all(|known| known.name != *name));
+        if unknown.len() + 1 == listed {
+            // None of our keyspaces: look before creating them in what may be another software's database.
+            let reserved = Db::open_cf_for_read_only(database, path, [RESERVED_NAME], false);
+            read_format(&reserved.map_err(|error| explain(path, &error))?, path)?;
+        }
+    }
     let declared = options.keyspaces.iter().map(|keyspace| (keyspace.name.to_owned(), keyspace.profile));
     let families = declared
         .chain(unknown.into_iter().map(|name| (name, Profile::Points)))
@@ -79,24 +85,27 @@ fn open_families(database: &Options, options: &RocksOptions<'_>, existing: bool)
     Db::open_cf_descriptors(database, path, families).map_err(|error| explain(path, &error))
 }
 
-fn check_format(db: &Db, path: &Path, existing: bool) -> Result<(), OpenError> {
-    let stored = db.get(FORMAT_KEY).map_err(|error| explain(path, &error))?;
-    match stored {
+/// Whether the database states our format; an empty one may still get it.
+fn read_format(db: &Db, path: &Path) -> Result<bool, OpenError> {
+    match db.get(FORMAT_KEY).map_err(|error| explain(path, &error))? {
         Some(bytes) => match <[u8; 4]>::try_from(bytes).map(u32::from_be_bytes) {
-            Ok(FORMAT) => Ok(()),
+            Ok(FORMAT) => Ok(true),
             Ok(found) => Err(OpenError::WrongFormat { path: path.to_owned(), found, supported: FORMAT }),
             Err(_) => Err(OpenError::Foreign { path: path.to_owned() }),
         },
         // A start that was interrupted before the format was written left an empty database: it may be used.
-        None if existing && db.iterator(rust_rocksdb::IteratorMode::Start).next().is_some() => {
-            Err(OpenError::Foreign { path: path.to_owned() })
-        }
-        None => {
-            let mut durable = WriteOptions::default();
-            durable.set_sync(true);
-            db.put_opt(FORMAT_KEY, FORMAT.to_be_bytes(), &durable).map_err(|error| explain(path, &error))
-        }
+        None if db.iterator(IteratorMode::Start).next().is_some() => Err(OpenError::Foreign { path: path.to_owned() }),
+        None => Ok(false),
     }
+}
+
+fn check_format(db: &Db, path: &Path) -> Result<(), OpenError> {
+    if read_format(db, path)? {
+        return Ok(());
+    }
+    let mut durable = WriteOptions::default();
+    durable.set_sync(true);
+    db.put_opt(FORMAT_KEY, FORMAT.to_be_bytes(), &durable).map_err(|error| explain(path, &error))
 }
 
 /// RocksDB says most of what matters in text only.

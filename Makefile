@@ -1,0 +1,46 @@
+# `make run` and `make test` work on a fresh Debian 12; each target installs what it lacks.
+SHELL := /bin/bash
+CARGO = export PATH="$$HOME/.cargo/bin:$$PATH" && . scripts/env.sh && cargo
+
+.PHONY: help setup run test check deny bench test-clients fuzz config clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 22
+
+setup: ## install the compiler and libraries that are missing
+	@scripts/setup.sh
+
+run: setup ## build with optimisation and run a server at 127.0.0.1:8008, data in ./data
+	$(CARGO) run --release --locked -- run $(ARGS)
+
+test: setup ## all tests
+	$(CARGO) test --workspace --locked $(ARGS)
+
+check: setup ## what CI runs: format, lints, tests, generated files, documentation
+	@export PATH="$$HOME/.cargo/bin:$$PATH" && scripts/check.sh
+
+config: setup ## write conduit.toml again, after a change of a configuration struct
+	$(CARGO) run --quiet --locked -- config default > conduit.toml.new
+	mv conduit.toml.new conduit.toml
+
+deny: ## licences and known vulnerabilities of dependencies
+	@scripts/setup.sh deny
+	$(CARGO) deny --locked check
+
+bench: setup ## measure a release build
+	$(CARGO) build --release --locked
+	. scripts/env.sh && bench/run.sh "$$CARGO_TARGET_DIR/release/conduit" $(ARGS)
+
+test-clients: ## real clients against a release build; ARGS=js|nio|rust|all
+	@scripts/setup.sh clients
+	$(CARGO) build --release --locked
+	. scripts/env.sh && tests/clients/run.sh $(or $(ARGS),all) "$$CARGO_TARGET_DIR/release/conduit"
+
+fuzz: ## fuzz the parsers, one minute each (SECONDS_EACH=60)
+	@scripts/setup.sh fuzz
+	@export PATH="$$HOME/.cargo/bin:$$PATH" && . scripts/env.sh && cd fuzz && \
+	  for target in $$(cargo +nightly fuzz list); do \
+	    cargo +nightly fuzz run $$target -- -max_total_time=$(or $(SECONDS_EACH),60) || exit 1; done
+
+clean: ## remove what was built (not the compiled RocksDB)
+	$(CARGO) clean

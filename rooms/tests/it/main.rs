@@ -1,0 +1,5 @@
+//! Rooms on the memory backend, through the public interface.
+
+mod pipeline;
+mod reading;
+mod server;

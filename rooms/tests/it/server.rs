@@ -1,0 +1,101 @@
+//! A server's rooms on the memory backend.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use rooms::{CreateRoom, Draft, Membership, MembershipChange, Preset, RoomError, RoomView, Rooms, RoomsConfig, RoomsParts, UserNid};
+use runtime::{Clock, Metrics, Random, Tasks};
+use serde_json::{Map, Value, json};
+use spec::ids::{EventId, RoomId, ServerName, UserId};
+use spec::signing::SigningKey;
+use spec::version::RoomVersion;
+use storage::{Backend, Options, Store};
+
+pub struct Server {
+    pub rooms: Rooms,
+    pub store: Store,
+    pub clock: Clock,
+}
+
+pub fn run<F: Future<Output = ()>>(test: impl FnOnce(Server) -> F) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async { test(Server::start()).await });
+}
+
+pub fn object(value: Value) -> Map<String, Value> {
+    value.as_object().unwrap().clone()
+}
+
+pub fn text(body: &str) -> Map<String, Value> {
+    object(json!({"msgtype": "m.text", "body": body}))
+}
+
+impl Server {
+    pub fn start() -> Server {
+        let options = Options::new(Backend::Memory, rooms::KEYSPACES.to_vec());
+        let store = Store::open(options).unwrap();
+        let clock = Clock::fake(1_700_000_000_000);
+        let rooms = Rooms::new(RoomsParts {
+            store: store.clone(),
+            clock: clock.clone(),
+            random: Random::seeded(7),
+            tasks: Tasks::new(&Metrics::new()),
+            server_name: ServerName::parse("hs.test").unwrap(),
+            signing_key: Arc::new(SigningKey::from_seed([7; 32], "1").unwrap()),
+            config: RoomsConfig::default(),
+        })
+        .unwrap();
+        Server { rooms, store, clock }
+    }
+
+    pub async fn user(&self, name: &str) -> (UserId, UserNid) {
+        let user = UserId::parse(format!("@{name}:hs.test")).unwrap();
+        let nid = self.rooms.intern_user(&user).await.unwrap();
+        (user, nid)
+    }
+
+    pub async fn create(&self, creator: &UserId, version: RoomVersion, preset: Preset) -> RoomId {
+        self.rooms.create_room(request(creator, version, preset)).await.unwrap()
+    }
+
+    pub async fn change(&self, room: &RoomId, by: &UserId, of: &UserId, to: Membership) -> Result<(), RoomError> {
+        let change = MembershipChange { sender: by.clone(), target: of.clone(), membership: to, content: Map::new() };
+        self.rooms.change_membership(room, change).await
+    }
+
+    pub async fn append(&self, room: &RoomId, draft: Draft) -> Result<EventId, RoomError> {
+        let nid = self.rooms.known_room(room).unwrap();
+        self.rooms.append(nid, vec![draft], None).await.map(|ids| ids[0].clone())
+    }
+
+    pub async fn say(&self, room: &RoomId, by: &UserId, body: &str) -> EventId {
+        self.append(room, Draft::message(by.clone(), "m.room.message", text(body))).await.unwrap()
+    }
+
+    pub fn view(&self, room: &RoomId, user: UserNid) -> RoomView {
+        self.rooms.as_user(room, user).unwrap()
+    }
+
+    pub fn assert_sound(&self) {
+        let findings = rooms::fsck::check(&self.store, &mut |_| {}).unwrap();
+        assert!(findings.problems.is_empty(), "{:#?}", findings.problems);
+    }
+}
+
+pub fn request(creator: &UserId, version: RoomVersion, preset: Preset) -> CreateRoom {
+    CreateRoom {
+        creator: creator.clone(),
+        creator_profile: Map::new(),
+        version,
+        preset,
+        public: false,
+        alias: None,
+        name: Some("A room".into()),
+        topic: None,
+        invites: Vec::new(),
+        is_direct: false,
+        creation_content: Map::new(),
+        initial_state: Vec::new(),
+        power_levels: Map::new(),
+    }
+}

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# What CI runs: format, lints, tests (with them the generated files and the layers), documentation.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/env.sh
+
+started=$SECONDS
+step() { # TITLE COMMAND...
+  echo "== $1 (after $((SECONDS - started)) s)"
+  shift
+  "$@"
+}
+step "format" cargo fmt --all -- --check
+step "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
+step "tests" cargo test --workspace --locked
+step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+echo "== all is well (after $((SECONDS - started)) s)"

@@ -1,0 +1,79 @@
+//! Finding users by name.
+//!
+//! Spec: Client-Server API §"User Directory". A user finds those with whom they share a room, and, if the operator
+//! allows it, every account of this server.
+
+use std::collections::BTreeSet;
+
+use rooms::UserNid;
+use serde::Serialize;
+use spec::ids::UserId;
+use storage::Read;
+
+use crate::{UserError, Users, accounts::ACCOUNTS};
+
+/// More candidates than this are not looked at: bounds the cost of one search.
+const MAX_CANDIDATES: usize = 20_000;
+
+/// A user found by a search.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FoundUser {
+    /// Who.
+    pub user_id: UserId,
+    /// Their display name, if this server knows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    /// Their avatar, if this server knows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub avatar_url: Option<String>,
+}
+
+impl Users {
+    /// Users whose ID or display name contains `term`, whatever the case; those that begin with it first. At most
+    /// `limit`, and whether there were more. Costs one profile read per candidate.
+    pub fn search_users(&self, viewer: UserNid, term: &str, limit: usize) -> Result<(Vec<FoundUser>, bool), UserError> {
+        let term = term.trim().trim_start_matches('@').to_lowercase();
+        if term.is_empty() {
+            return Ok((Vec::new(), false));
+        }
+        let mut found = Vec::new();
+        for user in self.search_candidates(viewer)? {
+            let user_id = self.rooms().user_id(user)?;
+            let display_name = self.display_name(user)?;
+            let id = user_id.as_str().trim_start_matches('@').to_lowercase();
+            let name = display_name.as_ref().map(|name| name.to_lowercase()).unwrap_or_default();
+            if !id.contains(&term) && !name.contains(&term) {
+                continue;
+            }
+            let is_prefix = id.starts_with(&term) || name.starts_with(&term);
+            found.push((!is_prefix, user, user_id, display_name));
+        }
+        found.sort_by(|a, b| (a.0, &a.2).cmp(&(b.0, &b.2)));
+        let has_more = found.len() > limit;
+        found.truncate(limit);
+        let found = found
+            .into_iter()
+            .map(|(_, user, user_id, display_name)| {
+                Ok(FoundUser { user_id, display_name, avatar_url: self.avatar_url(user)? })
+            })
+            .collect::<Result<_, UserError>>()?;
+        Ok((found, has_more))
+    }
+
+    fn search_candidates(&self, viewer: UserNid) -> Result<BTreeSet<UserNid>, UserError> {
+        let mut candidates = self.rooms().users_sharing_rooms(viewer)?;
+        if self.config().search_all_local_users {
+            for row in self.store().scan(&ACCOUNTS, &()).iter().take(MAX_CANDIDATES) {
+                let (user, row) = row?;
+                if !row.is_deactivated {
+                    candidates.insert(user);
+                }
+            }
+        }
+        candidates.remove(&viewer);
+        Ok(candidates.into_iter().take(MAX_CANDIDATES).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests;
