@@ -1,1 +1,153 @@
-//! See docs/architecture.md.
+//! The client-server HTTP edge: reads a request, calls one domain, and answers.
+//!
+//! Invariants:
+//! - [`routes`] is the only list of endpoints: the router, the endpoint tests and `docs/endpoints.md` come from it.
+//! - Who may call an endpoint stands in its route, and the extractors enforce it: a handler that takes a
+//!   [`extract::User`] has one.
+//! - Every answer is JSON with a Matrix error code unless it is media. No rejection of the HTTP framework reaches a
+//!   client.
+//! - Errors of the domains become statuses and error codes in [`error`] alone, by matches without a wildcard.
+//! - No rule of Matrix is decided here beyond the shape of requests; what is decided lies in the domains.
+
+mod account;
+mod account_data;
+mod admin;
+mod aliases;
+mod backup_keys;
+mod capabilities;
+mod config;
+mod context;
+mod create_room;
+mod devices;
+mod error;
+mod extract;
+mod filter;
+mod hierarchy;
+mod json;
+mod keys;
+mod limits;
+mod login;
+mod media;
+mod members;
+mod membership;
+mod messages;
+mod openid;
+mod presence;
+mod profile;
+mod profile_updates;
+mod public_rooms;
+mod push_rules;
+mod pushers;
+mod query;
+mod receipts;
+mod registration;
+mod relations;
+mod report;
+mod room_keys;
+mod routes;
+mod send;
+mod shared_secret;
+mod state;
+mod sync;
+mod tags;
+mod threads;
+mod to_device;
+mod typing;
+mod uia;
+mod upgrade;
+mod user_directory;
+mod versions;
+mod well_known;
+
+use std::sync::Arc;
+
+use ::media::Media;
+use ::sync::Sync;
+use axum::Router;
+use axum::extract::FromRef;
+use rooms::Rooms;
+use runtime::{Clock, Tasks};
+use users::Users;
+
+pub use config::{ClientApiConfig, RateLimitsConfig};
+pub use report::{KEYSPACES, Report, reports};
+pub use routes::{Auth, RouteInfo, route_table};
+
+use limits::RateLimits;
+use profile_updates::ProfileUpdates;
+
+/// What the edge is built from.
+pub struct ClientApiParts {
+    /// The rooms.
+    pub rooms: Rooms,
+    /// The accounts.
+    pub users: Users,
+    /// The content repository.
+    pub media: Media,
+    /// Sync.
+    pub sync: Sync,
+    /// Time, for rate limits.
+    pub clock: Clock,
+    /// Where work runs that goes on after its request.
+    pub tasks: Tasks,
+    /// Settings.
+    pub config: ClientApiConfig,
+    /// How often clients may do things.
+    pub rate_limits: RateLimitsConfig,
+}
+
+/// What handlers take their [`axum::extract::State`] from.
+#[derive(Clone)]
+pub(crate) struct Edge(Arc<EdgeParts>);
+
+pub(crate) struct EdgeParts {
+    pub(crate) rooms: Rooms,
+    pub(crate) users: Users,
+    pub(crate) media: Media,
+    pub(crate) sync: Sync,
+    pub(crate) tasks: Tasks,
+    pub(crate) config: Arc<ClientApiConfig>,
+    pub(crate) limits: Arc<RateLimits>,
+    pub(crate) profile_updates: ProfileUpdates,
+}
+
+impl std::ops::Deref for Edge {
+    type Target = EdgeParts;
+
+    fn deref(&self) -> &EdgeParts {
+        &self.0
+    }
+}
+
+macro_rules! states {
+    ($($field:ident: $type:ty),* $(,)?) => {
+        $(impl FromRef<Edge> for $type {
+            fn from_ref(edge: &Edge) -> $type {
+                edge.$field.clone()
+            }
+        })*
+    };
+}
+
+states! {
+    rooms: Rooms,
+    users: Users,
+    media: Media,
+    sync: Sync,
+    tasks: Tasks,
+    config: Arc<ClientApiConfig>,
+    limits: Arc<RateLimits>,
+    profile_updates: ProfileUpdates,
+}
+
+/// The router of all client-server endpoints, with the answers for unknown paths and methods. Other edges' routers
+/// can be merged into it as long as they have no fallback of their own.
+#[must_use]
+pub fn router(parts: ClientApiParts) -> Router {
+    let ClientApiParts { rooms, users, media, sync, clock, tasks, config, rate_limits } = parts;
+    let profile_updates = ProfileUpdates::new(rooms.clone(), users.clone(), tasks.clone());
+    let limits = Arc::new(RateLimits::new(clock, rate_limits));
+    let config = Arc::new(config);
+    let edge = Edge(Arc::new(EdgeParts { rooms, users, media, sync, tasks, config, limits, profile_updates }));
+    routes::build_router(edge)
+}

@@ -169,7 +169,8 @@ impl<'a> Append<'a> {
     fn build(&self, draft: Draft) -> Result<Arc<Pdu>, RoomError> {
         let head = &self.head;
         let rules = head.rules();
-        let content = serde_json::value::to_raw_value(&draft.content).map_err(|_| RoomError::Invalid("content cannot be written"))?;
+        let content = serde_json::value::to_raw_value(&draft.content)
+            .map_err(|_| RoomError::Invalid("content cannot be written"))?;
         let mut auth_events = Vec::new();
         for (kind, key) in auth::auth_types(rules, &draft.kind, &draft.sender, draft.state_key.as_deref(), &content) {
             if let Some(event) = self.current(&kind, &key)? {
@@ -287,7 +288,8 @@ impl<'a> Append<'a> {
             Some(slot) => slot,
             None => {
                 let slot = self.head.row.next_slot;
-                self.head.row.next_slot = slot.checked_add(1).ok_or(RoomError::Refused("the room has too much state"))?;
+                self.head.row.next_slot =
+                    slot.checked_add(1).ok_or(RoomError::Refused("the room has too much state"))?;
                 let row = SlotKey { kind: kind.into(), state_key: state_key.into() };
                 self.batch.put(&STATE_SLOTS, &(room, kind.to_owned(), state_key.to_owned()), &slot);
                 self.batch.put(&SLOT_KEYS, &(room, slot), &row);

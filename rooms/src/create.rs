@@ -189,11 +189,8 @@ fn create_content(request: &CreateRoom) -> Map<String, Value> {
         content.insert("creator".into(), request.creator.as_str().into());
     }
     if rules.additional_creators && request.preset == Preset::TrustedPrivateChat && !request.invites.is_empty() {
-        let mut creators: Vec<Value> = content
-            .get("additional_creators")
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default();
+        let mut creators: Vec<Value> =
+            content.get("additional_creators").and_then(Value::as_array).cloned().unwrap_or_default();
         for (user, _) in &request.invites {
             let user = Value::from(user.as_str());
             if !creators.contains(&user) {

@@ -76,7 +76,9 @@ impl Rooms {
     pub async fn delete_alias(&self, alias: &RoomAlias) -> Result<(), RoomError> {
         let row = self.store.get(&ALIASES, &alias.as_str().to_owned())?.ok_or(RoomError::AliasNotFound)?;
         let mut batch = Batch::new();
-        batch.delete(&ALIASES, &alias.as_str().to_owned()).delete(&ROOM_ALIASES, &(row.room, alias.as_str().to_owned()));
+        batch
+            .delete(&ALIASES, &alias.as_str().to_owned())
+            .delete(&ROOM_ALIASES, &(row.room, alias.as_str().to_owned()));
         self.store.commit(batch).await?;
         Ok(())
     }
@@ -120,7 +122,11 @@ impl Rooms {
             return Ok(());
         }
         let mut batch = Batch::new();
-        if public { batch.put(&PUBLIC_ROOMS, &room, &()) } else { batch.delete(&PUBLIC_ROOMS, &room) };
+        if public {
+            batch.put(&PUBLIC_ROOMS, &room, &())
+        } else {
+            batch.delete(&PUBLIC_ROOMS, &room)
+        };
         self.store.commit(batch).await?;
         Ok(())
     }
@@ -144,7 +150,8 @@ impl Rooms {
             }
         }
         rooms.sort_by(|a, b| {
-            let key = |room: &PublicRoom| (std::cmp::Reverse(room.summary.num_joined_members), room.summary.room_id.clone());
+            let key =
+                |room: &PublicRoom| (std::cmp::Reverse(room.summary.num_joined_members), room.summary.room_id.clone());
             key(a).cmp(&key(b))
         });
         let total = rooms.len();

@@ -109,8 +109,14 @@ impl Value for EventRow {
             Some((device, txn)) => (Some(&**device), Some(&**txn)),
             None => (None, None),
         };
-        let parts =
-            [Some(pdu.event_id.as_str()), Some(&*pdu.kind), Some(pdu.sender.as_str()), pdu.state_key.as_deref(), device, txn];
+        let parts = [
+            Some(pdu.event_id.as_str()),
+            Some(&*pdu.kind),
+            Some(pdu.sender.as_str()),
+            pdu.state_key.as_deref(),
+            device,
+            txn,
+        ];
         for part in parts {
             out.push(&part.map_or(ABSENT, |text| text.len() as u16).to_le_bytes());
         }
@@ -173,7 +179,11 @@ impl Event {
         }
         let json = event.range(Part::Json);
         let (start, end) = event.content_range();
-        if json.start > row.len() || start > end || json.start + end > row.len() || std::str::from_utf8(&row[TEXT..]).is_err() {
+        if json.start > row.len()
+            || start > end
+            || json.start + end > row.len()
+            || std::str::from_utf8(&row[TEXT..]).is_err()
+        {
             return Err(Corrupt("event row cut off"));
         }
         Ok(event)

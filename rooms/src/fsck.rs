@@ -158,22 +158,22 @@ fn check_timeline(
         });
         let timed = store.contains(&EVENTS_BY_TIME, &(room, event.origin_server_ts(), seq))?;
         findings.expect(timed, place, || format!("event {} is not found by its time", seq.0));
-        findings.expect(ids.insert(event.event_id().to_owned()), place, || format!("event {} is there twice", event.event_id()));
+        findings.expect(ids.insert(event.event_id().to_owned()), place, || {
+            format!("event {} is there twice", event.event_id())
+        });
         match event.to_pdu() {
             Ok(pdu) => cited.extend(pdu.prev_events.iter().map(|id| (id.as_str().to_owned(), seq))),
             Err(error) => findings.add(place, format!("event {}: {error}", seq.0)),
         }
-        let known = Known {
-            before: event.state_before(),
-            after: event.state_after(),
-            is_state: event.state_key().is_some(),
-        };
+        let known =
+            Known { before: event.state_before(), after: event.state_after(), is_state: event.state_key().is_some() };
         events.insert(seq, known);
     }
     for (id, seq) in cited {
         findings.expect(ids.contains(&id), place, || format!("event {} follows {id}, which is not there", seq.0));
     }
-    let beyond = store.scan(&TIMELINE, &room).from(&(room, head.next_seq)).until(&(room, RoomSeq::FIRST_OUTLIER)).keys().next();
+    let beyond =
+        store.scan(&TIMELINE, &room).from(&(room, head.next_seq)).until(&(room, RoomSeq::FIRST_OUTLIER)).keys().next();
     findings.expect(beyond.is_none(), place, || "there are events beyond the room's last".into());
     Ok(events)
 }
@@ -195,7 +195,9 @@ fn check_state(
             Err(error) => findings.add(place, format!("snapshot {}: {error}", root.0)),
         }
     }
-    findings.expect(seen.iter().all(|id| *id <= head.last_node), place, || "a state node has a number not yet given".into());
+    findings.expect(seen.iter().all(|id| *id <= head.last_node), place, || {
+        "a state node has a number not yet given".into()
+    });
     for row in store.scan(&STATE_SLOTS, &room).iter() {
         let ((_, kind, key), slot) = row?;
         let back = store.get(&SLOT_KEYS, &(room, slot))?;
@@ -210,13 +212,15 @@ fn check_state(
         let key = store.get(&SLOT_KEYS, &(room, slot))?;
         let event = store.get_with(&TIMELINE, &(room, seq), |row| Event::from_stored(room, seq, row))?.transpose()?;
         let fits = matches!((&key, &event), (Some(key), Some(event)) if *key.kind == *event.kind() && event.state_key() == Some(&*key.state_key));
-        findings.expect(fits, place, || format!("slot {slot} of the current state holds event {} of another key", seq.0));
+        findings
+            .expect(fits, place, || format!("slot {slot} of the current state holds event {} of another key", seq.0));
     }
     for row in store.scan(&STATE_LOG, &room).iter() {
         let ((_, pos, slot), seq) = row?;
         let after = events.get(&seq).map(|event| event.after);
         let value = after.map(|after| snapshot::get(&nodes, &NewNodes::default(), after, slot)).transpose()?.flatten();
-        findings.expect(value == Some(seq), place, || format!("the state log at {} names event {} wrongly", pos.0, seq.0));
+        findings
+            .expect(value == Some(seq), place, || format!("the state log at {} names event {} wrongly", pos.0, seq.0));
     }
     Ok(())
 }
@@ -239,22 +243,31 @@ fn check_members(
         findings.expect(same, place, || format!("member {} is another in their own list of rooms", user.0));
         let id = store.get(&USER_IDS, &user)?.unwrap_or_default();
         let slot = store.get(&STATE_SLOTS, &(room, "m.room.member".to_owned(), id.clone()))?;
-        let current = slot.map(|slot| snapshot::get(&nodes, &NewNodes::default(), head.state, slot)).transpose()?.flatten();
-        findings.expect(current == Some(row.seq), place, || format!("the membership of {id} is not what the state says"));
-        let event = store.get_with(&TIMELINE, &(room, row.seq), |stored| Event::from_stored(room, row.seq, stored))?.transpose()?;
+        let current =
+            slot.map(|slot| snapshot::get(&nodes, &NewNodes::default(), head.state, slot)).transpose()?.flatten();
+        findings
+            .expect(current == Some(row.seq), place, || format!("the membership of {id} is not what the state says"));
+        let event = store
+            .get_with(&TIMELINE, &(room, row.seq), |stored| Event::from_stored(room, row.seq, stored))?
+            .transpose()?;
         findings.expect(event.as_ref().and_then(membership_of) == Some(row.membership), place, || {
             format!("the membership of {id} is not what its event says")
         });
     }
-    findings.expect(joined == head.joined, place, || format!("{joined} members are joined, and {} are counted", head.joined));
-    findings.expect(invited == head.invited, place, || format!("{invited} users are invited, and {} are counted", head.invited));
+    findings.expect(joined == head.joined, place, || {
+        format!("{joined} members are joined, and {} are counted", head.joined)
+    });
+    findings.expect(invited == head.invited, place, || {
+        format!("{invited} users are invited, and {} are counted", head.invited)
+    });
     Ok(())
 }
 
 fn check_relations(store: &Store, room: RoomNid, place: &str, findings: &mut Findings) -> Result<(), RoomError> {
     for row in store.scan(&RELATIONS, &room).iter() {
         let ((_, parent, child), _) = row?;
-        let flagged = store.get_with(&TIMELINE, &(room, parent), |row| Event::from_stored(room, parent, row))?.transpose()?;
+        let flagged =
+            store.get_with(&TIMELINE, &(room, parent), |row| Event::from_stored(room, parent, row))?.transpose()?;
         findings.expect(flagged.is_some_and(|event| event.flags().has(EventFlags::HAS_RELATIONS)), place, || {
             format!("event {} does not know that event {} relates to it", parent.0, child.0)
         });
@@ -269,7 +282,9 @@ fn check_relations(store: &Store, room: RoomNid, place: &str, findings: &mut Fin
     for row in store.scan(&THREADS_BY_LATEST, &room).iter() {
         let ((_, latest), root) = row?;
         let forth = store.get(&THREADS, &(room, root))?;
-        findings.expect(forth == Some(latest), place, || format!("the latest event of thread {} is not {}", root.0, latest.0));
+        findings.expect(forth == Some(latest), place, || {
+            format!("the latest event of thread {} is not {}", root.0, latest.0)
+        });
     }
     Ok(())
 }
@@ -279,12 +294,16 @@ fn check_receipts(store: &Store, room: RoomNid, place: &str, findings: &mut Find
     for key in store.scan(&RECEIPT_LOG, &room).keys() {
         let (_, pos, user, kind, thread) = key?;
         let row = store.get(&RECEIPTS, &(room, user, kind, thread.clone()))?;
-        findings.expect(row.is_some_and(|row| row.pos == pos), place, || format!("a receipt logged at {} is not there", pos.0));
+        findings.expect(row.is_some_and(|row| row.pos == pos), place, || {
+            format!("a receipt logged at {} is not there", pos.0)
+        });
         logged.insert((user, kind, thread));
     }
     for row in store.scan(&RECEIPTS, &room).iter() {
         let ((_, user, kind, thread), _) = row?;
-        findings.expect(logged.contains(&(user, kind, thread)), place, || format!("a receipt of user {} is not logged", user.0));
+        findings.expect(logged.contains(&(user, kind, thread)), place, || {
+            format!("a receipt of user {} is not logged", user.0)
+        });
     }
     Ok(())
 }
@@ -303,17 +322,23 @@ fn check_event_ids(store: &Store, findings: &mut Findings) -> Result<(), RoomErr
 fn check_directory(store: &Store, findings: &mut Findings) -> Result<(), RoomError> {
     for row in store.scan(&ALIASES, &()).iter() {
         let (alias, row) = row?;
-        findings.expect(store.contains(&ROOM_ALIASES, &(row.room, alias.clone()))?, &alias, || "its room does not know it".into());
+        findings.expect(store.contains(&ROOM_ALIASES, &(row.room, alias.clone()))?, &alias, || {
+            "its room does not know it".into()
+        });
         findings.expect(store.contains(&HEADS, &row.room)?, &alias, || "its room does not exist".into());
     }
     for key in store.scan(&ROOM_ALIASES, &()).keys() {
         let (room, alias) = key?;
         let row = store.get(&ALIASES, &alias)?;
-        findings.expect(row.is_some_and(|row| row.room == room), &alias, || "a room claims it that it does not lead to".into());
+        findings.expect(row.is_some_and(|row| row.room == room), &alias, || {
+            "a room claims it that it does not lead to".into()
+        });
     }
     for room in store.scan(&PUBLIC_ROOMS, &()).keys() {
         let room = room?;
-        findings.expect(store.contains(&HEADS, &room)?, &format!("room {}", room.0), || "listed, but does not exist".into());
+        findings.expect(store.contains(&HEADS, &room)?, &format!("room {}", room.0), || {
+            "listed, but does not exist".into()
+        });
     }
     Ok(())
 }

@@ -88,7 +88,8 @@ impl Rooms {
             avatar_url: text("m.room.avatar", "url")?,
             canonical_alias: text("m.room.canonical_alias", "alias")?,
             num_joined_members: head.joined_count(),
-            world_readable: text("m.room.history_visibility", "history_visibility")?.as_deref() == Some("world_readable"),
+            world_readable: text("m.room.history_visibility", "history_visibility")?.as_deref()
+                == Some("world_readable"),
             guest_can_join: text("m.room.guest_access", "guest_access")?.as_deref() == Some("can_join"),
             join_rule: join_rules.get("join_rule").and_then(Value::as_str).unwrap_or("invite").to_owned(),
             allowed_room_ids: allowed.filter_map(|allow| allow["room_id"].as_str().map(str::to_owned)).collect(),
@@ -120,7 +121,9 @@ impl Rooms {
 
     fn is_in_any(&self, rooms: &[String], user: UserNid) -> Result<bool, RoomError> {
         for id in rooms {
-            let Some(room) = RoomId::parse(id).ok().map(|id| self.room_nid(&id)).transpose()?.flatten() else { continue };
+            let Some(room) = RoomId::parse(id).ok().map(|id| self.room_nid(&id)).transpose()?.flatten() else {
+                continue;
+            };
             if self.membership(room, user)?.is_some_and(|row| row.membership == Membership::Join) {
                 return Ok(true);
             }
@@ -154,7 +157,9 @@ impl Rooms {
             };
             // A stack: the first child has to come out first.
             for (child, _) in children.iter().rev() {
-                let Some(child) = RoomId::parse(child).ok().map(|id| self.room_nid(&id)).transpose()?.flatten() else { continue };
+                let Some(child) = RoomId::parse(child).ok().map(|id| self.room_nid(&id)).transpose()?.flatten() else {
+                    continue;
+                };
                 if seen.len() < MAX_WALK && self.may_know(child, Some(user))? && seen.insert(child) {
                     stack.push((child, depth + 1));
                 }
@@ -186,7 +191,12 @@ impl Rooms {
                 continue;
             }
             let order = content.get("order").and_then(Value::as_str).filter(|order| is_valid_order(order));
-            let key = (order.is_none(), order.map(str::to_owned), event.origin_server_ts(), event.state_key().map(str::to_owned));
+            let key = (
+                order.is_none(),
+                order.map(str::to_owned),
+                event.origin_server_ts(),
+                event.state_key().map(str::to_owned),
+            );
             children.push((key, event.state_key().unwrap_or_default().to_owned(), stripped(&event)?));
         }
         children.sort_by(|a, b| a.0.cmp(&b.0));
@@ -203,12 +213,16 @@ impl Rooms {
         content.remove("join_authorised_via_users_server");
         let head = self.head(room)?;
         let Some(nid) = self.user_nid(user)? else { return Ok(()) };
-        let invited = self.membership(room, nid)?.is_some_and(|row| matches!(row.membership, Membership::Join | Membership::Invite));
+        let invited = self
+            .membership(room, nid)?
+            .is_some_and(|row| matches!(row.membership, Membership::Join | Membership::Invite));
         if invited || !head.rules().restricted_join {
             return Ok(());
         }
         let summary = self.summary(room)?;
-        if !matches!(summary.join_rule.as_str(), "restricted" | "knock_restricted") || !self.is_in_any(&summary.allowed_room_ids, nid)? {
+        if !matches!(summary.join_rule.as_str(), "restricted" | "knock_restricted")
+            || !self.is_in_any(&summary.allowed_room_ids, nid)?
+        {
             return Ok(());
         }
         let create = head.create().ok_or(RoomError::Inconsistent("room without a create event"))?;
@@ -239,7 +253,8 @@ fn stripped(event: &Event) -> Result<Box<RawValue>, RoomError> {
         #[serde(rename = "type")]
         kind: &'a str,
     }
-    let content: &RawValue = serde_json::from_str(event.content()).map_err(|_| RoomError::Inconsistent("an event does not parse"))?;
+    let content: &RawValue =
+        serde_json::from_str(event.content()).map_err(|_| RoomError::Inconsistent("an event does not parse"))?;
     let stripped = Stripped {
         content,
         origin_server_ts: event.origin_server_ts(),

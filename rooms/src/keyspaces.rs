@@ -33,7 +33,8 @@ pub(crate) const STATE_LOG: Keyspace<(RoomNid, StreamPos, u32), RoomSeq> = Keysp
 pub(crate) const USER_ROOMS: Keyspace<(UserNid, RoomNid), Stamped<MembershipRow>> =
     Keyspace::new("user_rooms", Profile::Log);
 /// A room's members.
-pub(crate) const ROOM_MEMBERS: Keyspace<(RoomNid, UserNid), MembershipRow> = Keyspace::new("room_members", Profile::Log);
+pub(crate) const ROOM_MEMBERS: Keyspace<(RoomNid, UserNid), MembershipRow> =
+    Keyspace::new("room_members", Profile::Log);
 /// (parent, child) of events that relate to others.
 pub(crate) const RELATIONS: Keyspace<(RoomNid, RoomSeq, RoomSeq), RelationRow> =
     Keyspace::new("relations", Profile::Log);

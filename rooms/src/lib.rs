@@ -23,6 +23,7 @@ mod hierarchy;
 mod ids;
 mod interner;
 mod keyspaces;
+mod maintenance;
 mod membership;
 mod memory;
 mod receipts;
@@ -45,7 +46,10 @@ pub use error::RoomError;
 pub use event::{Event, EventFlags};
 pub use head::Head;
 pub use hierarchy::{HierarchyPage, RoomSummary};
-pub use ids::{RoomNid, RoomSeq, SnapshotId, TOPIC_DEVICE, TOPIC_DEVICE_LISTS, TOPIC_EPHEMERAL, TOPIC_MEMBERSHIP, TOPIC_ROOM, TOPIC_USER, UserNid};
+pub use ids::{
+    RoomNid, RoomSeq, SnapshotId, TOPIC_DEVICE, TOPIC_DEVICE_LISTS, TOPIC_EPHEMERAL, TOPIC_MEMBERSHIP, TOPIC_ROOM,
+    TOPIC_USER, UserNid,
+};
 pub use keyspaces::KEYSPACES;
 pub use membership::{Membership, MembershipChange, UserRoom};
 pub use receipts::{Receipt, ReceiptKind};

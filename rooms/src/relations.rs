@@ -44,16 +44,26 @@ pub(crate) struct Relation {
     rel_type: Box<str>,
 }
 
-/// Reads `m.relates_to`: relation type, parent and key.
-fn read_relation(content: &str) -> Option<(Box<str>, Box<str>, Option<Box<str>>)> {
+/// `m.relates_to` of a stored event.
+struct StatedRelation {
+    rel_type: Box<str>,
+    parent: Box<str>,
+    key: Option<Box<str>>,
+}
+
+/// Reads `m.relates_to` from a content.
+fn read_relation(content: &str) -> Option<StatedRelation> {
     let relates = serde_json::from_str::<Relating<'_>>(content).ok()?.relates_to?;
-    Some((relates.rel_type?.into(), relates.event_id?.into(), relates.key.map(Into::into)))
+    let (rel_type, parent) = (relates.rel_type?.into(), relates.event_id?.into());
+    Some(StatedRelation { rel_type, parent, key: relates.key.map(Into::into) })
 }
 
 impl Append<'_> {
     /// Finds the event of this room that a draft relates to, and refuses what may not relate to it.
     pub(crate) fn check_relation(&self, draft: &Draft, sender: UserNid) -> Result<Option<Relation>, RoomError> {
-        let Some(relates) = draft.content.get("m.relates_to").filter(|_| draft.state_key.is_none()) else { return Ok(None) };
+        let Some(relates) = draft.content.get("m.relates_to").filter(|_| draft.state_key.is_none()) else {
+            return Ok(None);
+        };
         let text = |name: &str| relates.get(name).and_then(|value| value.as_str());
         let (Some(rel_type), Some(parent)) = (text("rel_type"), text("event_id")) else { return Ok(None) };
         let Some(parent) = self.place_of(parent)? else { return Ok(None) };
@@ -82,7 +92,7 @@ impl Append<'_> {
                 continue;
             }
             if let Some(event) = self.event(child)?
-                && read_relation(event.content()).is_some_and(|(_, _, old)| old.as_deref() == key)
+                && read_relation(event.content()).is_some_and(|stated| stated.key.as_deref() == key)
             {
                 return Err(RoomError::DuplicateAnnotation);
             }
@@ -119,7 +129,7 @@ impl Append<'_> {
     /// Takes out what a redacted event's relation wrote. Must run while its content still stands.
     pub(crate) fn remove_relation(&mut self, child: RoomSeq) -> Result<(), RoomError> {
         let Some(event) = self.event(child)? else { return Ok(()) };
-        let Some((rel_type, parent, _)) = read_relation(event.content()) else { return Ok(()) };
+        let Some(StatedRelation { rel_type, parent, .. }) = read_relation(event.content()) else { return Ok(()) };
         let (room, Some(parent)) = (self.head.room, self.place_of(&parent)?) else { return Ok(()) };
         self.batch.delete(&RELATIONS, &(room, parent, child));
         if &*rel_type != "m.thread" || self.rooms.store.get(&THREADS, &(room, parent))? != Some(child) {
@@ -240,7 +250,9 @@ impl RoomView {
                 found.reverse();
                 found.retain(|seq| from.is_none_or(|from| *seq <= from) && to.is_none_or(|to| *seq > to));
             }
-            Direction::Forward => found.retain(|seq| from.is_none_or(|from| *seq > from) && to.is_none_or(|to| *seq <= to)),
+            Direction::Forward => {
+                found.retain(|seq| from.is_none_or(|from| *seq > from) && to.is_none_or(|to| *seq <= to))
+            }
         }
         let (mut lens, mut events, mut end) = (self.lens(), Vec::new(), None);
         for (index, seq) in found.iter().enumerate() {

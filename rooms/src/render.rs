@@ -48,7 +48,11 @@ impl<'a> Renderer<'a> {
     ///
     /// # Errors
     /// Storage errors only.
-    pub fn render_all<'e>(&self, events: impl IntoIterator<Item = &'e Event>, out: &mut Vec<u8>) -> Result<(), RoomError> {
+    pub fn render_all<'e>(
+        &self,
+        events: impl IntoIterator<Item = &'e Event>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), RoomError> {
         out.push(b'[');
         for (index, event) in events.into_iter().enumerate() {
             if index > 0 {
@@ -122,7 +126,10 @@ impl<'a> Renderer<'a> {
         }
         if let Some((count, latest, took_part)) = &bundle.thread {
             out.extend_from_slice(separator.as_bytes());
-            let _ = write!(out, "\"m.thread\":{{\"count\":{count},\"current_user_participated\":{took_part},\"latest_event\":");
+            let _ = write!(
+                out,
+                "\"m.thread\":{{\"count\":{count},\"current_user_participated\":{took_part},\"latest_event\":"
+            );
             // The latest event of a thread carries its own edit.
             let bundle = self.view.bundle(latest)?;
             let edits = Bundle { replacement: bundle.replacement, ..Bundle::default() };

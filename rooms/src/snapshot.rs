@@ -158,7 +158,12 @@ fn covers(height: u32, slot: u32) -> bool {
 }
 
 /// The event in `slot`, if any. Reads at most one node a level.
-pub(crate) fn get<N: Nodes>(nodes: &N, new: &NewNodes, root: SnapshotId, slot: u32) -> Result<Option<RoomSeq>, N::Error> {
+pub(crate) fn get<N: Nodes>(
+    nodes: &N,
+    new: &NewNodes,
+    root: SnapshotId,
+    slot: u32,
+) -> Result<Option<RoomSeq>, N::Error> {
     if !covers(root.height(), slot) {
         return Ok(None);
     }
@@ -223,7 +228,12 @@ pub(crate) fn full<N: Nodes>(nodes: &N, root: SnapshotId) -> Result<Vec<(u32, Ro
             entries.extend(node.places().map(|(place, seq)| (base | place, RoomSeq(seq))));
         } else {
             let children: Vec<_> = node.places().collect();
-            stack.extend(children.into_iter().rev().map(|(place, child)| (child as u64, level - 1, base | place << (BITS * level))));
+            stack.extend(
+                children
+                    .into_iter()
+                    .rev()
+                    .map(|(place, child)| (child as u64, level - 1, base | place << (BITS * level))),
+            );
         }
     }
     Ok(entries)

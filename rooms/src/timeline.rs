@@ -96,7 +96,9 @@ impl RoomView {
         loop {
             let backward = direction == Direction::Backward;
             let (low, high) = match (direction, to) {
-                (Direction::Backward, to) => (to.map_or(RoomSeq::MIN, |to| to.0.next()), RoomSeq(at.0.min(last.0)).next()),
+                (Direction::Backward, to) => {
+                    (to.map_or(RoomSeq::MIN, |to| to.0.next()), RoomSeq(at.0.min(last.0)).next())
+                }
                 (Direction::Forward, to) => (at.next(), to.map_or(last, |to| to.0.min(last)).next()),
             };
             if low >= high {

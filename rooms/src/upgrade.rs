@@ -48,9 +48,13 @@ impl Rooms {
             return Err(RoomError::Refused("you do not have the power to upgrade this room"));
         }
         let mut creation_content: Map<String, Value> = create.content().unwrap_or_default();
-        creation_content.retain(|key, _| !matches!(key.as_str(), "creator" | "room_version" | "predecessor" | "additional_creators"));
+        creation_content.retain(|key, _| {
+            !matches!(key.as_str(), "creator" | "room_version" | "predecessor" | "additional_creators")
+        });
         let mut predecessor = json!({"room_id": old.as_str()});
-        if !version.rules().room_id_is_create_hash && let Some((last, _)) = head.row.extremities.first() {
+        if !version.rules().room_id_is_create_hash
+            && let Some((last, _)) = head.row.extremities.first()
+        {
             predecessor["event_id"] = (&**last).into();
         }
         creation_content.insert("predecessor".into(), predecessor);
@@ -60,7 +64,8 @@ impl Rooms {
         let mut initial_state = Vec::new();
         for event in view.state_events()? {
             let (kind, key) = (event.kind(), event.state_key().unwrap_or_default());
-            let banned = kind == "m.room.member" && event.content_as::<Value>().is_some_and(|content| content["membership"] == "ban");
+            let banned = kind == "m.room.member"
+                && event.content_as::<Value>().is_some_and(|content| content["membership"] == "ban");
             let child = kind == "m.space.child" && event.content() != "{}";
             if banned || child || KEPT.contains(&kind) {
                 initial_state.push((kind.to_owned(), key.to_owned(), event.content_as().unwrap_or_default()));
@@ -94,13 +99,17 @@ impl Rooms {
 
     /// Raises the levels for speaking and inviting in a replaced room, where its version and the user's power allow.
     async fn close_room(&self, room: crate::ids::RoomNid, user: &UserId, head: &crate::head::Head) {
-        let Some(mut content) = head.power_levels().and_then(|event| event.content::<Map<String, Value>>().ok()) else { return };
+        let Some(mut content) = head.power_levels().and_then(|event| event.content::<Map<String, Value>>().ok()) else {
+            return;
+        };
         let default = content.get("users_default").and_then(Value::as_i64).unwrap_or(0);
         let closed = (default + 1).max(50);
         content.insert("events_default".into(), closed.into());
         content.insert("invite".into(), closed.into());
         // Recommended only: a user without the power for it has still upgraded the room.
-        if let Err(error) = self.append(room, vec![Draft::state(user.clone(), "m.room.power_levels", "", content)], None).await {
+        if let Err(error) =
+            self.append(room, vec![Draft::state(user.clone(), "m.room.power_levels", "", content)], None).await
+        {
             tracing::debug!(room = room.0, %error, "a replaced room stays open");
         }
     }
@@ -108,8 +117,7 @@ impl Rooms {
 
 /// The old room's levels, as the new version can have them.
 fn carry_power_levels(head: &crate::head::Head, user: &UserId, version: RoomVersion) -> Map<String, Value> {
-    let mut levels: Map<String, Value> =
-        head.power_levels().and_then(|event| event.content().ok()).unwrap_or_default();
+    let mut levels: Map<String, Value> = head.power_levels().and_then(|event| event.content().ok()).unwrap_or_default();
     if version.rules().explicitly_privilege_room_creators {
         if let Some(Value::Object(users)) = levels.get_mut("users") {
             users.remove(user.as_str());

@@ -130,9 +130,6 @@ impl Users {
         let mut batch = Batch::new();
         put_global(&mut batch, &key, old.as_ref(), content.get().as_bytes().to_vec());
         self.store().commit(batch).await?;
-        if kind == IGNORED_TYPE {
-            self.inner.ignored.forget(user);
-        }
         Ok(())
     }
 

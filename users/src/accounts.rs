@@ -331,8 +331,7 @@ impl Users {
             row.is_suspended = flags.suspended.unwrap_or(row.is_suspended);
             Ok(())
         })
-        .await?;
-        self.forget_cached_sessions(user)
+        .await
     }
 
     /// Ends an account for good: no password, no devices, no keys, no profile, no account data. Returns the rooms
@@ -370,7 +369,8 @@ impl Users {
             let mut batch = Batch::new();
             batch.expect_equals(&ACCOUNTS, &user, &old);
             batch.put(&ACCOUNTS, &user, &row);
-            if self.try_commit(batch).await?.is_some() {
+            // Open sessions repeat some of the row.
+            if self.try_commit_revoking(batch, &self.access_tokens(user)?).await?.is_some() {
                 return Ok(());
             }
         }

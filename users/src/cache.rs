@@ -7,7 +7,8 @@ use std::{
 
 use quick_cache::sync::Cache;
 
-/// Values by key, bounded. A writer commits first and calls [`ReadCache::forget`] after.
+/// Values by key, bounded. [`ReadCache::forget`] is called by the commit observer, after the write and before anybody
+/// is told of it: a writer that is dropped in the middle cannot forget to.
 pub(crate) struct ReadCache<K, V> {
     entries: Cache<K, V>,
     invalidations: AtomicU64,
@@ -33,7 +34,7 @@ impl<K: Eq + Hash + Clone, V: Clone> ReadCache<K, V> {
         Ok(value)
     }
 
-    /// Forgets a value whose row was changed by a commit that is already visible.
+    /// Forgets a value whose row has been changed.
     pub(crate) fn forget(&self, key: &K) {
         self.invalidations.fetch_add(1, Ordering::SeqCst);
         self.entries.remove(key);

@@ -138,8 +138,7 @@ impl Users {
                 None => self.add_device(&mut batch, &key, login.display_name),
             };
             let tokens = self.issue_tokens(&mut batch, user, nid, login.refreshable);
-            if self.try_commit(batch).await?.is_some() {
-                self.revoke_cached(revoked);
+            if self.try_commit_revoking(batch, &revoked).await?.is_some() {
                 return Ok(NewSession { user_id: account.user_id, device_id, tokens });
             }
         }
@@ -273,8 +272,7 @@ impl Users {
             }
             batch.touch(user_topic(user));
             batch.touch(device_topic(row.nid));
-            if self.try_commit(batch).await?.is_some() {
-                self.revoke_cached(revoked);
+            if self.try_commit_revoking(batch, &revoked).await?.is_some() {
                 return self.erase_device_queues(row.nid).await;
             }
         }

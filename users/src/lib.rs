@@ -42,9 +42,9 @@ mod fixture;
 
 use std::sync::Arc;
 
-use rooms::Rooms;
+use rooms::{Rooms, TOPIC_USER, UserNid};
 use runtime::{Clock, Random};
-use storage::{Batch, CommitError, KeyspaceInfo, Store, StreamPos};
+use storage::{Batch, CommitError, Committed, KeyspaceInfo, Store, StreamPos};
 
 pub use account_data::{AccountDataEvent, RoomAccountDataEvent};
 pub use accounts::{Account, AccountFlags, AccountKind, AdminRights, NewAccount};
@@ -122,8 +122,8 @@ struct Inner {
     random: Random,
     config: UsersConfig,
     claims: e2ee::one_time_keys::ClaimsInFlight,
-    compiled_push_rules: push_rules::CompiledRules,
-    ignored: account_data::IgnoreLists,
+    compiled_push_rules: Arc<push_rules::CompiledRules>,
+    ignored: Arc<account_data::IgnoreLists>,
     latest_device_list_change: Arc<device_lists::LatestDeviceListChange>,
     login_tokens: login_tokens::LoginTokens,
     next_device: devices::NextDeviceNid,
@@ -147,10 +147,12 @@ impl Users {
         random: Random,
         config: UsersConfig,
     ) -> Result<Self, UserError> {
+        let compiled_push_rules = Arc::new(push_rules::CompiledRules::new());
+        let ignored = Arc::new(account_data::IgnoreLists::new());
         let inner = Inner {
             claims: e2ee::one_time_keys::ClaimsInFlight::default(),
-            compiled_push_rules: push_rules::CompiledRules::new(),
-            ignored: account_data::IgnoreLists::new(),
+            compiled_push_rules: Arc::clone(&compiled_push_rules),
+            ignored: Arc::clone(&ignored),
             latest_device_list_change: device_lists::LatestDeviceListChange::follow(&store)?,
             login_tokens: login_tokens::LoginTokens::default(),
             next_device: devices::NextDeviceNid::load(&store)?,
@@ -166,6 +168,15 @@ impl Users {
             random,
             config,
         };
+        inner.store.on_commit(Arc::new(move |group: &[Committed]| {
+            for topic in group.iter().flat_map(|committed| &committed.topics) {
+                if topic.kind() == TOPIC_USER {
+                    let user = UserNid(topic.id());
+                    compiled_push_rules.forget(user);
+                    ignored.forget(user);
+                }
+            }
+        }));
         Ok(Self { inner: Arc::new(inner) })
     }
 

@@ -15,6 +15,7 @@ impl Users {
     /// what expired, plus one pass over the OpenID tokens. Cancelling leaves the rest for the next call.
     pub async fn delete_expired(&self) -> Result<(), UserError> {
         let now = self.now_ms();
+        self.inner.sessions.settle_old_doubts(now);
         let horizon = (now / HOUR_MS).saturating_sub(LIFETIME_HOURS);
         loop {
             let mut batch = Batch::new();

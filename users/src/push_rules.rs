@@ -128,7 +128,6 @@ impl Users {
             };
             put_global(&mut batch, &key, old.as_ref(), json);
             if self.try_commit(batch).await?.is_some() {
-                self.inner.compiled_push_rules.forget(user);
                 return Ok(());
             }
         }

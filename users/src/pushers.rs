@@ -113,6 +113,7 @@ impl Users {
             let ((_, app_id, pushkey), _) = row?;
             delete_row(&mut batch, user, &app_id, &pushkey);
         }
+        batch.touch(user_topic(user));
         self.store().commit(batch).await?;
         Ok(())
     }

@@ -2,20 +2,23 @@
 //!
 //! Spec: Client-Server API §"Using access tokens", §"Refreshing access tokens", §"Soft logout".
 //!
-//! Tokens are stored as SHA-256 only. A session that was used recently is found in memory; a revocation counter
-//! makes sure that a session read from the store while it was being revoked does not stay in the cache.
+//! Tokens are stored as SHA-256 only. A session that was used recently is found in memory.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
+use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use rooms::UserNid;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use spec::ids::UserId;
-use storage::{Batch, Keyspace, Profile, Read, stored};
+use storage::{Batch, Keyspace, Profile, Read, StreamPos, stored};
 
 use crate::{AccountKind, DeviceNid, UserError, Users, accounts::ACCOUNTS, devices::DEVICE_OWNERS};
 
@@ -108,21 +111,55 @@ pub struct IssuedTokens {
 }
 
 /// Sessions in memory.
+///
+/// A request may be dropped while its commit goes on, so "commit, then forget" could forget to forget. Therefore a
+/// token is put in doubt *before* the commit that ends it: a token in doubt is never kept in the cache, and doubt
+/// ends when the outcome of the commit is known, or long after a dropped request.
 pub(crate) struct SessionCache {
     sessions: Cache<TokenHash, Arc<Session>>,
     revocations: AtomicU64,
+    /// Since when.
+    in_doubt: Mutex<HashMap<TokenHash, u64>>,
 }
+
+/// By then the commit of a dropped request has ended, one way or the other.
+const DOUBT_ENDS_AFTER_MS: u64 = 10 * 60_000;
 
 impl SessionCache {
     pub(crate) fn new(entries: usize) -> Self {
-        Self { sessions: Cache::new(entries.max(16)), revocations: AtomicU64::new(0) }
+        let sessions = Cache::new(entries.max(16));
+        Self { sessions, revocations: AtomicU64::new(0), in_doubt: Mutex::default() }
     }
 
-    fn revoke(&self, hashes: impl IntoIterator<Item = TokenHash>) {
-        self.revocations.fetch_add(1, Ordering::SeqCst);
+    fn doubt(&self, hashes: &[TokenHash], now_ms: u64) {
+        self.in_doubt.lock().extend(hashes.iter().map(|hash| (*hash, now_ms)));
         for hash in hashes {
+            self.sessions.remove(hash);
+        }
+    }
+
+    fn settle(&self, hashes: &[TokenHash]) {
+        // First the counter: whoever read before the commit then sees it, or the doubt, or both.
+        self.revocations.fetch_add(1, Ordering::SeqCst);
+        let mut in_doubt = self.in_doubt.lock();
+        for hash in hashes {
+            in_doubt.remove(hash);
+        }
+    }
+
+    /// Keeps a session that was read when the revocation counter stood at `revocations`, unless its token was put in
+    /// doubt or anything was revoked since: the next request then reads again.
+    fn keep(&self, hash: TokenHash, session: &Arc<Session>, revocations: u64) {
+        self.sessions.insert(hash, Arc::clone(session));
+        if self.in_doubt.lock().contains_key(&hash) || self.revocations.load(Ordering::SeqCst) != revocations {
             self.sessions.remove(&hash);
         }
+    }
+
+    /// Ends the doubts that dropped requests left behind.
+    pub(crate) fn settle_old_doubts(&self, now_ms: u64) {
+        self.revocations.fetch_add(1, Ordering::SeqCst);
+        self.in_doubt.lock().retain(|_, since| now_ms < since.saturating_add(DOUBT_ENDS_AFTER_MS));
     }
 }
 
@@ -191,11 +228,7 @@ impl Users {
             expires_at_ms: row.expires_at_ms,
             seen_written_ms: AtomicU64::new(self.device_seen_ms(row.device)?),
         });
-        cache.sessions.insert(hash, Arc::clone(&session));
-        if cache.revocations.load(Ordering::SeqCst) != revocations {
-            // Something was revoked while we read: this request may still succeed, the next one reads again.
-            cache.sessions.remove(&hash);
-        }
+        cache.keep(hash, &session, revocations);
         Ok(session)
     }
 
@@ -210,8 +243,7 @@ impl Users {
         batch.expect_equals(&ACCESS_TOKENS, &hash, row);
         batch.put(&ACCESS_TOKENS, &hash, &AccessTokenRow { replaces: None, ..row.clone() });
         delete_pair(&mut batch, row.device, replaced);
-        let committed = self.try_commit(batch).await?;
-        self.inner.sessions.revoke([replaced.access]);
+        let committed = self.try_commit_revoking(batch, &[replaced.access]).await?;
         // Lost the race against another first use (fine) or against a repeated refresh (then this token is gone).
         if committed.is_none() && !self.store().contains(&ACCESS_TOKENS, &hash)? {
             return Err(UserError::UnknownToken { soft_logout: false });
@@ -285,15 +317,14 @@ impl Users {
             let (tokens, issued) = self.issue_pair(&mut batch, row.user, row.device, true, Some(replaces));
             batch.expect_equals(&REFRESH_TOKENS, &hash, &row);
             batch.put(&REFRESH_TOKENS, &hash, &RefreshTokenRow { issued, replaces: None, ..row });
-            if self.try_commit(batch).await?.is_some() {
-                self.inner.sessions.revoke(revoked);
+            if self.try_commit_revoking(batch, &revoked).await?.is_some() {
                 return Ok(tokens);
             }
         }
     }
 
-    /// Adds the deletion of all tokens of a device to `batch`; the caller passes the result to
-    /// [`Users::revoke_cached`] after the commit.
+    /// Adds the deletion of all tokens of a device to `batch`; the caller commits with
+    /// [`Users::try_commit_revoking`] and the result.
     pub(crate) fn delete_device_tokens(
         &self,
         batch: &mut Batch,
@@ -313,13 +344,21 @@ impl Users {
         Ok(revoked)
     }
 
-    /// Forgets sessions whose tokens were deleted.
-    pub(crate) fn revoke_cached(&self, hashes: impl IntoIterator<Item = TokenHash>) {
-        self.inner.sessions.revoke(hashes);
+    /// Commits a batch that ends the given sessions, or changes what they say. `None` as in [`Users::try_commit`].
+    /// Cancel-safe: a cancelled call leaves their tokens in doubt, never in the cache.
+    pub(crate) async fn try_commit_revoking(
+        &self,
+        batch: Batch,
+        hashes: &[TokenHash],
+    ) -> Result<Option<StreamPos>, UserError> {
+        self.inner.sessions.doubt(hashes, self.now_ms());
+        let committed = self.try_commit(batch).await?;
+        self.inner.sessions.settle(hashes);
+        Ok(committed)
     }
 
-    /// Makes the sessions of a user read their account again.
-    pub(crate) fn forget_cached_sessions(&self, user: UserNid) -> Result<(), UserError> {
+    /// The access tokens of all devices of a user.
+    pub(crate) fn access_tokens(&self, user: UserNid) -> Result<Vec<TokenHash>, UserError> {
         let mut hashes = Vec::new();
         for device in self.device_nids(user)? {
             for row in self.store().scan(&DEVICE_TOKENS, &(device, ACCESS)).iter() {
@@ -327,8 +366,7 @@ impl Users {
                 hashes.push(hash);
             }
         }
-        self.inner.sessions.revoke(hashes);
-        Ok(())
+        Ok(hashes)
     }
 }
 

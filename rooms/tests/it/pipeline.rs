@@ -77,7 +77,9 @@ fn a_transaction_makes_one_event_even_when_raced() {
         let (a, b, c) = tokio::join!(send(), send(), send());
         assert!(a == b && b == c);
         assert_eq!(send().await, a);
-        let page = server.view(&room, nid).page(Cursor(RoomSeq(0)), None, Direction::Forward, 100, &|event| event.kind() == "m.room.message");
+        let page = server
+            .view(&room, nid)
+            .page(Cursor(RoomSeq(0)), None, Direction::Forward, 100, &|event| event.kind() == "m.room.message");
         assert_eq!(page.unwrap().events.len(), 1);
     });
 }
@@ -88,14 +90,13 @@ fn many_writers_get_one_chain() {
         let (alice, nid) = server.user("alice").await;
         let room = server.create(&alice, RoomVersion::V12, Preset::PrivateChat).await;
         let room_nid = server.rooms.known_room(&room).unwrap();
-        let mut sends = Vec::new();
+        let mut sends = tokio::task::JoinSet::new();
         for n in 0..200 {
-            let (rooms, draft) = (server.rooms.clone(), Draft::message(alice.clone(), "m.room.message", text(&n.to_string())));
-            sends.push(tokio::spawn(async move { rooms.append(room_nid, vec![draft], None).await.unwrap() }));
+            let (rooms, draft) =
+                (server.rooms.clone(), Draft::message(alice.clone(), "m.room.message", text(&n.to_string())));
+            sends.spawn(async move { rooms.append(room_nid, vec![draft], None).await.unwrap() });
         }
-        for send in sends {
-            send.await.unwrap();
-        }
+        sends.join_all().await;
         let page = server.view(&room, nid).page(Cursor(RoomSeq(0)), None, Direction::Forward, 500, &|_| true).unwrap();
         let mut previous: Option<String> = None;
         for event in &page.events {
@@ -142,9 +143,11 @@ fn too_large_events_are_refused_and_change_nothing() {
         let room = server.create(&alice, RoomVersion::V12, Preset::PrivateChat).await;
         let nid = server.rooms.known_room(&room).unwrap();
         let before = server.rooms.head(nid).unwrap().last_seq();
-        let refused = server.append(&room, Draft::message(alice.clone(), "m.room.message", text(&"x".repeat(65_536)))).await;
+        let refused =
+            server.append(&room, Draft::message(alice.clone(), "m.room.message", text(&"x".repeat(65_536)))).await;
         assert!(matches!(refused, Err(RoomError::BadEvent(_))), "{refused:?}");
-        let float = server.append(&room, Draft::message(alice.clone(), "m.room.message", object(json!({"pi": 3.14})))).await;
+        let float =
+            server.append(&room, Draft::message(alice.clone(), "m.room.message", object(json!({"pi": 2.5})))).await;
         assert!(matches!(float, Err(RoomError::BadEvent(_))), "{float:?}");
         assert_eq!(server.rooms.head(nid).unwrap().last_seq(), before);
     });
@@ -155,7 +158,8 @@ fn an_upgrade_moves_members_to_a_successor() {
     run(|server| async move {
         let (alice, nid) = server.user("alice").await;
         let room = server.create(&alice, RoomVersion::V10, Preset::PublicChat).await;
-        let new = server.rooms.upgrade_room(&room, &alice, Default::default(), RoomVersion::V12, Vec::new()).await.unwrap();
+        let new =
+            server.rooms.upgrade_room(&room, &alice, Default::default(), RoomVersion::V12, Vec::new()).await.unwrap();
         let tombstone = server.view(&room, nid).state_event("m.room.tombstone", "").unwrap();
         assert!(tombstone.content().contains(new.as_str()));
         let create = server.view(&new, nid).state_event("m.room.create", "").unwrap();

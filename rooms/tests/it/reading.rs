@@ -1,6 +1,8 @@
 //! Reading: visibility, paging, relations, receipts, rendering.
 
-use rooms::{Cursor, Direction, Draft, EventFormat, Membership, Preset, ReceiptKind, RelationQuery, Renderer, RoomError, RoomSeq};
+use rooms::{
+    Cursor, Direction, Draft, EventFormat, Membership, Preset, ReceiptKind, RelationQuery, Renderer, RoomError, RoomSeq,
+};
 use serde_json::{Value, json};
 use spec::version::RoomVersion;
 use storage::StreamPos;
@@ -66,7 +68,10 @@ fn a_former_member_reads_the_state_at_leaving() {
         let room = server.create(&alice, RoomVersion::V12, Preset::PublicChat).await;
         server.change(&room, &bob, &bob, Membership::Join).await.unwrap();
         server.change(&room, &bob, &bob, Membership::Leave).await.unwrap();
-        server.append(&room, Draft::state(alice.clone(), "m.room.name", "", object(json!({"name": "Renamed"})))).await.unwrap();
+        server
+            .append(&room, Draft::state(alice.clone(), "m.room.name", "", object(json!({"name": "Renamed"}))))
+            .await
+            .unwrap();
         let view = server.view(&room, bob_nid);
         assert_eq!(view.state_event("m.room.name", "").unwrap().content(), r#"{"name":"A room"}"#);
         server.rooms.forget(&room, bob_nid).await.unwrap();
@@ -89,9 +94,18 @@ fn relations_are_bundled_and_listed() {
             content.insert("m.new_content".into(), json!({"body": "x"}));
             content
         };
-        let edit = server.append(&room, Draft::message(alice.clone(), "m.room.message", relate("m.replace", json!({})))).await.unwrap();
-        server.append(&room, Draft::message(bob.clone(), "m.room.message", relate("m.replace", json!({})))).await.unwrap();
-        let reply = server.append(&room, Draft::message(bob.clone(), "m.room.message", relate("m.thread", json!({})))).await.unwrap();
+        let edit = server
+            .append(&room, Draft::message(alice.clone(), "m.room.message", relate("m.replace", json!({}))))
+            .await
+            .unwrap();
+        server
+            .append(&room, Draft::message(bob.clone(), "m.room.message", relate("m.replace", json!({}))))
+            .await
+            .unwrap();
+        let reply = server
+            .append(&room, Draft::message(bob.clone(), "m.room.message", relate("m.thread", json!({}))))
+            .await
+            .unwrap();
         let like = || Draft::message(bob.clone(), "m.reaction", relate("m.annotation", json!({"key": "+1"})));
         server.append(&room, like()).await.unwrap();
         assert!(matches!(server.append(&room, like()).await, Err(RoomError::DuplicateAnnotation)));
@@ -121,7 +135,11 @@ fn receipts_move_forward_and_private_ones_stay_private() {
         let (first, second) = (server.say(&room, &alice, "1").await, server.say(&room, &alice, "2").await);
         let room = server.rooms.known_room(&room).unwrap();
         server.rooms.set_receipts(room, bob_nid, &[(ReceiptKind::Read, None, &second)]).await.unwrap();
-        server.rooms.set_receipts(room, bob_nid, &[(ReceiptKind::Read, None, &first), (ReceiptKind::ReadPrivate, None, &first)]).await.unwrap();
+        server
+            .rooms
+            .set_receipts(room, bob_nid, &[(ReceiptKind::Read, None, &first), (ReceiptKind::ReadPrivate, None, &first)])
+            .await
+            .unwrap();
         let until = server.store.visible();
         let seen = |viewer| server.rooms.receipts_since(room, viewer, StreamPos(0), until).unwrap();
         assert_eq!(seen(nid).len(), 1);

@@ -3,7 +3,10 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use rooms::{CreateRoom, Draft, Membership, MembershipChange, Preset, RoomError, RoomView, Rooms, RoomsConfig, RoomsParts, UserNid};
+use rooms::{
+    CreateRoom, Draft, Membership, MembershipChange, Preset, RoomError, RoomView, Rooms, RoomsConfig, RoomsParts,
+    UserNid,
+};
 use runtime::{Clock, Metrics, Random, Tasks};
 use serde_json::{Map, Value, json};
 use spec::ids::{EventId, RoomId, ServerName, UserId};
@@ -14,7 +17,6 @@ use storage::{Backend, Options, Store};
 pub struct Server {
     pub rooms: Rooms,
     pub store: Store,
-    pub clock: Clock,
 }
 
 pub fn run<F: Future<Output = ()>>(test: impl FnOnce(Server) -> F) {
@@ -37,7 +39,7 @@ impl Server {
         let clock = Clock::fake(1_700_000_000_000);
         let rooms = Rooms::new(RoomsParts {
             store: store.clone(),
-            clock: clock.clone(),
+            clock,
             random: Random::seeded(7),
             tasks: Tasks::new(&Metrics::new()),
             server_name: ServerName::parse("hs.test").unwrap(),
@@ -45,7 +47,7 @@ impl Server {
             config: RoomsConfig::default(),
         })
         .unwrap();
-        Server { rooms, store, clock }
+        Server { rooms, store }
     }
 
     pub async fn user(&self, name: &str) -> (UserId, UserNid) {

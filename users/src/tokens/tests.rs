@@ -103,3 +103,41 @@ fn an_expired_or_unknown_refresh_token_gives_nothing() {
     assert!(f.run(f.users.refresh("cdr_other")).is_err());
     assert!(f.run(f.users.refresh(&tokens.access_token)).is_err());
 }
+
+#[test]
+fn a_logout_whose_request_was_dropped_ends_the_token_all_the_same() {
+    let f = Fixture::new();
+    let alice = f.account("alice").user;
+    for _ in 0..50 {
+        let login = DeviceLogin { device_id: Some("D"), ..DeviceLogin::default() };
+        let token = f.run(f.users.start_session(alice, login)).unwrap().tokens.access_token;
+        assert!(is_valid(&f, &token));
+        {
+            let mut logout = std::pin::pin!(f.users.delete_device(alice, "D"));
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            // Submits the commit; whether it is done by then or not, nobody waits for it.
+            let _dropped_here = logout.as_mut().poll(&mut context);
+        }
+        f.run(f.users.create_openid_token(alice)).unwrap();
+        assert!(!is_valid(&f, &token), "a later commit is visible, so the logout is");
+        f.run(f.users.delete_device(alice, "D")).unwrap();
+    }
+}
+
+#[test]
+fn nobody_gets_in_after_a_logout_however_many_are_reading() {
+    let f = Fixture::new();
+    let alice = f.account("alice").user;
+    for _ in 0..30 {
+        let token = f.run(f.users.start_session(alice, DeviceLogin::default())).unwrap();
+        let (device_id, token) = (token.device_id, token.tokens.access_token);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| while crate::fixture::block_on(f.users.authenticate(&token)).is_ok() {});
+            }
+            crate::fixture::block_on(f.users.delete_device(alice, &device_id)).unwrap();
+            assert!(crate::fixture::block_on(f.users.authenticate(&token)).is_err());
+        });
+        assert!(f.users.inner.sessions.in_doubt.lock().is_empty());
+    }
+}

@@ -1,0 +1,37 @@
+//! The settings of the client-server edge.
+
+use runtime::config::RateLimit;
+
+runtime::config_section! {
+    /// What clients are told of this server.
+    pub struct ClientApiConfig {
+        /// The address under which clients reach this server, as they are told by
+        /// `/.well-known/matrix/client`. Without it that document is absent.
+        pub public_baseurl: Option<String> = None, example("\"https://matrix.example.org\"");
+    }
+}
+
+runtime::config_section! {
+    /// Limits for each user or, where nobody is logged in, each IP address: on average
+    /// `per_second`, and `burst` at once after a pause. Refused requests get `M_LIMIT_EXCEEDED`.
+    pub struct RateLimitsConfig {
+        /// Whether any limit applies.
+        pub enabled: bool = true;
+        /// Events sent to rooms.
+        pub message: RateLimit = RateLimit::new(10.0, 100);
+        /// Log-ins, for each address and for each account.
+        pub login: RateLimit = RateLimit::new(0.2, 10);
+        /// Attempts to register, for each address.
+        pub registration: RateLimit = RateLimit::new(0.1, 5);
+        /// Joins and knocks.
+        pub join: RateLimit = RateLimit::new(0.5, 20);
+        /// Invites sent.
+        pub invite: RateLimit = RateLimit::new(0.5, 30);
+        /// Rooms made.
+        pub create_room: RateLimit = RateLimit::new(0.1, 10);
+        /// Media uploaded.
+        pub media_upload: RateLimit = RateLimit::new(1.0, 20);
+        /// Searches in the user directory, the room directory and messages.
+        pub search: RateLimit = RateLimit::new(2.0, 20);
+    }
+}

@@ -1,0 +1,141 @@
+//! Who calls, and what the path says: typed extractors that refuse with Matrix errors.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::{ConnectInfo, FromRequestParts, Path};
+use http::header;
+use http::request::Parts;
+use serde::de::DeserializeOwned;
+use users::Session;
+
+use crate::Edge;
+use crate::error::ApiError;
+use crate::limits::Caller;
+use crate::query::{decode_argument, find_arguments};
+use crate::routes::{Auth, Policy};
+
+/// The logged-in caller, as far as the route lets them in: guests, suspended and locked accounts are refused unless
+/// it says otherwise, and the route's rate limit has been taken from.
+pub(crate) struct User(pub Arc<Session>);
+
+impl std::ops::Deref for User {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.0
+    }
+}
+
+/// The caller, if they are logged in; otherwise their address has been counted against the route's rate limit.
+pub(crate) struct OptionalUser(pub Option<User>);
+
+/// Anybody; their address has been counted against the route's rate limit.
+pub(crate) struct Anybody;
+
+/// The parsed arguments of the path.
+pub(crate) struct Args<T>(pub T);
+
+impl FromRequestParts<Edge> for User {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, ApiError> {
+        let policy = find_policy(parts);
+        let token = find_access_token(parts)?.ok_or_else(ApiError::missing_token)?;
+        let session = match policy.auth {
+            Auth::EvenLocked => edge.users.authenticate_even_locked(&token).await?,
+            _ => edge.users.authenticate(&token).await?,
+        };
+        check_admission(policy.auth, &session)?;
+        if let Some(class) = policy.limit {
+            edge.limits.check(class, Caller::User(session.user))?;
+        }
+        let address = find_address(parts).map(|address| address.to_string());
+        edge.users.record_device_seen(&session, address.as_deref()).await?;
+        Ok(User(session))
+    }
+}
+
+fn check_admission(auth: Auth, session: &Session) -> Result<(), ApiError> {
+    let (guests, suspended) = match auth {
+        Auth::Anybody | Auth::Optional | Auth::EvenLocked | Auth::GuestReader => (true, true),
+        Auth::Guest => (true, false),
+        Auth::Reader => (false, true),
+        Auth::User => (false, false),
+        Auth::Admin => {
+            if !session.is_admin {
+                return Err(ApiError::forbidden("only administrators of this server may do this"));
+            }
+            (false, true)
+        }
+    };
+    if session.is_guest && !guests {
+        let status = http::StatusCode::FORBIDDEN;
+        return Err(ApiError::new(status, "M_GUEST_ACCESS_FORBIDDEN", "guests may not do this"));
+    }
+    if !suspended {
+        session.check_may_write()?;
+    }
+    Ok(())
+}
+
+impl FromRequestParts<Edge> for OptionalUser {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, ApiError> {
+        if find_access_token(parts)?.is_some() {
+            return User::from_request_parts(parts, edge).await.map(|user| OptionalUser(Some(user)));
+        }
+        limit_address(parts, edge)?;
+        Ok(OptionalUser(None))
+    }
+}
+
+impl FromRequestParts<Edge> for Anybody {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, ApiError> {
+        limit_address(parts, edge).map(|()| Anybody)
+    }
+}
+
+fn limit_address(parts: &Parts, edge: &Edge) -> Result<(), ApiError> {
+    match (find_policy(parts).limit, find_address(parts)) {
+        (Some(class), Some(address)) => edge.limits.check(class, Caller::of_address(address)),
+        _ => Ok(()),
+    }
+}
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Edge> for Args<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, ApiError> {
+        match Path::<T>::from_request_parts(parts, edge).await {
+            Ok(Path(arguments)) => Ok(Args(arguments)),
+            Err(rejection) => Err(ApiError::invalid_param(rejection.body_text())),
+        }
+    }
+}
+
+fn find_policy(parts: &Parts) -> Policy {
+    parts.extensions.get::<Policy>().copied().unwrap_or_default()
+}
+
+fn find_address(parts: &Parts) -> Option<IpAddr> {
+    parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| address.ip())
+}
+
+/// The token of the `Authorization` header or, as older clients send it, of the query.
+fn find_access_token(parts: &Parts) -> Result<Option<Cow<'_, str>>, ApiError> {
+    if let Some(value) = parts.headers.get(header::AUTHORIZATION) {
+        let value = value.to_str().unwrap_or_default();
+        let token = value.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let token = token.map(|(_, token)| token.trim()).filter(|token| !token.is_empty());
+        return token.map(|token| Some(Cow::Borrowed(token))).ok_or_else(ApiError::missing_token);
+    }
+    let Some(raw) = find_arguments(parts.uri.query().unwrap_or_default(), "access_token").next() else {
+        return Ok(None);
+    };
+    decode_argument(raw).map(Some).ok_or_else(|| ApiError::invalid_param("access_token is not UTF-8"))
+}

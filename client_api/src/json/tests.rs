@@ -1,0 +1,54 @@
+use axum::response::IntoResponse;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::parse_object;
+use crate::error::ApiError;
+
+#[derive(Debug, Deserialize)]
+struct Inner {
+    #[serde(rename = "number")]
+    _number: u32,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Shape {
+    inner: Vec<Inner>,
+}
+
+fn refuse(bytes: &[u8]) -> (&'static str, String) {
+    let error: ApiError = parse_object::<Shape>(bytes).unwrap_err();
+    let text = error.to_string();
+    let code = error.errcode();
+    assert_eq!(error.into_response().status(), 400);
+    (code, text)
+}
+
+#[test]
+fn an_empty_body_is_an_empty_object() {
+    assert!(parse_object::<Shape>(b"").unwrap().inner.is_empty());
+    assert!(parse_object::<Shape>(b" \n").unwrap().inner.is_empty());
+}
+
+#[test]
+fn what_is_no_json_is_told_from_json_of_another_shape() {
+    for bytes in [&b"{"[..], b"{\"a\":}", b"nonsense", b"{\"a\":\"\xff\"}", b"{} {}", b"[", b"\xff"] {
+        assert_eq!(refuse(bytes).0, "M_NOT_JSON", "{bytes:?}");
+    }
+    for bytes in [&b"[]"[..], b"null", b"3", b"\"text\"", b"{\"inner\":4}", b"{\"inner\":[{}]}"] {
+        assert_eq!(refuse(bytes).0, "M_BAD_JSON", "{bytes:?}");
+    }
+}
+
+#[test]
+fn the_message_names_the_field() {
+    let (_, text) = refuse(br#"{"inner":[{"number":1},{"number":"2"}]}"#);
+    assert!(text.contains("inner[1].number"), "{text}");
+}
+
+#[test]
+fn deep_nesting_is_refused() {
+    let deep = format!("{{\"a\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
+    assert!(parse_object::<Value>(deep.as_bytes()).is_err());
+}

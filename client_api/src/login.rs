@@ -1,0 +1,161 @@
+//! Logging in and out (Client-Server API §"Login", §"Logout", §"Refreshing access tokens").
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use rooms::{Rooms, UserNid};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use spec::ids::UserId;
+use users::{AuthData, AuthIdentifier, DeviceLogin, NewSession, UiaPurpose, Users};
+
+use crate::config::ClientApiConfig;
+use crate::error::ApiError;
+use crate::extract::{Anybody, User};
+use crate::json::{Answer, JsonBody, answer, answer_empty};
+use crate::limits::{Caller, LimitClass, RateLimits};
+use crate::uia::confirm;
+
+/// `GET /login`.
+pub(crate) async fn get_login_types() -> Answer {
+    answer(&json!({"flows": [{"type": "m.login.password"}, {"type": "m.login.token", "get_login_token": true}]}))
+}
+
+#[derive(Deserialize)]
+pub(crate) struct LoginBody {
+    #[serde(rename = "type")]
+    kind: String,
+    identifier: Option<AuthIdentifier>,
+    user: Option<String>,
+    password: Option<String>,
+    token: Option<String>,
+    device_id: Option<String>,
+    initial_device_display_name: Option<String>,
+    #[serde(default)]
+    refresh_token: bool,
+}
+
+/// `POST /login`.
+pub(crate) async fn log_in(
+    _: Anybody,
+    State(users): State<Users>,
+    State(rooms): State<Rooms>,
+    State(limits): State<Arc<RateLimits>>,
+    State(config): State<Arc<ClientApiConfig>>,
+    JsonBody(body): JsonBody<LoginBody>,
+) -> Answer {
+    let user = match body.kind.as_str() {
+        "m.login.password" => {
+            let user_id = users.parse_local_user(name_of(&body)?).map_err(|_| wrong_password())?;
+            if let Some(user) = rooms.user_nid(&user_id)? {
+                limits.check(LimitClass::Login, Caller::User(user))?;
+            }
+            let password = body.password.as_deref().ok_or_else(|| ApiError::missing_param("password"))?;
+            users.check_password(&user_id, password).await?.user
+        }
+        "m.login.token" => {
+            users.take_login_token(body.token.as_deref().ok_or_else(|| ApiError::missing_param("token"))?)?
+        }
+        _ => return Err(ApiError::bad_request("this login type is not supported")),
+    };
+    let login = DeviceLogin {
+        device_id: body.device_id.as_deref(),
+        display_name: body.initial_device_display_name.as_deref(),
+        refreshable: body.refresh_token,
+    };
+    let mut session = describe_session(users.start_session(user, login).await?);
+    if let Some(base_url) = &config.public_baseurl {
+        session.insert("well_known".into(), json!({"m.homeserver": {"base_url": base_url}}));
+    }
+    answer(&session)
+}
+
+fn name_of(body: &LoginBody) -> Result<&str, ApiError> {
+    match &body.identifier {
+        Some(identifier) if identifier.kind == "m.id.user" => {
+            identifier.user.as_deref().ok_or_else(|| ApiError::missing_param("identifier.user"))
+        }
+        Some(_) => Err(ApiError::bad_request("only the identifier type m.id.user is supported")),
+        None => body.user.as_deref().ok_or_else(|| ApiError::missing_param("identifier")),
+    }
+}
+
+fn wrong_password() -> ApiError {
+    ApiError::forbidden("invalid user name or password")
+}
+
+/// The body that answers a login or a registration.
+pub(crate) fn describe_session(session: NewSession) -> Map<String, Value> {
+    let NewSession { user_id, device_id, tokens } = session;
+    let mut body = Map::new();
+    body.insert("home_server".into(), user_id.server_name().into());
+    body.insert("user_id".into(), user_id.as_str().into());
+    body.insert("device_id".into(), (&*device_id).into());
+    body.insert("access_token".into(), tokens.access_token.into());
+    if let Some(refresh_token) = tokens.refresh_token {
+        body.insert("refresh_token".into(), refresh_token.into());
+    }
+    if let Some(expires_in_ms) = tokens.expires_in_ms {
+        body.insert("expires_in_ms".into(), expires_in_ms.into());
+    }
+    body
+}
+
+#[derive(Deserialize)]
+pub(crate) struct AuthBody {
+    pub(crate) auth: Option<AuthData>,
+}
+
+/// `POST /login/get_token`.
+pub(crate) async fn create_login_token(
+    user: User,
+    State(users): State<Users>,
+    JsonBody(body): JsonBody<AuthBody>,
+) -> Answer {
+    confirm(&users, UiaPurpose::Account(user.user, "login/get_token"), body.auth.as_ref()).await?;
+    let (login_token, expires_in_ms) = users.create_login_token(user.user);
+    answer(&json!({"login_token": login_token, "expires_in_ms": expires_in_ms}))
+}
+
+#[derive(Deserialize)]
+pub(crate) struct RefreshBody {
+    refresh_token: String,
+}
+
+/// `POST /refresh`.
+pub(crate) async fn refresh(
+    _: Anybody,
+    State(users): State<Users>,
+    JsonBody(body): JsonBody<RefreshBody>,
+) -> Answer {
+    let tokens = users.refresh(&body.refresh_token).await?;
+    let mut body = Map::new();
+    body.insert("access_token".into(), tokens.access_token.into());
+    if let Some(refresh_token) = tokens.refresh_token {
+        body.insert("refresh_token".into(), refresh_token.into());
+    }
+    if let Some(expires_in_ms) = tokens.expires_in_ms {
+        body.insert("expires_in_ms".into(), expires_in_ms.into());
+    }
+    answer(&body)
+}
+
+/// `POST /logout`.
+pub(crate) async fn log_out(user: User, State(users): State<Users>) -> Answer {
+    users.delete_device(user.user, &user.device_id).await?;
+    answer_empty()
+}
+
+/// `POST /logout/all`.
+pub(crate) async fn log_out_everywhere(user: User, State(users): State<Users>) -> Answer {
+    users.delete_all_devices(user.user, None).await?;
+    answer_empty()
+}
+
+/// Refuses a request about another user than its caller.
+///
+/// # Errors
+/// `M_FORBIDDEN`.
+pub(crate) fn check_own(user: &User, subject: &UserId) -> Result<UserNid, ApiError> {
+    if user.user_id == *subject { Ok(user.user) } else { Err(ApiError::forbidden("this is another user's")) }
+}
