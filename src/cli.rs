@@ -1,5 +1,8 @@
 //! The command line.
 
+mod fsck;
+mod user;
+
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -58,6 +61,18 @@ enum Command {
         #[arg(value_name = "DIR")]
         directory: PathBuf,
     },
+    /// Check everything stored for damage; the server must not run
+    ///
+    /// Prints one finding a line. Exits with 0 if all is well, 1 if something is broken, 2 if it
+    /// cannot check.
+    Fsck {
+        /// Print one JSON object instead
+        #[arg(long)]
+        json: bool,
+    },
+    /// Look after accounts
+    #[command(subcommand)]
+    User(user::UserCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -73,16 +88,17 @@ enum ConfigCommand {
 /// Parses the process's arguments and does what they ask for.
 pub fn run_command_line() -> ExitCode {
     let command_line = CommandLine::parse();
+    let sources = &command_line.sources;
     let outcome = match command_line.command.unwrap_or(Command::Run) {
-        Command::Run => load(&command_line.sources).and_then(|loaded| run_server(&command_line.sources, loaded)),
+        Command::Run => load(sources).and_then(|loaded| run_server(sources, loaded)),
         Command::Config(ConfigCommand::Default) => print(&render_default_config()),
-        Command::Config(ConfigCommand::Check) => check_config(&command_line.sources),
+        Command::Config(ConfigCommand::Check) => check_config(sources),
         Command::Config(ConfigCommand::Show) => {
-            load(&command_line.sources).and_then(|loaded| print(&render_effective_config(&loaded)))
+            load(sources).and_then(|loaded| print(&render_effective_config(&loaded)))
         }
-        Command::Backup { directory } => {
-            load(&command_line.sources).and_then(|loaded| back_up(&loaded.config, &directory))
-        }
+        Command::Backup { directory } => load(sources).and_then(|loaded| back_up(&loaded.config, &directory)),
+        Command::Fsck { json } => return fsck::check_data(load(sources).map(|loaded| loaded.config), json),
+        Command::User(command) => load(sources).and_then(|loaded| user::run(command, loaded.config)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -14,6 +14,7 @@ use std::time::Duration;
 use runtime::Tasks;
 use serde::{Deserialize, Serialize};
 use storage::Store;
+use users::{AccountKind, AdminRights, NewAccount, UserError, Users};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
@@ -38,6 +39,26 @@ pub enum ControlRequest {
         /// The folder, as an absolute path.
         directory: PathBuf,
     },
+    /// Make an account, whoever may register.
+    CreateUser {
+        /// Localpart or whole user id.
+        name: String,
+        /// The password.
+        password: Password,
+        /// Make it an administrator. The first account is one in any case.
+        admin: bool,
+    },
+}
+
+/// A password in clear. It is not shown by `Debug`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Password(pub String);
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Password(…)")
+    }
 }
 
 /// A line of the answer.
@@ -58,6 +79,9 @@ pub enum ControlError {
     /// Nobody listens at the socket.
     #[error("no server is running with the data in {}: {source}", data_dir.display())]
     NotRunning { data_dir: PathBuf, source: io::Error },
+    /// The socket is there, but not for this user.
+    #[error("the server with the data in {} takes commands from its own user only: {source}", data_dir.display())]
+    Denied { data_dir: PathBuf, source: io::Error },
     /// The server went away or is of another version.
     #[error("the server did not answer as expected: {0}")]
     BadAnswer(#[from] io::Error),
@@ -71,6 +95,7 @@ pub enum ControlError {
 pub(crate) struct Control {
     pub(crate) data_dir: Arc<Path>,
     pub(crate) store: Store,
+    pub(crate) users: Users,
     pub(crate) tasks: Tasks,
 }
 
@@ -149,8 +174,41 @@ impl Control {
                 };
                 self.tasks.compute("backup", work).await.unwrap_or_else(|error| Err(error.to_string()))
             }
+            ControlRequest::CreateUser { name, password, admin } => {
+                create_user(&self.users, &name, &password, admin).await
+            }
         }
     }
+}
+
+/// Makes an account for the operator: what is configured for registration does not matter. Returns the
+/// user id. Cancel-safe: the account is made, or it is not.
+pub(crate) async fn create_user(users: &Users, name: &str, password: &Password, admin: bool) -> Result<String, String> {
+    let made = async {
+        let user_id = users.parse_local_user(name)?;
+        let new = NewAccount {
+            localpart: user_id.localpart(),
+            password: Some(&password.0),
+            kind: AccountKind::User,
+            admin: if admin { AdminRights::Granted } else { AdminRights::IfFirst },
+            registration_token: None,
+        };
+        users.create_account(new).await
+    };
+    let account = made.await.map_err(|error: UserError| describe_chain(&error))?;
+    tracing::info!(user_id = %account.user_id, is_admin = account.is_admin, "the operator made an account");
+    Ok(account.user_id.to_string())
+}
+
+/// An error with its causes, for the operator.
+fn describe_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
 }
 
 /// Copies the database, then the media: files that the copied database names exist by then and
@@ -208,8 +266,13 @@ pub fn send_control_request(
     request: &ControlRequest,
     progress: &mut dyn FnMut(&str),
 ) -> Result<String, ControlError> {
-    let mut stream = UnixStream::connect(data_dir.join(SOCKET_NAME))
-        .map_err(|source| ControlError::NotRunning { data_dir: data_dir.to_owned(), source })?;
+    let mut stream = UnixStream::connect(data_dir.join(SOCKET_NAME)).map_err(|source| {
+        let data_dir = data_dir.to_owned();
+        match source.kind() {
+            io::ErrorKind::PermissionDenied => ControlError::Denied { data_dir, source },
+            _ => ControlError::NotRunning { data_dir, source },
+        }
+    })?;
     let mut line = serde_json::to_vec(request).map_err(io::Error::from)?;
     line.push(b'\n');
     stream.write_all(&line)?;

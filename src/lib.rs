@@ -22,7 +22,7 @@ pub use config::{
     MetricsConfig, RateLimitsConfig, Registration, Source, TlsConfig, load_config, render_default_config,
     render_effective_config,
 };
-pub use control::{ControlError, ControlReply, ControlRequest, send_control_request};
+pub use control::{ControlError, ControlReply, ControlRequest, Password, send_control_request};
 pub use listen::ListenError;
 pub use server::{Environment, Server, StartError};
 pub use tls::TlsError;

@@ -16,7 +16,7 @@ use crate::draft::{Draft, Transaction};
 use crate::error::RoomError;
 use crate::event::{Event, EventFlags, EventRow};
 use crate::head::Head;
-use crate::ids::{RoomSeq, TOPIC_MEMBERSHIP, TOPIC_ROOM, UserNid};
+use crate::ids::{RoomSeq, SnapshotId, TOPIC_MEMBERSHIP, TOPIC_ROOM, UserNid};
 use crate::keyspaces::{
     EVENT_IDS, EVENTS_BY_TIME, EventPlace, HEADS, MembershipRow, ROOM_MEMBERS, SLOT_KEYS, STATE_LOG, STATE_NODES,
     STATE_SLOTS, SlotKey, TIMELINE, TRANSACTIONS, TRANSACTIONS_BY_TIME, TransactionRow, USER_ROOMS,
@@ -32,15 +32,24 @@ pub(crate) struct Change {
     pub members_changed: bool,
 }
 
+/// Where an event was put.
+pub(crate) struct Placed {
+    pub seq: RoomSeq,
+    /// The state after it.
+    pub after: SnapshotId,
+    /// The slot of the state that it sets.
+    pub slot: Option<u32>,
+}
+
 /// A room's head on its way to the next one.
 pub(crate) struct Append<'a> {
     pub(crate) rooms: &'a Rooms,
     pub(crate) head: Head,
     pub(crate) batch: Batch,
-    nodes: NewNodes,
+    pub(crate) nodes: NewNodes,
     slots: HashMap<(Box<str>, Box<str>), u32>,
     /// Events of this batch.
-    events: HashMap<RoomSeq, EventRow>,
+    pub(crate) events: HashMap<RoomSeq, EventRow>,
     ids: HashMap<Box<str>, RoomSeq>,
     members: HashMap<UserNid, MembershipRow>,
     transactions: HashMap<(UserNid, Box<str>, String), EventId>,
@@ -103,15 +112,24 @@ impl<'a> Append<'a> {
         self.transactions.insert((user, transaction.device.clone(), key), id.clone());
     }
 
+    /// The slot of a key, stored or of this batch.
+    pub(crate) fn known_slot(&self, kind: &str, state_key: &str) -> Result<Option<u32>, RoomError> {
+        match self.slots.get(&(kind.into(), state_key.into())) {
+            Some(&slot) => Ok(Some(slot)),
+            None => self.rooms.state_slot(self.head.room, kind, state_key),
+        }
+    }
+
+    /// The key of a slot of this batch.
+    pub(crate) fn new_slot_key(&self, slot: u32) -> Option<SlotKey> {
+        let ((kind, state_key), _) = self.slots.iter().find(|(_, known)| **known == slot)?;
+        Some(SlotKey { kind: kind.clone(), state_key: state_key.clone() })
+    }
+
     /// The number of the current state event of a key.
     pub(crate) fn current_seq(&self, kind: &str, state_key: &str) -> Result<Option<RoomSeq>, RoomError> {
-        let room = self.head.room;
-        let slot = match self.slots.get(&(kind.into(), state_key.into())) {
-            Some(&slot) => Some(slot),
-            None => self.rooms.state_slot(room, kind, state_key)?,
-        };
-        match slot {
-            Some(slot) => snapshot::get(&self.rooms.nodes(room), &self.nodes, self.head.row.state, slot),
+        match self.known_slot(kind, state_key)? {
+            Some(slot) => snapshot::get(&self.rooms.nodes(self.head.room), &self.nodes, self.head.row.state, slot),
             None => Ok(None),
         }
     }
@@ -210,6 +228,9 @@ impl<'a> Append<'a> {
     }
 
     fn authorise(&self, pdu: &Arc<Pdu>) -> Result<(), RoomError> {
+        if &*pdu.kind == "m.room.create" {
+            return Ok(auth::check_auth_events(self.head.rules(), pdu, &[])?);
+        }
         let failed = RefCell::new(None);
         let state = |kind: &str, key: &str| match self.current(kind, key) {
             Ok(event) => event,
@@ -225,7 +246,7 @@ impl<'a> Append<'a> {
         }
     }
 
-    fn read_member(&self, pdu: &Pdu) -> Result<Option<(UserNid, Membership)>, RoomError> {
+    pub(crate) fn read_member(&self, pdu: &Pdu) -> Result<Option<(UserNid, Membership)>, RoomError> {
         let (Some(user), "m.room.member") = (pdu.state_key.as_deref(), &*pdu.kind) else { return Ok(None) };
         #[derive(serde::Deserialize)]
         struct Content<'a> {
@@ -238,27 +259,46 @@ impl<'a> Append<'a> {
         Ok(Some((nid, membership)))
     }
 
-    /// The rows every event brings: itself, its place, its time, and what it does to the state.
-    fn add_event(
+    /// Stores an event of ours at the end of the room: the head moves onto it.
+    pub(crate) fn add_event(
         &mut self,
         pdu: &Arc<Pdu>,
         sender: UserNid,
         transaction: Option<&(UserNid, Transaction)>,
     ) -> Result<RoomSeq, RoomError> {
+        let before = self.head.row.state;
+        let transaction = transaction.map(|(_, transaction)| (transaction.device.clone(), transaction.id.clone()));
+        let placed = self.place_event(pdu, sender, before, EventFlags::default(), transaction)?;
+        if let Some(slot) = placed.slot {
+            self.batch.put(&STATE_LOG, &(self.head.room, StreamPos::PENDING, slot), &placed.seq);
+            self.head.row.state = placed.after;
+            self.head.remember_state(pdu);
+        }
+        self.head.row.depth = pdu.depth;
+        self.head.row.extremities = vec![(pdu.event_id.as_str().into(), placed.seq)];
+        Ok(placed.seq)
+    }
+
+    /// The rows every event brings: itself with the states around it, its id, its time. An event that
+    /// was rejected changes no state.
+    pub(crate) fn place_event(
+        &mut self,
+        pdu: &Arc<Pdu>,
+        sender: UserNid,
+        before: SnapshotId,
+        flags: EventFlags,
+        transaction: Option<(Box<str>, Box<str>)>,
+    ) -> Result<Placed, RoomError> {
         let room = self.head.room;
         let seq = self.head.row.next_seq;
-        let before = self.head.row.state;
-        let mut replaces = None;
-        if let Some(state_key) = pdu.state_key.as_deref() {
+        let (mut after, mut replaces, mut changed) = (before, None, None);
+        if let Some(state_key) = pdu.state_key.as_deref().filter(|_| !flags.has(EventFlags::REJECTED)) {
             let slot = self.intern_slot(&pdu.kind, state_key)?;
             let nodes = self.rooms.nodes(room);
             replaces = snapshot::get(&nodes, &self.nodes, before, slot)?;
-            self.head.row.state = snapshot::set(&nodes, &mut self.nodes, before, slot, Some(seq))?;
-            self.batch.put(&STATE_LOG, &(room, StreamPos::PENDING, slot), &seq);
+            after = snapshot::set(&nodes, &mut self.nodes, before, slot, Some(seq))?;
+            changed = Some(slot);
         }
-        let transaction = transaction.map(|(_, transaction)| (transaction.device.clone(), transaction.id.clone()));
-        let flags = EventFlags::default();
-        let after = self.head.row.state;
         let row = EventRow { flags, sender, before, after, replaces, redacted_by: None, transaction, pdu: pdu.clone() };
         self.batch.expect_absent(&EVENT_IDS, &pdu.event_id.as_str().to_owned());
         self.batch.put(&EVENT_IDS, &pdu.event_id.as_str().to_owned(), &EventPlace { room, seq });
@@ -266,19 +306,14 @@ impl<'a> Append<'a> {
         self.events.insert(seq, row);
         self.ids.insert(pdu.event_id.as_str().into(), seq);
         self.head.row.next_seq = seq.next();
-        self.head.row.depth = pdu.depth;
-        self.head.row.extremities = vec![(pdu.event_id.as_str().into(), seq)];
-        if pdu.is_state() {
-            self.head.remember_state(pdu);
-        }
         if &*pdu.kind == "m.room.create" {
             self.head.room_id = pdu.room_id.clone();
             self.head.row.room_id = pdu.room_id.as_str().into();
         }
-        Ok(seq)
+        Ok(Placed { seq, after, slot: changed })
     }
 
-    fn intern_slot(&mut self, kind: &str, state_key: &str) -> Result<u32, RoomError> {
+    pub(crate) fn intern_slot(&mut self, kind: &str, state_key: &str) -> Result<u32, RoomError> {
         let room = self.head.room;
         let key: (Box<str>, Box<str>) = (kind.into(), state_key.into());
         if let Some(&slot) = self.slots.get(&key) {
@@ -300,7 +335,12 @@ impl<'a> Append<'a> {
         Ok(slot)
     }
 
-    fn add_membership(&mut self, user: UserNid, membership: Membership, seq: RoomSeq) -> Result<(), RoomError> {
+    pub(crate) fn add_membership(
+        &mut self,
+        user: UserNid,
+        membership: Membership,
+        seq: RoomSeq,
+    ) -> Result<(), RoomError> {
         let room = self.head.room;
         let old = match self.members.get(&user) {
             Some(row) => Some(*row),
@@ -364,7 +404,7 @@ impl<'a> Append<'a> {
         Ok(place.filter(|place| place.room == self.head.room).map(|place| place.seq))
     }
 
-    fn redact(&mut self, target: RoomSeq, by: RoomSeq) -> Result<(), RoomError> {
+    pub(crate) fn redact(&mut self, target: RoomSeq, by: RoomSeq) -> Result<(), RoomError> {
         let rules = self.head.rules();
         let redacted = |pdu: &Pdu| -> Result<Arc<Pdu>, RoomError> {
             let object = pdu.to_object().map_err(|_| RoomError::Inconsistent("an event does not parse"))?;

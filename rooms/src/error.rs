@@ -44,6 +44,9 @@ pub enum RoomError {
     /// Nobody has the alias (client).
     #[error("the alias does not exist")]
     AliasNotFound,
+    /// Events that this one cites are not known yet: fetch them first (remote server, or nobody).
+    #[error("{} of the events it cites are missing here", .0.len())]
+    Missing(Vec<spec::ids::EventId>),
     /// Another server would be needed, and cannot be reached from here (client, or operator).
     #[error("server {0} cannot be reached: this server does not federate")]
     RemoteUnavailable(String),

@@ -101,6 +101,11 @@ impl Head {
         RoomSeq(self.row.next_seq.0 - 1)
     }
 
+    /// The ids of the forward extremities.
+    pub fn extremities(&self) -> impl Iterator<Item = &str> {
+        self.row.extremities.iter().map(|(id, _)| &**id)
+    }
+
     /// How many users are joined.
     #[must_use]
     pub fn joined_count(&self) -> u32 {

@@ -79,6 +79,16 @@ impl Append<'_> {
         Ok(Some(Relation { parent, rel_type: rel_type.into() }))
     }
 
+    /// The relation of a received event to one that is here.
+    pub(crate) fn find_relation(&self, pdu: &Pdu) -> Result<Option<Relation>, RoomError> {
+        if pdu.is_state() {
+            return Ok(None);
+        }
+        let Some(stated) = read_relation(pdu.content.get()) else { return Ok(None) };
+        let parent = self.place_of(&stated.parent)?;
+        Ok(parent.map(|parent| Relation { parent, rel_type: stated.rel_type }))
+    }
+
     fn refuse_duplicate(
         &self,
         parent: RoomSeq,

@@ -149,6 +149,20 @@ impl NewNodes {
     }
 }
 
+/// Stored nodes together with new ones.
+pub(crate) struct WithNew<'a, N> {
+    pub(crate) nodes: N,
+    pub(crate) new: &'a NewNodes,
+}
+
+impl<N: Nodes> Nodes for WithNew<'_, N> {
+    type Error = N::Error;
+
+    fn node(&self, id: u64) -> Result<Arc<Node>, N::Error> {
+        self.new.load(&self.nodes, id)
+    }
+}
+
 fn place(slot: u32, level: u32) -> u32 {
     (slot >> (BITS * level)) & (FANOUT - 1)
 }

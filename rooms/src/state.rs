@@ -9,7 +9,7 @@ use crate::event::Event;
 use crate::ids::{RoomNid, RoomSeq, SnapshotId};
 use crate::keyspaces::{STATE_LOG, STATE_NODES, STATE_SLOTS};
 use crate::rooms::Rooms;
-use crate::snapshot::{self, NewNodes, Node, Nodes};
+use crate::snapshot::{self, NewNodes, Node, Nodes, WithNew};
 
 /// The stored nodes of one room.
 pub(crate) struct RoomNodes<'a> {
@@ -29,6 +29,13 @@ impl Nodes for RoomNodes<'_> {
         let node = Arc::new(node);
         self.rooms.memory.nodes.insert(key, node.clone());
         Ok(node)
+    }
+}
+
+impl<'a> RoomNodes<'a> {
+    /// These, and over them the nodes that a change has made.
+    pub fn with(self, new: &'a NewNodes) -> WithNew<'a, RoomNodes<'a>> {
+        WithNew { nodes: self, new }
     }
 }
 

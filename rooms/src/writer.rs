@@ -16,6 +16,7 @@ use crate::draft::{Draft, Transaction};
 use crate::error::RoomError;
 use crate::ids::{RoomNid, UserNid};
 use crate::memory::Pending;
+use crate::receive::{CheckedPdu, Verdict};
 use crate::rooms::Rooms;
 
 /// The most commands of one commit.
@@ -29,13 +30,37 @@ const SLOW: std::time::Duration = std::time::Duration::from_millis(50);
 #[derive(Default)]
 pub(crate) struct Queues(Mutex<HashMap<RoomNid, VecDeque<Command>>>);
 
-struct Command {
-    drafts: Vec<Draft>,
-    transaction: Option<(UserNid, Transaction)>,
-    reply: oneshot::Sender<Result<Vec<EventId>, RoomError>>,
+enum Command {
+    /// Events of ours.
+    Append { drafts: Vec<Draft>, transaction: Option<(UserNid, Transaction)>, reply: Reply<Vec<EventId>> },
+    /// An event of another server's, checked.
+    Receive { pdu: CheckedPdu, reply: Reply<Verdict> },
 }
 
-type Answers = Vec<(oneshot::Sender<Result<Vec<EventId>, RoomError>>, Vec<EventId>)>;
+impl Command {
+    /// Whether it is of one event of ours: those are committed together.
+    fn may_share(&self) -> bool {
+        matches!(self, Command::Append { drafts, .. } if drafts.len() == 1)
+    }
+}
+
+type Reply<T> = oneshot::Sender<Result<T, RoomError>>;
+
+/// What is to be answered once the commit is done.
+enum Answer {
+    Appended(Reply<Vec<EventId>>, Vec<EventId>),
+    Received(Reply<Verdict>, Verdict),
+}
+
+impl Answer {
+    fn send(self, committed: Result<(), RoomError>) {
+        // Whoever asked may have gone; what is committed stays.
+        match self {
+            Answer::Appended(reply, ids) => drop(reply.send(committed.map(|()| ids))),
+            Answer::Received(reply, verdict) => drop(reply.send(committed.map(|()| verdict))),
+        }
+    }
+}
 
 impl Rooms {
     /// Appends events to a room: builds, signs, authorises and commits them, all or none. Returns
@@ -51,7 +76,18 @@ impl Rooms {
         transaction: Option<(UserNid, Transaction)>,
     ) -> Result<Vec<EventId>, RoomError> {
         let (reply, answer) = oneshot::channel();
-        let command = Command { drafts, transaction, reply };
+        self.submit(room, Command::Append { drafts, transaction, reply })?;
+        answer.await.unwrap_or(Err(RoomError::Busy))
+    }
+
+    /// Hands a received event to the room's writer. Cancel-safe: once submitted, it is carried out.
+    pub(crate) async fn submit_received(&self, room: RoomNid, pdu: CheckedPdu) -> Result<Verdict, RoomError> {
+        let (reply, answer) = oneshot::channel();
+        self.submit(room, Command::Receive { pdu, reply })?;
+        answer.await.unwrap_or(Err(RoomError::Busy))
+    }
+
+    fn submit(&self, room: RoomNid, command: Command) -> Result<(), RoomError> {
         let is_first = {
             let mut queues = self.queues.0.lock();
             match queues.get_mut(&room) {
@@ -70,7 +106,7 @@ impl Rooms {
             let rooms = self.clone();
             self.tasks.spawn("room writer", async move { rooms.drain(room).await });
         }
-        answer.await.unwrap_or(Err(RoomError::Busy))
+        Ok(())
     }
 
     async fn drain(&self, room: RoomNid) {
@@ -101,16 +137,22 @@ impl Rooms {
             Err(error) => return refuse(group, &error),
         };
         let mut append = Append::new(self, (*head).clone());
-        let mut answers: Answers = Vec::with_capacity(group.len());
+        let mut answers = Vec::with_capacity(group.len());
         for command in group {
-            match append.add_command(command.drafts, command.transaction) {
-                Ok(ids) => answers.push((command.reply, ids)),
-                // Only a command of one event shares its group, and it fails before it adds a row.
-                Err(error) => drop(command.reply.send(Err(error))),
+            // Only commands of one event share a group, and they fail before they add a row.
+            match command {
+                Command::Append { drafts, transaction, reply } => match append.add_command(drafts, transaction) {
+                    Ok(ids) => answers.push(Answer::Appended(reply, ids)),
+                    Err(error) => drop(reply.send(Err(error))),
+                },
+                Command::Receive { pdu, reply } => match append.receive(pdu) {
+                    Ok(verdict) => answers.push(Answer::Received(reply, verdict)),
+                    Err(error) => drop(reply.send(Err(error))),
+                },
             }
         }
         let Some(change) = append.finish() else {
-            return answers.into_iter().for_each(|(reply, ids)| drop(reply.send(Ok(ids))));
+            return answers.into_iter().for_each(|answer| answer.send(Ok(())));
         };
         let pending = Pending { head: change.head, members_changed: change.members_changed };
         self.memory.pending.lock().insert(room, pending);
@@ -118,21 +160,25 @@ impl Rooms {
         if committed.is_err() {
             self.memory.pending.lock().remove(&room);
         }
-        for (reply, ids) in answers {
-            drop(reply.send(committed.clone().map(|_| ids).map_err(RoomError::from)));
+        for answer in answers {
+            answer.send(committed.clone().map(drop).map_err(RoomError::from));
         }
     }
 }
 
 /// The next commands to commit together: several of one event each, or one of several.
 fn take_group(queue: &mut VecDeque<Command>) -> Vec<Command> {
-    let single = queue.iter().take(GROUP).take_while(|command| command.drafts.len() == 1).count();
+    let single = queue.iter().take(GROUP).take_while(|command| command.may_share()).count();
     queue.drain(..single.max(1).min(queue.len())).collect()
 }
 
 fn refuse(group: Vec<Command>, error: &RoomError) {
     tracing::error!(%error, "a room's head cannot be read");
     for command in group {
-        drop(command.reply.send(Err(RoomError::Inconsistent("the room's head cannot be read"))));
+        let error = RoomError::Inconsistent("the room's head cannot be read");
+        match command {
+            Command::Append { reply, .. } => drop(reply.send(Err(error))),
+            Command::Receive { reply, .. } => drop(reply.send(Err(error))),
+        }
     }
 }

@@ -57,24 +57,20 @@ fn keep_fields(event: &Map<String, Value>, paths: &[String]) -> Map<String, Valu
             from = from.and_then(|object| object.get(name)).and_then(Value::as_object);
         }
         let Some(value) = from.and_then(|object| object.get(last)) else { continue };
-        let mut into = &mut kept;
-        let mut blocked = false;
-        for name in parents {
-            let child = into.entry(name.clone()).or_insert_with(|| Value::Object(Map::new()));
-            match child {
-                Value::Object(object) => into = object,
-                // Cannot be: what is kept under this name came from an object.
-                _ => {
-                    blocked = true;
-                    break;
-                }
-            }
-        }
-        if !blocked {
-            into.insert(last.clone(), value.clone());
-        }
+        keep(&mut kept, parents, last, value);
     }
     kept
+}
+
+fn keep(into: &mut Map<String, Value>, parents: &[String], last: &str, value: &Value) {
+    let Some((first, rest)) = parents.split_first() else {
+        into.insert(last.to_owned(), value.clone());
+        return;
+    };
+    // What is kept under this name came from an object, so it is one.
+    if let Value::Object(child) = into.entry(first.clone()).or_insert_with(|| Value::Object(Map::new())) {
+        keep(child, rest, last, value);
+    }
 }
 
 fn split_path(path: &str) -> Vec<String> {

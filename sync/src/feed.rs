@@ -141,8 +141,7 @@ fn walk<'a>(entries: impl Iterator<Item = &'a (StreamPos, Topic)>, rows: &BTreeM
     let is_joined = |room: &RoomNid| rows.get(room).is_some_and(|row| row.membership == Membership::Join);
     for &(pos, topic) in entries {
         if pos != at {
-            members.extend(here.take().into_iter().flat_map(|room| moved.drain(..).map(move |user| (room, user))));
-            moved.clear();
+            pair_up(&mut members, here.take(), &mut moved);
             at = pos;
         }
         match topic.kind() {
@@ -158,7 +157,7 @@ fn walk<'a>(entries: impl Iterator<Item = &'a (StreamPos, Topic)>, rows: &BTreeM
             _ => {}
         }
     }
-    members.extend(here.into_iter().flat_map(|room| moved.drain(..).map(move |user| (room, user))));
+    pair_up(&mut members, here, &mut moved);
     for list in [&mut changes.timelines, &mut changes.receipts] {
         list.sort_unstable();
         list.dedup();
@@ -167,6 +166,12 @@ fn walk<'a>(entries: impl Iterator<Item = &'a (StreamPos, Topic)>, rows: &BTreeM
     members.dedup();
     changes.members = Some(members);
     changes
+}
+
+/// One commit changes one room: the users whose membership it changes are moved in that room.
+fn pair_up(members: &mut Vec<(RoomNid, UserNid)>, room: Option<RoomNid>, moved: &mut Vec<UserNid>) {
+    members.extend(room.into_iter().flat_map(|room| moved.iter().map(move |user| (room, *user))));
+    moved.clear();
 }
 
 #[cfg(test)]

@@ -131,7 +131,7 @@ impl PlainStates {
         PlainStates(Cache::new(CACHED_ROOMS))
     }
 
-    fn read(&self, rooms: &Rooms, room: RoomNid, snapshot: SnapshotId) -> Result<Arc<PlainState>, SyncError> {
+    pub fn read(&self, rooms: &Rooms, room: RoomNid, snapshot: SnapshotId) -> Result<Arc<PlainState>, SyncError> {
         let known = self.0.get(&room);
         if let Some(known) = known.as_ref().filter(|known| known.snapshot == snapshot) {
             return Ok(known.clone());

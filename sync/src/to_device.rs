@@ -89,11 +89,19 @@ impl Sync {
             return Ok(());
         }
         let sync = self.clone();
+        let runtime = tokio::runtime::Handle::current();
         self.0.tasks.spawn("to-device acknowledgement", async move {
-            if let Err(error) = sync.0.users.acknowledge_messages(device, until).await {
-                tracing::warn!(%error, "to-device messages could not be deleted");
+            let tasks = sync.0.tasks.clone();
+            let deleted = tasks.compute("to-device acknowledgement", move || {
+                let deleted = runtime.block_on(sync.0.users.acknowledge_messages(device, until));
+                sync.0.devices.0.remove(&device);
+                deleted
+            });
+            match deleted.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "to-device messages could not be deleted"),
+                Err(error) => tracing::warn!(%error, "to-device messages could not be deleted"),
             }
-            sync.0.devices.0.remove(&device);
         });
         Ok(())
     }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod convergence;
+mod crash;
 mod pipeline;
 mod reading;
 mod server;

@@ -17,6 +17,7 @@ use storage::{Backend, Options, Store};
 pub struct Server {
     pub rooms: Rooms,
     pub store: Store,
+    pub clock: Clock,
 }
 
 pub fn run<F: Future<Output = ()>>(test: impl FnOnce(Server) -> F) {
@@ -34,24 +35,41 @@ pub fn text(body: &str) -> Map<String, Value> {
 
 impl Server {
     pub fn start() -> Server {
+        Server::named("hs.test", 7)
+    }
+
+    /// The key that [`Server::named`] signs with.
+    pub fn key(seed: u8) -> SigningKey {
+        SigningKey::from_seed([seed; 32], "1").unwrap()
+    }
+
+    pub fn named(name: &str, key: u8) -> Server {
         let options = Options::new(Backend::Memory, rooms::KEYSPACES.to_vec());
-        let store = Store::open(options).unwrap();
-        let clock = Clock::fake(1_700_000_000_000);
+        Server::open(Store::open(options).unwrap(), name, key, u64::from(key))
+    }
+
+    /// A restart on the same disk takes another seed, as a real one gets other random numbers.
+    pub fn start_on(store: Store, seed: u64) -> Server {
+        Server::open(store, "hs.test", 7, seed)
+    }
+
+    fn open(store: Store, name: &str, key: u8, seed: u64) -> Server {
+        let clock = Clock::fake(1_700_000_000_000 + seed * 1_000_000);
         let rooms = Rooms::new(RoomsParts {
             store: store.clone(),
-            clock,
-            random: Random::seeded(7),
+            clock: clock.clone(),
+            random: Random::seeded(seed),
             tasks: Tasks::new(&Metrics::new()),
-            server_name: ServerName::parse("hs.test").unwrap(),
-            signing_key: Arc::new(SigningKey::from_seed([7; 32], "1").unwrap()),
+            server_name: ServerName::parse(name).unwrap(),
+            signing_key: Arc::new(Server::key(key)),
             config: RoomsConfig::default(),
         })
         .unwrap();
-        Server { rooms, store }
+        Server { rooms, store, clock }
     }
 
     pub async fn user(&self, name: &str) -> (UserId, UserNid) {
-        let user = UserId::parse(format!("@{name}:hs.test")).unwrap();
+        let user = UserId::parse(format!("@{name}:{}", self.rooms.server_name())).unwrap();
         let nid = self.rooms.intern_user(&user).await.unwrap();
         (user, nid)
     }

@@ -1,0 +1,134 @@
+//! Client-Server API §"End-to-End Encryption": device keys and cross-signing.
+
+use std::collections::BTreeMap;
+
+use ::sync::SyncToken;
+use axum::extract::State;
+use rooms::Rooms;
+use serde::Deserialize;
+use serde_json::{Map, json};
+use spec::ids::UserId;
+use users::{AuthData, CrossSigningUpload, KeyUpload, SignatureUpload, UiaPurpose, Users};
+
+use crate::extract::User;
+use crate::json::{Answer, JsonBody, LARGE_BODY, answer};
+use crate::query::Query;
+use crate::uia::confirm;
+
+const KEYS_BODY: usize = 2 * 1024 * 1024;
+
+/// `POST /keys/upload`.
+pub(crate) async fn upload_keys(
+    user: User,
+    State(users): State<Users>,
+    JsonBody(body): JsonBody<KeyUpload, KEYS_BODY>,
+) -> Answer {
+    let counts = users.upload_keys(&user, &body).await?;
+    answer(&json!({"one_time_key_counts": counts.one_time_keys}))
+}
+
+#[derive(Deserialize)]
+pub(crate) struct QueryBody {
+    device_keys: BTreeMap<UserId, Vec<String>>,
+}
+
+/// `POST /keys/query`.
+pub(crate) async fn query_keys(
+    user: User,
+    State(users): State<Users>,
+    State(rooms): State<Rooms>,
+    JsonBody(body): JsonBody<QueryBody, KEYS_BODY>,
+) -> Answer {
+    let (local, failures) = split_servers(&rooms, body.device_keys);
+    let found = users.query_keys(Some(user.user), &local)?;
+    answer(&json!({
+        "device_keys": found.device_keys,
+        "master_keys": found.master_keys,
+        "self_signing_keys": found.self_signing_keys,
+        "user_signing_keys": found.user_signing_keys,
+        "failures": failures,
+    }))
+}
+
+#[derive(Deserialize)]
+pub(crate) struct ClaimBody {
+    one_time_keys: BTreeMap<UserId, BTreeMap<String, String>>,
+}
+
+/// `POST /keys/claim`.
+pub(crate) async fn claim_keys(
+    _: User,
+    State(users): State<Users>,
+    State(rooms): State<Rooms>,
+    JsonBody(body): JsonBody<ClaimBody, KEYS_BODY>,
+) -> Answer {
+    let (local, failures) = split_servers(&rooms, body.one_time_keys);
+    answer(&json!({"one_time_keys": users.claim_keys(&local).await?, "failures": failures}))
+}
+
+/// Those of this server, and `failures` for the others: they cannot be reached from here.
+fn split_servers<T>(
+    rooms: &Rooms,
+    wanted: BTreeMap<UserId, T>,
+) -> (BTreeMap<UserId, T>, Map<String, serde_json::Value>) {
+    let own = rooms.server_name().as_str().to_owned();
+    let (local, remote): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        wanted.into_iter().partition(|(user, _)| user.server_name() == own);
+    let failures = remote.keys().map(|user| (user.server_name().to_owned(), json!({}))).collect();
+    (local, failures)
+}
+
+/// `GET /keys/changes`.
+pub(crate) async fn get_changes(
+    user: User,
+    query: Query,
+    State(users): State<Users>,
+    State(rooms): State<Rooms>,
+) -> Answer {
+    let from = SyncToken::parse(&query.required("from")?)?;
+    let to = SyncToken::parse(&query.required("to")?)?;
+    let mut changed = Vec::new();
+    for other in users.users_with_changed_devices(user.user, from.pos, to.pos)? {
+        if other == user.user || rooms.shares_room(user.user, other)? {
+            changed.push(rooms.user_id(other)?);
+        }
+    }
+    let (joined, left) = rooms.encounters_since(user.user, from.pos, to.pos)?;
+    for other in joined {
+        let other = rooms.user_id(other)?;
+        if !changed.contains(&other) {
+            changed.push(other);
+        }
+    }
+    let left = left.into_iter().map(|other| rooms.user_id(other)).collect::<Result<Vec<_>, _>>()?;
+    answer(&json!({"changed": changed, "left": left}))
+}
+
+#[derive(Deserialize)]
+pub(crate) struct CrossSigningBody {
+    auth: Option<AuthData>,
+    #[serde(flatten)]
+    upload: CrossSigningUpload,
+}
+
+/// `POST /keys/device_signing/upload`.
+pub(crate) async fn upload_cross_signing(
+    user: User,
+    State(users): State<Users>,
+    JsonBody(body): JsonBody<CrossSigningBody>,
+) -> Answer {
+    if users.needs_auth_for_cross_signing(user.user, &body.upload)? {
+        confirm(&users, UiaPurpose::Account(user.user, "keys/device_signing"), body.auth.as_ref()).await?;
+    }
+    users.upload_cross_signing(user.user, &body.upload).await?;
+    answer(&json!({}))
+}
+
+/// `POST /keys/signatures/upload`.
+pub(crate) async fn upload_signatures(
+    user: User,
+    State(users): State<Users>,
+    JsonBody(body): JsonBody<SignatureUpload, LARGE_BODY>,
+) -> Answer {
+    answer(&json!({"failures": users.upload_signatures(user.user, &body).await?}))
+}

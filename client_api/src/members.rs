@@ -1,0 +1,111 @@
+//! Who is in which room (Client-Server API §"Room membership", §"Getting events for a room").
+
+use ::sync::SyncToken;
+use axum::extract::State;
+use rooms::{Cursor, Event, EventFormat, Membership, Renderer, RoomError, RoomView, Rooms, SnapshotId};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use spec::ids::RoomId;
+
+use crate::error::ApiError;
+use crate::extract::{Args, User};
+use crate::json::{Answer, answer, answer_bytes};
+use crate::query::Query;
+
+/// `GET /joined_rooms`.
+pub(crate) async fn get_joined_rooms(user: User, State(rooms): State<Rooms>) -> Answer {
+    let joined = rooms.joined_rooms(user.user)?;
+    let joined = joined.into_iter().map(|room| rooms.room_id(room)).collect::<Result<Vec<_>, _>>()?;
+    answer(&json!({"joined_rooms": joined}))
+}
+
+/// `GET /rooms/{roomId}/joined_members`: for those who are in the room.
+pub(crate) async fn get_joined_members(user: User, Args(room): Args<RoomId>, State(rooms): State<Rooms>) -> Answer {
+    #[derive(Deserialize)]
+    struct Profile {
+        displayname: Option<Value>,
+        avatar_url: Option<Value>,
+    }
+    let view = rooms.as_user(&room, user.user)?;
+    if !view.is_joined() {
+        return Err(RoomError::NotInRoom.into());
+    }
+    let mut joined = Map::new();
+    for (_, membership, seq) in rooms.members(view.room())? {
+        if membership != Membership::Join {
+            continue;
+        }
+        let event = rooms.event_at(view.room(), seq)?;
+        let Some(member) = event.state_key() else { continue };
+        let mut shown = Map::new();
+        if let Some(profile) = event.content_as::<Profile>() {
+            shown.insert("display_name".into(), profile.displayname.filter(Value::is_string).unwrap_or_default());
+            shown.insert("avatar_url".into(), profile.avatar_url.filter(Value::is_string).unwrap_or_default());
+        }
+        joined.insert(member.to_owned(), shown.into());
+    }
+    answer(&json!({"joined": joined}))
+}
+
+/// The place in a room that a pagination token, or a token of /sync, stands for.
+///
+/// # Errors
+/// `M_INVALID_PARAM`.
+pub(crate) fn parse_place(view: &RoomView, text: &str) -> Result<Cursor, ApiError> {
+    match text.parse::<Cursor>() {
+        Ok(cursor) => Ok(cursor),
+        Err(_) => Ok(view.cursor_at(SyncToken::parse(text)?.pos)?),
+    }
+}
+
+fn parse_membership(query: &Query, name: &'static str) -> Result<Option<Membership>, ApiError> {
+    let Some(text) = query.text(name)? else { return Ok(None) };
+    let membership = Membership::parse(&text);
+    membership.map(Some).ok_or_else(|| ApiError::invalid_param(format!("{name} is not a membership")))
+}
+
+/// `GET /rooms/{roomId}/members`.
+pub(crate) async fn get_members(
+    user: User,
+    Args(room): Args<RoomId>,
+    query: Query,
+    State(rooms): State<Rooms>,
+) -> Answer {
+    let view = rooms.as_user(&room, user.user)?;
+    let (only, not) = (parse_membership(&query, "membership")?, parse_membership(&query, "not_membership")?);
+    let wanted = |event: &Event| {
+        let membership = membership_of(event);
+        event.kind() == "m.room.member"
+            && (only.is_none() && not.is_none()
+                || only.is_some() && membership == only
+                || not.is_some() && membership != not)
+    };
+    let snapshot = match query.text("at")? {
+        Some(at) => state_at(&rooms, &view, parse_place(&view, &at)?)?,
+        None => view.state()?,
+    };
+    let events: Vec<Event> = view.state_events_at(snapshot)?.into_iter().filter(wanted).collect();
+    let mut body = Vec::with_capacity(512 * events.len() + 16);
+    body.extend_from_slice(b"{\"chunk\":");
+    Renderer::new(&view, Some(&user.device_id), EventFormat::Client).render_all(&events, &mut body)?;
+    body.push(b'}');
+    answer_bytes(body)
+}
+
+fn membership_of(event: &Event) -> Option<Membership> {
+    #[derive(Deserialize)]
+    struct Content {
+        membership: Membership,
+    }
+    Some(event.content_as::<Content>()?.membership)
+}
+
+/// The state at a place of the timeline, never later than the viewer may see.
+fn state_at(rooms: &Rooms, view: &RoomView, place: Cursor) -> Result<SnapshotId, ApiError> {
+    let newest = view.newest();
+    if place.0 >= newest.0 {
+        return Ok(view.state()?);
+    }
+    let event = rooms.events_after(view.room(), place.0, 1)?.into_iter().next();
+    Ok(event.ok_or(RoomError::EventNotFound)?.state_before())
+}

@@ -1,0 +1,87 @@
+//! Client-Server API §"Profiles".
+
+use axum::extract::State;
+use rooms::{Rooms, UserNid};
+use serde_json::{Map, Value};
+use spec::ids::UserId;
+use users::Users;
+
+use crate::error::ApiError;
+use crate::extract::{Args, OptionalUser, User};
+use crate::json::{Answer, JsonBody, answer, answer_empty};
+use crate::login::check_own;
+use crate::profile_updates::ProfileUpdates;
+
+/// The account whose profile this is; profiles of other servers' users are not known here.
+fn find_subject(users: &Users, subject: &UserId) -> Result<UserNid, ApiError> {
+    users.active_user(subject)?.ok_or_else(|| ApiError::not_found("no profile for this user"))
+}
+
+/// `GET /profile/{userId}`.
+pub(crate) async fn get_profile(_: OptionalUser, Args(subject): Args<UserId>, State(users): State<Users>) -> Answer {
+    answer(&users.profile(find_subject(&users, &subject)?)?)
+}
+
+/// `GET /profile/{userId}/{keyName}`.
+pub(crate) async fn get_field(
+    _: OptionalUser,
+    Args((subject, key)): Args<(UserId, String)>,
+    State(users): State<Users>,
+) -> Answer {
+    let value = users.profile_field(find_subject(&users, &subject)?, &key)?;
+    let value = value.ok_or_else(|| ApiError::not_found("the profile has no such field"))?;
+    answer(&Map::from_iter([(key, value)]))
+}
+
+/// `PUT /profile/{userId}/{keyName}`.
+pub(crate) async fn set_field(
+    user: User,
+    Args((subject, key)): Args<(UserId, String)>,
+    State(users): State<Users>,
+    State(updates): State<ProfileUpdates>,
+    JsonBody(mut body): JsonBody<Map<String, Value>>,
+) -> Answer {
+    check_own(&user, &subject)?;
+    let value = body
+        .remove(&key)
+        .ok_or_else(|| ApiError::new(http::StatusCode::BAD_REQUEST, "M_MISSING_PARAM", format!("{key} is missing")))?;
+    change_field(&user, &users, &updates, &key, Some(value)).await
+}
+
+/// `DELETE /profile/{userId}/{keyName}`.
+pub(crate) async fn delete_field(
+    user: User,
+    Args((subject, key)): Args<(UserId, String)>,
+    State(users): State<Users>,
+    State(updates): State<ProfileUpdates>,
+) -> Answer {
+    check_own(&user, &subject)?;
+    change_field(&user, &users, &updates, &key, None).await
+}
+
+async fn change_field(
+    user: &User,
+    users: &Users,
+    updates: &ProfileUpdates,
+    key: &str,
+    value: Option<Value>,
+) -> Answer {
+    let change = users.set_profile_field(user.user, key, value).await?;
+    if !change.rooms.is_empty() {
+        updates.start(user.user, user.user_id.clone());
+    }
+    answer_empty()
+}
+
+/// What member events repeat of a user's profile: nothing for users of other servers.
+pub(crate) fn member_content(rooms: &Rooms, users: &Users, user: &UserId) -> Result<Map<String, Value>, ApiError> {
+    let mut content = Map::new();
+    let Some(nid) = rooms.user_nid(user)? else { return Ok(content) };
+    if let Some(name) = users.display_name(nid)? {
+        content.insert("displayname".into(), name.into());
+    }
+    if let Some(avatar) = users.avatar_url(nid)? {
+        content.insert("avatar_url".into(), avatar.into());
+    }
+    Ok(content)
+}

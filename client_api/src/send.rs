@@ -1,0 +1,96 @@
+//! Sending and redacting events (Client-Server API §"Sending events to a room", §"Redactions").
+
+use axum::extract::State;
+use rooms::{Draft, RoomError, RoomNid, Rooms, Transaction};
+use serde_json::{Map, Value};
+use spec::ids::{EventId, RoomId};
+use users::Users;
+
+use crate::error::ApiError;
+use crate::extract::{Args, User};
+use crate::json::{Answer, JsonBody, answer_bytes};
+
+/// The largest body that can be the content of an event: the event itself may have 65,536 bytes.
+pub(crate) const EVENT_BODY: usize = 128 * 1024;
+/// The longest transaction id, in bytes.
+const MAX_TRANSACTION_ID: usize = 255;
+
+/// The number of a room that the caller wants to act in. Rooms that do not exist and rooms that the caller is not in
+/// are refused alike.
+pub(crate) fn find_room(rooms: &Rooms, room: &RoomId) -> Result<RoomNid, ApiError> {
+    Ok(rooms.room_nid(room)?.ok_or(RoomError::NotInRoom)?)
+}
+
+/// Answers with an event id.
+pub(crate) fn answer_event_id(id: &str) -> Answer {
+    let mut body = Vec::with_capacity(80);
+    body.extend_from_slice(b"{\"event_id\":");
+    spec::canonical::write_into(&mut body, &id);
+    body.push(b'}');
+    answer_bytes(body)
+}
+
+/// The first, and only, event that a draft became.
+pub(crate) fn only_event(ids: Vec<EventId>) -> Result<EventId, ApiError> {
+    Ok(ids.into_iter().next().ok_or(RoomError::Inconsistent("a draft made no event"))?)
+}
+
+/// `PUT /rooms/{roomId}/send/{eventType}/{txnId}`.
+pub(crate) async fn send_message(
+    user: User,
+    Args((room, kind, transaction)): Args<(RoomId, String, String)>,
+    State(rooms): State<Rooms>,
+    State(users): State<Users>,
+    JsonBody(content): JsonBody<Map<String, Value>, EVENT_BODY>,
+) -> Answer {
+    let room = find_room(&rooms, &room)?;
+    let draft = match kind.as_str() {
+        "m.room.redaction" => {
+            let redacts = content.get("redacts").and_then(Value::as_str);
+            let redacts = redacts.ok_or_else(|| ApiError::bad_json("a redaction needs the event id in redacts"))?;
+            let redacts = EventId::parse(redacts).map_err(|error| ApiError::bad_json(format!("redacts: {error}")))?;
+            Draft::redaction(user.user_id.clone(), redacts, content)
+        }
+        kind => Draft::message(user.user_id.clone(), kind, content),
+    };
+    let transaction = new_transaction(&user, format!("send {} {kind}", room.0), transaction)?;
+    users.record_activity(user.user);
+    let ids = rooms.append(room, vec![draft], Some((user.user, transaction))).await?;
+    answer_event_id(only_event(ids)?.as_str())
+}
+
+fn new_transaction(user: &User, scope: String, id: String) -> Result<Transaction, ApiError> {
+    if id.len() > MAX_TRANSACTION_ID {
+        return Err(ApiError::invalid_param("the transaction id is longer than 255 bytes"));
+    }
+    Ok(Transaction { device: (*user.device_id).into(), scope: scope.into(), id: id.into() })
+}
+
+#[derive(serde::Deserialize)]
+pub(crate) struct RedactBody {
+    reason: Option<String>,
+}
+
+/// `PUT /rooms/{roomId}/redact/{eventId}/{txnId}`. Suspended users may redact their own events.
+pub(crate) async fn redact_event(
+    user: User,
+    Args((room, redacts, transaction)): Args<(RoomId, EventId, String)>,
+    State(rooms): State<Rooms>,
+    JsonBody(body): JsonBody<RedactBody>,
+) -> Answer {
+    let nid = find_room(&rooms, &room)?;
+    if user.is_suspended {
+        let event = rooms.as_user(&room, user.user)?.event(&redacts)?;
+        if event.sender_nid() != user.user {
+            user.check_may_write()?;
+        }
+    }
+    let mut content = Map::new();
+    if let Some(reason) = body.reason {
+        content.insert("reason".into(), reason.into());
+    }
+    let transaction = new_transaction(&user, format!("redact {} {redacts}", nid.0), transaction)?;
+    let draft = Draft::redaction(user.user_id.clone(), redacts, content);
+    let ids = rooms.append(nid, vec![draft], Some((user.user, transaction))).await?;
+    answer_event_id(only_event(ids)?.as_str())
+}

@@ -1,0 +1,167 @@
+//! Reading and setting state (Client-Server API §"Getting events for a room", §"Sending events to a room").
+
+use axum::extract::State;
+use http::StatusCode;
+use rooms::{Draft, EventFormat, Membership, MembershipChange, Renderer, RoomNid, Rooms};
+use serde_json::{Map, Value};
+use spec::ids::{RoomAlias, RoomId, UserId};
+use users::Users;
+
+use crate::error::ApiError;
+use crate::extract::{Args, User};
+use crate::json::{Answer, JsonBody, answer_bytes};
+use crate::query::Query;
+use crate::send::{EVENT_BODY, answer_event_id, find_room, only_event};
+
+/// `GET /rooms/{roomId}/state`.
+pub(crate) async fn get_all(user: User, Args(room): Args<RoomId>, State(rooms): State<Rooms>) -> Answer {
+    let view = rooms.as_user(&room, user.user)?;
+    let events = view.state_events()?;
+    let mut body = Vec::with_capacity(512 * events.len() + 2);
+    Renderer::new(&view, Some(&user.device_id), EventFormat::Client).render_all(&events, &mut body)?;
+    answer_bytes(body)
+}
+
+/// `GET /rooms/{roomId}/state/{eventType}`.
+pub(crate) async fn get_without_key(
+    user: User,
+    Args((room, kind)): Args<(RoomId, String)>,
+    query: Query,
+    State(rooms): State<Rooms>,
+) -> Answer {
+    read_state(&user, &room, &kind, "", &query, &rooms)
+}
+
+/// `GET /rooms/{roomId}/state/{eventType}/{stateKey}`.
+pub(crate) async fn get_one(
+    user: User,
+    Args((room, kind, key)): Args<(RoomId, String, String)>,
+    query: Query,
+    State(rooms): State<Rooms>,
+) -> Answer {
+    read_state(&user, &room, &kind, &key, &query, &rooms)
+}
+
+fn read_state(user: &User, room: &RoomId, kind: &str, key: &str, query: &Query, rooms: &Rooms) -> Answer {
+    let view = rooms.as_user(room, user.user)?;
+    let event = view.state_event(kind, key)?;
+    match query.text("format")?.as_deref() {
+        None | Some("content") => answer_bytes(event.content().as_bytes().to_vec()),
+        Some("event") => {
+            let mut body = Vec::with_capacity(1024);
+            Renderer::new(&view, Some(&user.device_id), EventFormat::Client).render(&event, &mut body)?;
+            answer_bytes(body)
+        }
+        Some(_) => Err(ApiError::invalid_param("format is content or event")),
+    }
+}
+
+/// `PUT /rooms/{roomId}/state/{eventType}`.
+pub(crate) async fn set_without_key(
+    user: User,
+    Args((room, kind)): Args<(RoomId, String)>,
+    State(rooms): State<Rooms>,
+    State(users): State<Users>,
+    JsonBody(content): JsonBody<Map<String, Value>, EVENT_BODY>,
+) -> Answer {
+    write_state(&user, &room, &kind, String::new(), content, &rooms, &users).await
+}
+
+/// `PUT /rooms/{roomId}/state/{eventType}/{stateKey}`.
+pub(crate) async fn set_one(
+    user: User,
+    Args((room, kind, key)): Args<(RoomId, String, String)>,
+    State(rooms): State<Rooms>,
+    State(users): State<Users>,
+    JsonBody(content): JsonBody<Map<String, Value>, EVENT_BODY>,
+) -> Answer {
+    write_state(&user, &room, &kind, key, content, &rooms, &users).await
+}
+
+async fn write_state(
+    user: &User,
+    room: &RoomId,
+    kind: &str,
+    key: String,
+    content: Map<String, Value>,
+    rooms: &Rooms,
+    users: &Users,
+) -> Answer {
+    let nid = find_room(rooms, room)?;
+    users.record_activity(user.user);
+    match kind {
+        "m.room.member" => return set_member(user, room, nid, &key, content, rooms).await,
+        "m.room.canonical_alias" if key.is_empty() => check_aliases(rooms, room, nid, &content)?,
+        _ => {}
+    }
+    let draft = Draft { skip_if_unchanged: true, ..Draft::state(user.user_id.clone(), kind, &key, content) };
+    let ids = rooms.append(nid, vec![draft], None).await?;
+    answer_event_id(only_event(ids)?.as_str())
+}
+
+/// A member event that a client writes itself is a change of membership like any other.
+async fn set_member(
+    user: &User,
+    room: &RoomId,
+    nid: RoomNid,
+    target: &str,
+    content: Map<String, Value>,
+    rooms: &Rooms,
+) -> Answer {
+    let target = UserId::parse(target).map_err(|error| ApiError::bad_json(format!("the state key: {error}")))?;
+    let membership = content.get("membership").and_then(Value::as_str).and_then(Membership::parse);
+    let membership = membership.ok_or_else(|| ApiError::bad_json("membership is missing or unknown"))?;
+    if membership != Membership::Invite {
+        rooms.intern_user(&target).await?;
+    }
+    let change = MembershipChange { sender: user.user_id.clone(), target: target.clone(), membership, content };
+    rooms.change_membership(room, change).await?;
+    let head = rooms.head(nid)?;
+    let event = rooms.state_event(nid, head.state(), "m.room.member", target.as_str())?;
+    let event = event.ok_or(rooms::RoomError::Inconsistent("a changed membership without an event"))?;
+    answer_event_id(event.event_id())
+}
+
+fn aliases_of(content: &Map<String, Value>) -> Result<Vec<&str>, ApiError> {
+    let mut aliases = Vec::new();
+    match content.get("alias") {
+        None | Some(Value::Null) => {}
+        Some(Value::String(alias)) if alias.is_empty() => {}
+        Some(Value::String(alias)) => aliases.push(alias.as_str()),
+        Some(_) => return Err(ApiError::bad_json("alias: not a string")),
+    }
+    match content.get("alt_aliases") {
+        None | Some(Value::Null) => {}
+        Some(Value::Array(alternatives)) => {
+            for alias in alternatives {
+                aliases.push(alias.as_str().ok_or_else(|| ApiError::bad_json("alt_aliases: not strings"))?);
+            }
+        }
+        Some(_) => return Err(ApiError::bad_json("alt_aliases: not a list")),
+    }
+    Ok(aliases)
+}
+
+/// Aliases that are new in the event must point to this room.
+fn check_aliases(rooms: &Rooms, room: &RoomId, nid: RoomNid, content: &Map<String, Value>) -> Result<(), ApiError> {
+    let head = rooms.head(nid)?;
+    let current = rooms.state_event(nid, head.state(), "m.room.canonical_alias", "")?;
+    let current: Map<String, Value> = current.and_then(|event| event.content_as()).unwrap_or_default();
+    let current = aliases_of(&current).unwrap_or_default();
+    for alias in aliases_of(content)? {
+        if current.contains(&alias) {
+            continue;
+        }
+        let parsed = RoomAlias::parse(alias).map_err(|error| ApiError::invalid_param(format!("{alias}: {error}")))?;
+        let points_here = match rooms.find_alias(&parsed) {
+            Ok((found, _)) => found == *room,
+            Err(rooms::RoomError::AliasNotFound) => false,
+            Err(error) => return Err(error.into()),
+        };
+        if !points_here {
+            let message = format!("{alias} does not point to this room");
+            return Err(ApiError::new(StatusCode::BAD_REQUEST, "M_BAD_ALIAS", message));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! What lists ask of every room, kept in memory and brought up to date by what is new in the room.
+
+use std::sync::Arc;
+
+use quick_cache::sync::Cache;
+use rooms::{Head, RoomNid, RoomSeq, Rooms, SnapshotId};
+use serde::Deserialize;
+use storage::StreamPos;
+
+use crate::error::SyncError;
+use crate::summary::{avatar_of, name_of, state_text};
+
+const ROOMS: usize = 20_000;
+/// How far back one looks for an event that counts as activity.
+const MAX_LOOK_BACK: i64 = 100;
+
+/// Types of events that count as activity (MSC4186, `bump_stamp`).
+const ACTIVITY: &[&str] = &[
+    "m.room.create",
+    "m.room.message",
+    "m.room.encrypted",
+    "m.sticker",
+    "m.call.invite",
+    "m.poll.start",
+    "org.matrix.msc3381.poll.start",
+    "m.beacon_info",
+    "org.matrix.msc3672.beacon_info",
+];
+
+/// A room as lists see it.
+#[derive(Clone, Debug)]
+pub(crate) struct RoomFact {
+    last_seq: RoomSeq,
+    snapshot: SnapshotId,
+    /// When its last event came.
+    pub last_pos: StreamPos,
+    /// When its last event that counts as activity came.
+    pub bump_stamp: StreamPos,
+    pub is_encrypted: bool,
+    pub room_type: Option<Box<str>>,
+    pub name: Option<Box<str>>,
+    pub avatar: Option<Box<str>>,
+}
+
+pub(crate) struct RoomFacts(Cache<RoomNid, Arc<RoomFact>>);
+
+impl RoomFacts {
+    pub fn new() -> RoomFacts {
+        RoomFacts(Cache::new(ROOMS))
+    }
+
+    /// The room as it is now.
+    pub fn get(&self, rooms: &Rooms, room: RoomNid) -> Result<Arc<RoomFact>, SyncError> {
+        let head = rooms.head(room)?;
+        let known = self.0.get(&room);
+        if let Some(known) = &known
+            && known.last_seq == head.last_seq()
+            && known.snapshot == head.state()
+        {
+            return Ok(known.clone());
+        }
+        let fact = Arc::new(read_fact(rooms, &head, known.as_deref())?);
+        self.0.insert(room, fact.clone());
+        Ok(fact)
+    }
+}
+
+fn read_fact(rooms: &Rooms, head: &Head, known: Option<&RoomFact>) -> Result<RoomFact, SyncError> {
+    let (room, snapshot, last_seq) = (head.room(), head.state(), head.last_seq());
+    let mut fact = match known {
+        Some(known) => known.clone(),
+        None => RoomFact {
+            last_seq: RoomSeq(0),
+            snapshot: SnapshotId::EMPTY,
+            last_pos: StreamPos::ZERO,
+            bump_stamp: StreamPos::ZERO,
+            is_encrypted: false,
+            room_type: room_type(head),
+            name: None,
+            avatar: None,
+        },
+    };
+    if fact.snapshot != snapshot {
+        fact.is_encrypted = rooms.state_seq(room, snapshot, "m.room.encryption", "")?.is_some();
+        fact.name = state_text(rooms, room, snapshot, "m.room.name", name_of)?.map(Into::into);
+        fact.avatar = state_text(rooms, room, snapshot, "m.room.avatar", avatar_of)?.map(Into::into);
+        fact.snapshot = snapshot;
+    }
+    let floor = fact.last_seq.0.max(last_seq.0 - MAX_LOOK_BACK);
+    let mut at = last_seq;
+    while at.0 > floor {
+        let event = rooms.event_at(room, at)?;
+        fact.last_pos = fact.last_pos.max(event.pos());
+        if event.flags().is_visible() && ACTIVITY.contains(&event.kind()) {
+            fact.bump_stamp = event.pos();
+            break;
+        }
+        at = RoomSeq(at.0 - 1);
+    }
+    if fact.bump_stamp == StreamPos::ZERO {
+        // Nothing but other events for long: as if the oldest of those had been some activity.
+        fact.bump_stamp = rooms.event_at(room, RoomSeq(floor + 1))?.pos();
+    }
+    fact.last_seq = last_seq;
+    Ok(fact)
+}
+
+fn room_type(head: &Head) -> Option<Box<str>> {
+    #[derive(Deserialize)]
+    struct Content {
+        #[serde(rename = "type")]
+        room_type: Option<String>,
+    }
+    head.create()?.content::<Content>().ok()?.room_type.map(Into::into)
+}
