@@ -12,6 +12,6 @@ step() { # TITLE COMMAND...
 }
 step "format" cargo fmt --all -- --check
 step "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
-step "tests" cargo test --workspace --locked
+step "tests" make test
 step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
 echo "== all is well (after $((SECONDS - started)) s)"

@@ -3,7 +3,7 @@
 #
 #   scripts/setup.sh              compiler, libclang, ccache, the Rust toolchain
 #   scripts/setup.sh clients      also what the tests with real clients need
-#   scripts/setup.sh deny fuzz    also cargo-deny, cargo-fuzz (with a nightly toolchain)
+#   scripts/setup.sh deny         also cargo-deny
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 
@@ -46,10 +46,6 @@ for extra in "$@"; do
   case $extra in
     clients) install_packages python3 python3-venv python3-dev libolm-dev nodejs npm ;;
     deny) command -v cargo-deny >/dev/null || cargo install --locked cargo-deny >&2 ;;
-    fuzz)
-      rustup toolchain install nightly --profile minimal >&2
-      command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz >&2
-      ;;
     *) echo "scripts/setup.sh: nothing is known of $extra" >&2; exit 2 ;;
   esac
 done

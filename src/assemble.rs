@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use client_api::{ClientApiParts, LimitsConfig};
+use client_api::ClientApiParts;
 use federation::FederationParts;
 use media::{Media, MediaSetup};
 use rooms::{Rooms, RoomsConfig, RoomsParts};
@@ -22,6 +22,8 @@ use users::{RegistrationMode, Users, UsersConfig};
 use crate::config::{Config, DurabilityMode, Registration};
 use crate::server::{Environment, StartError};
 
+/// How often it is looked for users who have gone away.
+const PRESENCE_INTERVAL: Duration = Duration::from_secs(10);
 /// How often expired rows and unused files are looked for.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(600);
 const KEY_FILE: &str = "signing.key";
@@ -41,7 +43,7 @@ pub fn all_keyspaces() -> Vec<KeyspaceInfo> {
 
 /// Opens the store and builds everything on top of it.
 pub(crate) fn assemble_parts(config: &Config, environment: &Environment, tasks: &Tasks) -> Result<Parts, StartError> {
-    let Environment { clock, random, metrics, .. } = environment;
+    let Environment { clock, random, .. } = environment;
     let server_name = ServerName::parse(&config.server_name).map_err(|error| StartError::Part(error.to_string()))?;
     let signing_key = Arc::new(read_signing_key(&config.data_dir, environment)?);
     let store = open_store(config, environment)?;
@@ -75,9 +77,9 @@ pub(crate) fn assemble_parts(config: &Config, environment: &Environment, tasks: 
         clock: clock.clone(),
         tasks: tasks.clone(),
         config: sync::SyncConfig::default(),
-    })
-    .map_err(|error| StartError::Part(error.to_string()))?;
-    tasks.spawn("maintenance", maintain(rooms.clone(), users.clone(), media.clone(), clock.clone()));
+    });
+    spawn_until_shutdown(tasks, "maintenance", maintain(rooms.clone(), users.clone(), media.clone(), clock.clone()));
+    spawn_until_shutdown(tasks, "presence expiry", expire_presence(users.clone(), clock.clone()));
     let federation = federation::router(FederationParts { server_name, signing_key, clock: clock.clone() });
     let router = client_api::router(ClientApiParts {
         rooms,
@@ -85,10 +87,9 @@ pub(crate) fn assemble_parts(config: &Config, environment: &Environment, tasks: 
         media,
         sync,
         clock: clock.clone(),
-        random: random.clone(),
         tasks: tasks.clone(),
-        metrics: metrics.clone(),
-        config: client_api_config(config),
+        config: config.client.clone(),
+        rate_limits: config.rate_limits.clone(),
     });
     Ok(Parts { store, users, router: router.merge(federation) })
 }
@@ -118,7 +119,7 @@ fn users_config(config: &Config) -> UsersConfig {
         },
         registration_token: config.registration_token.clone(),
         registration_shared_secret: config.registration_shared_secret.clone(),
-        ..UsersConfig::default()
+        settings: config.users.clone(),
     }
 }
 
@@ -161,6 +162,14 @@ fn write_signing_key(path: &Path, key: &SigningKey) -> io::Result<()> {
     path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
 }
 
+/// Runs a loop that may be dropped at any of its awaits.
+fn spawn_until_shutdown(tasks: &Tasks, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+    let shutdown = tasks.shutdown_token();
+    tasks.spawn(name, async move {
+        shutdown.run_until_cancelled(work).await;
+    });
+}
+
 /// Takes out, now and then, what has expired.
 async fn maintain(rooms: Rooms, users: Users, media: Media, clock: Clock) {
     loop {
@@ -174,5 +183,12 @@ async fn maintain(rooms: Rooms, users: Users, media: Media, clock: Clock) {
         if let Err(error) = media.sweep().await {
             tracing::error!(%error, "unused media were not taken out");
         }
+    }
+}
+
+async fn expire_presence(users: Users, clock: Clock) {
+    loop {
+        clock.sleep(PRESENCE_INTERVAL).await;
+        users.expire_presence();
     }
 }

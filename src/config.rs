@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use runtime::LogConfig;
-use runtime::config::{ByteSize, RateLimit, Span};
+use runtime::config::{ByteSize, Span};
 use serde::{Deserialize, Serialize};
 
 pub use address::{BadAddress, ListenAddress};
@@ -56,7 +56,10 @@ runtime::config_section! {
         /// How long requests in progress may take to end when the server stops.
         pub shutdown_grace: Span = Span::seconds(10);
     }
-    sections { tls: TlsConfig, media: media::MediaConfig, metrics: MetricsConfig, log: LogConfig, rate_limits: RateLimitsConfig }
+    sections {
+        client: client_api::ClientApiConfig, users: users::UsersSettings, media: media::MediaConfig, tls: TlsConfig,
+        metrics: MetricsConfig, log: LogConfig, rate_limits: client_api::RateLimitsConfig
+    }
 }
 
 runtime::config_section! {
@@ -74,31 +77,6 @@ runtime::config_section! {
     pub struct MetricsConfig {
         /// Where to serve them; not at all by default. Everybody who can connect can read them.
         pub listener: Option<ListenAddress> = None, example("\"127.0.0.1:9008\"");
-    }
-}
-
-runtime::config_section! {
-    /// Limits for each user or, where nobody is logged in, each IP address: on average
-    /// `per_second`, and `burst` at once after a pause. Refused requests get `M_LIMIT_EXCEEDED`.
-    pub struct RateLimitsConfig {
-        /// Whether any limit applies.
-        pub enabled: bool = true;
-        /// Events sent to rooms.
-        pub message: RateLimit = RateLimit::new(10.0, 100);
-        /// Log-ins, for each address and for each account.
-        pub login: RateLimit = RateLimit::new(0.2, 10);
-        /// Attempts to register, for each address.
-        pub registration: RateLimit = RateLimit::new(0.1, 5);
-        /// Joins and knocks.
-        pub join: RateLimit = RateLimit::new(0.5, 20);
-        /// Invites sent.
-        pub invite: RateLimit = RateLimit::new(0.5, 30);
-        /// Rooms made.
-        pub create_room: RateLimit = RateLimit::new(0.1, 10);
-        /// Media uploaded.
-        pub media_upload: RateLimit = RateLimit::new(1.0, 20);
-        /// Searches in the user directory, the room directory and messages.
-        pub search: RateLimit = RateLimit::new(2.0, 20);
     }
 }
 

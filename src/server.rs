@@ -58,6 +58,9 @@ pub enum StartError {
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A part of the server cannot be made from what is configured or stored.
+    #[error("{0}")]
+    Part(String),
     /// An address cannot be listened at.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -99,8 +102,9 @@ impl Server {
         let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
         let metrics_listener = config.metrics.listener.as_ref().map(|address| Listener::bind(address, None));
         let metrics_listener = metrics_listener.transpose()?;
-        let Parts { store, router } = assemble_parts(&config, &environment)?;
-        let control = Control { data_dir: config.data_dir.clone().into(), store: store.clone(), tasks: tasks.clone() };
+        let Parts { store, users, router } = assemble_parts(&config, &environment, &tasks)?;
+        let control =
+            Control { data_dir: config.data_dir.clone().into(), store: store.clone(), users, tasks: tasks.clone() };
         let control_socket = control.bind().map_err(data_dir_failed)?;
         tasks.spawn("control listener", control.serve(control_socket));
 

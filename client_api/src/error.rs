@@ -205,7 +205,7 @@ impl From<RoomError> for ApiError {
             RoomError::Busy => ApiError::limit_exceeded(1000),
             RoomError::Storage(error) => error.into(),
             RoomError::Commit(error) => error.into(),
-            RoomError::Resolve(_) | RoomError::Inconsistent(_) => ApiError::internal(&error),
+            RoomError::Missing(_) | RoomError::Resolve(_) | RoomError::Inconsistent(_) => ApiError::internal(&error),
         }
     }
 }

@@ -192,8 +192,6 @@ fn key_routes() -> Vec<Route> {
 fn user_data_routes() -> Vec<Route> {
     vec![
         get("/_matrix/client/v3/sync", Auth::GuestReader, sync::get_sync),
-        post("/_matrix/client/unstable/org.matrix.simplified_msc3575/sync", Auth::GuestReader, sync::post_sliding),
-        post("/_matrix/client/v4/sync", Auth::GuestReader, sync::post_sliding),
         post("/_matrix/client/v3/user/{userId}/filter", Auth::GuestReader, filter::create_filter),
         get("/_matrix/client/v3/user/{userId}/filter/{filterId}", Auth::GuestReader, filter::get_filter),
         get("/_matrix/client/v3/user/{userId}/account_data/{type}", Auth::GuestReader, account_data::get_global),

@@ -56,7 +56,10 @@ impl Rooms {
         if let (Some(until), Some(timeout)) = (until, timeout) {
             let rooms = self.clone();
             self.tasks.spawn("typing expiry", async move {
-                tokio::time::sleep(timeout).await;
+                // What is in memory only need not expire at the end.
+                if rooms.tasks.shutdown_token().run_until_cancelled(rooms.clock.sleep(timeout)).await.is_none() {
+                    return;
+                }
                 // Unless the client has said it again since.
                 if rooms.change_typing(room, user, |current| current.filter(|current| *current > until)) {
                     let _ = rooms.typing.notices.send(room);

@@ -101,15 +101,6 @@ impl Feed {
         since < log.floor || log.last.get(&topic).is_some_and(|pos| *pos > since)
     }
 
-    /// The last change of a topic; `None` if it was long ago.
-    pub fn last_change(&self, topic: Topic) -> Option<StreamPos> {
-        self.log.read().last.get(&topic).copied()
-    }
-
-    /// Whether every change after `since` is known.
-    pub fn reaches_back_to(&self, since: StreamPos) -> bool {
-        since >= self.log.read().floor
-    }
 
     /// Which of the user's joined rooms changed after `since`.
     pub fn room_changes(&self, since: StreamPos, rows: &BTreeMap<RoomNid, UserRoom>) -> RoomChanges {

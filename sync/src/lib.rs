@@ -41,6 +41,9 @@ mod wake;
 pub use config::SyncConfig;
 pub use error::SyncError;
 pub use filter::{EventFilter, Filter, FilterError, RoomEventFilter, RoomFilter};
+pub use sliding::request::{
+    Extensions, ListConfig, ListFilters, RequiredState, RoomConfig, SlidingRequest, StateElement, Switch, ToDeviceConfig,
+};
 pub use sync::{Sync, SyncParts};
 pub use token::SyncToken;
 pub use v3::V3Request;

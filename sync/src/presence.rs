@@ -17,7 +17,7 @@ impl Inner {
     /// Presence that changed after a count of changes, of the caller and of users who share a room with them; and the
     /// count now.
     pub fn read_presence(&self, caller: &Session, since: u64) -> Result<(Vec<Presence>, u64), SyncError> {
-        if !self.users.config().presence {
+        if !self.users.config().settings.presence {
             return Ok((Vec::new(), 0));
         }
         let (mut changes, counter) = self.users.presence_changes_since(since);

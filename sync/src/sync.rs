@@ -7,7 +7,6 @@ use std::time::Duration;
 use rooms::{RoomNid, Rooms, UserRoom};
 use runtime::{Clock, Tasks};
 use storage::{Store, StreamPos};
-use tokio::time::Instant;
 use users::{Session, Users};
 
 use crate::config::SyncConfig;
@@ -131,7 +130,7 @@ impl Inner {
             let (rows, until) = self.stand(caller, None).await?;
             return Ok(look(&rows, until, true)?.0);
         }
-        let deadline = Instant::now() + self.config.wait(wait);
+        let deadline = self.clock.monotonic() + self.config.wait(wait);
         let registration = self.waiters.register(caller.user, caller.device);
         let mut last = false;
         loop {
@@ -141,9 +140,10 @@ impl Inner {
                 return Ok(answer);
             }
             drop((rows, answer));
+            let left = deadline.saturating_sub(self.clock.monotonic());
             tokio::select! {
                 () = registration.woken() => {}
-                () = tokio::time::sleep_until(deadline) => last = true,
+                () = self.clock.sleep(left) => last = true,
                 () = self.tasks.shutdown_signal() => last = true,
             }
         }

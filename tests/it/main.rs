@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "this is how a test fails")]
 
+mod commands;
 mod config;
+mod crash;
 mod layers;
+mod restart;
 mod serving;

@@ -139,7 +139,7 @@ impl Users {
     /// # Errors
     /// `WeakPassword`.
     pub fn check_password_strength(&self, password: &str) -> Result<(), UserError> {
-        if password.chars().take(self.config().password_min_length).count() < self.config().password_min_length {
+        if password.chars().take(self.config().settings.password_min_length).count() < self.config().settings.password_min_length {
             return Err(UserError::WeakPassword("it is too short"));
         }
         if password.len() > MAX_PASSWORD_BYTES {
@@ -225,7 +225,7 @@ impl Users {
     /// # Errors
     /// `GuestsForbidden`.
     pub async fn create_guest(&self) -> Result<Account, UserError> {
-        if !self.config().allow_guests {
+        if !self.config().settings.allow_guests {
             return Err(UserError::GuestsForbidden);
         }
         let localpart = self.random_localpart();

@@ -62,7 +62,7 @@ impl Users {
 
     fn search_candidates(&self, viewer: UserNid) -> Result<BTreeSet<UserNid>, UserError> {
         let mut candidates = self.rooms().users_sharing_rooms(viewer)?;
-        if self.config().search_all_local_users {
+        if self.config().settings.search_all_local_users {
             for row in self.store().scan(&ACCOUNTS, &()).iter().take(MAX_CANDIDATES) {
                 let (user, row) = row?;
                 if !row.is_deactivated {

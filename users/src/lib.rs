@@ -48,7 +48,7 @@ use storage::{Batch, CommitError, Committed, KeyspaceInfo, Store, StreamPos};
 
 pub use account_data::{AccountDataEvent, RoomAccountDataEvent};
 pub use accounts::{Account, AccountFlags, AccountKind, AdminRights, NewAccount};
-pub use config::{RegistrationMode, UsersConfig};
+pub use config::{RegistrationMode, UsersConfig, UsersSettings};
 pub use device_lists::{DeviceListChange, DeviceListChangeKind};
 pub use devices::{Device, DeviceLogin, DeviceNid, NewSession};
 pub use directory::FoundUser;
@@ -159,7 +159,7 @@ impl Users {
             nonces: registration::Nonces::default(),
             passwords: password::PasswordPool::new(&config),
             presence: presence::PresenceTable::new(),
-            sessions: tokens::SessionCache::new(config.session_cache_entries),
+            sessions: tokens::SessionCache::new(config.settings.session_cache_entries),
             tallies: unread::Tallies::new(),
             uia: uia::UiaSessions::default(),
             store,

@@ -61,14 +61,14 @@ pub(crate) struct PasswordPool {
 impl PasswordPool {
     pub(crate) fn new(config: &UsersConfig) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = match config.password_hashing_threads {
+        let threads = match config.settings.password_hashing_threads {
             0 => (cores / 2).max(1),
             n => n,
         };
         Self {
             permits: Arc::new(Semaphore::new(threads)),
             waiting: AtomicUsize::new(0),
-            max_waiting: config.password_hashing_queue,
+            max_waiting: config.settings.password_hashing_queue,
         }
     }
 

@@ -217,7 +217,7 @@ impl Users {
         if status_msg.is_some_and(|text| text.len() > MAX_STATUS_BYTES) {
             return Err(UserError::TooLarge("the status message"));
         }
-        if self.config().presence {
+        if self.config().settings.presence {
             let now = self.now_ms();
             self.inner.presence.update(user, now, |row| {
                 row.state = state;
@@ -232,7 +232,7 @@ impl Users {
 
     /// Notes that a sync with `set_presence` begins; `Offline` (or presence switched off) leaves no trace.
     pub fn begin_sync(&self, user: UserNid, set_presence: PresenceState) -> Option<SyncingPresence> {
-        if !self.config().presence || set_presence == PresenceState::Offline {
+        if !self.config().settings.presence || set_presence == PresenceState::Offline {
             return None;
         }
         let now = self.now_ms();
@@ -253,7 +253,7 @@ impl Users {
 
     /// Notes that a local user did something: sent an event, read a message, typed.
     pub fn record_activity(&self, user: UserNid) {
-        if !self.config().presence {
+        if !self.config().settings.presence {
             return;
         }
         let now = self.now_ms();
@@ -267,7 +267,7 @@ impl Users {
 
     /// Takes over what another server says about its user (`m.presence` EDU).
     pub fn record_remote_presence(&self, presence: Presence) {
-        if !self.config().presence {
+        if !self.config().settings.presence {
             return;
         }
         let now = self.now_ms();

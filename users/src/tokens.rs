@@ -271,7 +271,7 @@ impl Users {
         replaces: Option<TokenPair>,
     ) -> (IssuedTokens, Option<TokenPair>) {
         let now = self.now_ms();
-        let lifetime = refreshable.then(|| self.config().refreshable_token_lifetime_seconds.saturating_mul(1_000));
+        let lifetime = refreshable.then(|| self.config().settings.refreshable_token_lifetime_seconds.saturating_mul(1_000));
         let access_token = format!("cdt_{}", self.inner.random.token(40));
         let access = hash_token(&access_token);
         let expires_at_ms = lifetime.map(|ms| now.saturating_add(ms));
@@ -282,7 +282,7 @@ impl Users {
         }
         let refresh_token = format!("cdr_{}", self.inner.random.token(40));
         let refresh = hash_token(&refresh_token);
-        let refresh_life = self.config().refresh_token_lifetime_seconds.saturating_mul(1_000);
+        let refresh_life = self.config().settings.refresh_token_lifetime_seconds.saturating_mul(1_000);
         let expires_at_ms = (refresh_life > 0).then(|| now.saturating_add(refresh_life));
         batch.put(
             &REFRESH_TOKENS,

@@ -97,7 +97,7 @@ fn read_fact(rooms: &Rooms, head: &Head, known: Option<&RoomFact>) -> Result<Roo
         }
         at = RoomSeq(at.0 - 1);
     }
-    if fact.bump_stamp == StreamPos::ZERO {
+    if fact.bump_stamp == StreamPos::ZERO && last_seq >= RoomSeq::FIRST {
         // Nothing but other events for long: as if the oldest of those had been some activity.
         fact.bump_stamp = rooms.event_at(room, RoomSeq(floor + 1))?.pos();
     }

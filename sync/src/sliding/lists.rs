@@ -16,6 +16,9 @@ use crate::error::SyncError;
 use crate::feed::{NumberMap, NumberSet};
 use crate::sync::Inner;
 
+/// How many different wishes are remembered for a room; after more, only the newest are.
+const MAX_WISHES: usize = 8;
+
 /// A room of the user's, with what lists ask of it.
 pub(crate) struct ListedRoom {
     pub room: RoomNid,
@@ -41,11 +44,19 @@ impl<'a> Wish<'a> {
         }
     }
 
-    /// The state wanted; the very list given if that holds everything that is wanted.
+    /// What was wanted so far and what is wanted now; the very list given if that holds everything.
     pub fn widen(&self, sent: Option<&Arc<Vec<RequiredState>>>) -> Arc<Vec<RequiredState>> {
+        let old = sent.map(|sent| sent.as_slice()).unwrap_or_default();
+        let new = self.state.iter().copied().filter(|wanted| !old.contains(wanted));
+        let mut new: Vec<RequiredState> = new.cloned().collect();
         match sent {
-            Some(sent) if self.state.iter().all(|wanted| sent.contains(wanted)) => sent.clone(),
-            _ => Arc::new(self.state.iter().map(|state| (*state).clone()).collect()),
+            Some(sent) if new.is_empty() => sent.clone(),
+            _ => {
+                if old.len() + new.len() <= MAX_WISHES {
+                    new.extend_from_slice(old);
+                }
+                Arc::new(new)
+            }
         }
     }
 }

@@ -1,0 +1,72 @@
+//! Client-Server API §"Room aliases".
+
+use axum::extract::State;
+use rooms::{RoomError, Rooms};
+use serde::Deserialize;
+use serde_json::json;
+use spec::ids::{RoomAlias, RoomId};
+
+use crate::error::ApiError;
+use crate::extract::{Args, User};
+use crate::json::{Answer, JsonBody, answer, answer_empty};
+
+/// `GET /directory/room/{roomAlias}`.
+pub(crate) async fn find_room(Args(alias): Args<RoomAlias>, State(rooms): State<Rooms>) -> Answer {
+    let (room, _) = rooms.find_alias(&alias)?;
+    answer(&json!({"room_id": room, "servers": [rooms.server_name()]}))
+}
+
+#[derive(Deserialize)]
+pub(crate) struct AliasBody {
+    room_id: RoomId,
+}
+
+fn check_local(alias: &RoomAlias, rooms: &Rooms) -> Result<(), ApiError> {
+    if alias.server_name() == rooms.server_name().as_str() {
+        Ok(())
+    } else {
+        Err(ApiError::invalid_param("the alias belongs to another server"))
+    }
+}
+
+/// `PUT /directory/room/{roomAlias}`: for those who are in the room.
+pub(crate) async fn create(
+    user: User,
+    Args(alias): Args<RoomAlias>,
+    State(rooms): State<Rooms>,
+    JsonBody(body): JsonBody<AliasBody>,
+) -> Answer {
+    check_local(&alias, &rooms)?;
+    if rooms.room_nid(&body.room_id)?.is_none() {
+        return Err(RoomError::RoomNotFound.into());
+    }
+    if !rooms.as_user(&body.room_id, user.user)?.is_joined() {
+        return Err(RoomError::NotInRoom.into());
+    }
+    rooms.create_alias(&alias, &body.room_id, user.user).await?;
+    answer_empty()
+}
+
+/// `DELETE /directory/room/{roomAlias}`: for whoever made it, for those who may change the room's main alias, and for
+/// administrators of this server.
+pub(crate) async fn delete(user: User, Args(alias): Args<RoomAlias>, State(rooms): State<Rooms>) -> Answer {
+    check_local(&alias, &rooms)?;
+    let (room, creator) = rooms.find_alias(&alias)?;
+    if creator != user.user && !user.is_admin {
+        let view = rooms.as_user(&room, user.user)?;
+        if !view.may_set_state("m.room.canonical_alias")? {
+            return Err(ApiError::forbidden("you may not delete this alias"));
+        }
+    }
+    rooms.delete_alias(&alias).await?;
+    answer_empty()
+}
+
+/// `GET /rooms/{roomId}/aliases`.
+pub(crate) async fn get_of_room(user: User, Args(room): Args<RoomId>, State(rooms): State<Rooms>) -> Answer {
+    let view = rooms.as_user(&room, user.user)?;
+    if !view.is_joined() && !view.is_world_readable()? {
+        return Err(RoomError::NotInRoom.into());
+    }
+    answer(&json!({"aliases": rooms.aliases(view.room())?}))
+}

@@ -1,0 +1,125 @@
+//! Client-Server API §"Creation" of rooms.
+
+use axum::extract::State;
+use http::StatusCode;
+use rooms::{CreateRoom, Preset, RoomError, Rooms};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use spec::ids::{RoomAlias, UserId};
+use users::Users;
+
+use crate::error::{ApiError, unsupported_version};
+use crate::extract::User;
+use crate::json::{Answer, JsonBody, answer};
+use crate::membership::{check_invitable, refuse_third_party};
+use crate::profile::member_content;
+use crate::public_rooms::RoomVisibility;
+
+const CREATE_BODY: usize = 1024 * 1024;
+/// Users that can be invited at once.
+const MAX_INVITES: usize = 100;
+
+#[derive(Deserialize)]
+struct StateEvent {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    state_key: String,
+    content: Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct CreateBody {
+    visibility: Option<RoomVisibility>,
+    room_alias_name: Option<String>,
+    name: Option<String>,
+    topic: Option<String>,
+    #[serde(default)]
+    invite: Vec<UserId>,
+    #[serde(default)]
+    invite_3pid: Vec<Value>,
+    room_version: Option<String>,
+    #[serde(default)]
+    creation_content: Map<String, Value>,
+    #[serde(default)]
+    initial_state: Vec<StateEvent>,
+    preset: Option<Preset>,
+    #[serde(default)]
+    is_direct: bool,
+    #[serde(default)]
+    power_level_content_override: Map<String, Value>,
+}
+
+/// `POST /createRoom`.
+pub(crate) async fn create_room(
+    user: User,
+    State(rooms): State<Rooms>,
+    State(users): State<Users>,
+    JsonBody(body): JsonBody<CreateBody, CREATE_BODY>,
+) -> Answer {
+    let request = read_request(&user, &rooms, &users, body)?;
+    match rooms.create_room(request).await {
+        Ok(room) => answer(&json!({"room_id": room})),
+        Err(RoomError::AliasTaken) => {
+            Err(ApiError::new(StatusCode::BAD_REQUEST, "M_ROOM_IN_USE", "the alias is taken"))
+        }
+        Err(error @ (RoomError::Forbidden(_) | RoomError::Invalid(_) | RoomError::Refused(_))) => {
+            Err(invalid_state(error.to_string()))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn invalid_state(message: String) -> ApiError {
+    ApiError::new(StatusCode::BAD_REQUEST, "M_INVALID_ROOM_STATE", message)
+}
+
+fn read_request(user: &User, rooms: &Rooms, users: &Users, body: CreateBody) -> Result<CreateRoom, ApiError> {
+    if !body.invite_3pid.is_empty() {
+        return Err(refuse_third_party());
+    }
+    if body.invite.len() > MAX_INVITES {
+        return Err(ApiError::invalid_param(format!("at most {MAX_INVITES} users can be invited at once")));
+    }
+    let version = match &body.room_version {
+        Some(version) => version.parse().map_err(|_| unsupported_version(format!("room version {version} is not supported")))?,
+        None => rooms.default_version(),
+    };
+    let public = body.visibility == Some(RoomVisibility::Public);
+    let preset = body.preset.unwrap_or(if public { Preset::PublicChat } else { Preset::PrivateChat });
+    let mut invites = Vec::with_capacity(body.invite.len());
+    for target in body.invite {
+        check_invitable(rooms, users, &target)?;
+        let content = member_content(rooms, users, &target)?;
+        invites.push((target, content));
+    }
+    // These two are made by the server; others would contradict them.
+    let own = |event: &&StateEvent| matches!(event.kind.as_str(), "m.room.create" | "m.room.member");
+    if let Some(event) = body.initial_state.iter().find(own) {
+        return Err(invalid_state(format!("initial_state cannot hold {}", event.kind)));
+    }
+    let initial_state = body.initial_state.into_iter().map(|event| (event.kind, event.state_key, event.content));
+    Ok(CreateRoom {
+        creator: user.user_id.clone(),
+        creator_profile: member_content(rooms, users, &user.user_id)?,
+        version,
+        preset,
+        public,
+        alias: body.room_alias_name.map(|name| parse_alias(&name, rooms)).transpose()?,
+        name: body.name.filter(|name| !name.is_empty()),
+        topic: body.topic.filter(|topic| !topic.is_empty()),
+        invites,
+        is_direct: body.is_direct,
+        creation_content: body.creation_content,
+        initial_state: initial_state.collect(),
+        power_levels: body.power_level_content_override,
+    })
+}
+
+fn parse_alias(name: &str, rooms: &Rooms) -> Result<RoomAlias, ApiError> {
+    if name.is_empty() || name.starts_with('#') || name.contains(|c: char| c == ':' || c.is_whitespace()) {
+        return Err(ApiError::invalid_param("room_alias_name is only the part between # and :"));
+    }
+    RoomAlias::parse(format!("#{name}:{}", rooms.server_name()))
+        .map_err(|error| ApiError::invalid_param(format!("room_alias_name: {error}")))
+}

@@ -1,0 +1,117 @@
+//! Client-Server API §"Published room directory".
+
+use axum::extract::State;
+use rooms::{PublicRoomsQuery, Rooms};
+use serde::Deserialize;
+use serde_json::{Map, json};
+use spec::ids::RoomId;
+
+use crate::error::ApiError;
+use crate::extract::{Args, OptionalUser, User};
+use crate::json::{Answer, JsonBody, answer, answer_empty};
+use crate::query::Query;
+
+const MAX_ROOMS: usize = 500;
+
+fn parse_place(text: &str) -> Result<usize, ApiError> {
+    let skip = text.strip_prefix("p1_").and_then(|skip| skip.parse().ok());
+    skip.ok_or_else(|| ApiError::invalid_param("since is malformed"))
+}
+
+fn check_server(server: Option<&str>, rooms: &Rooms) -> Result<(), ApiError> {
+    match server {
+        Some(server) if server != rooms.server_name().as_str() => {
+            Err(rooms::RoomError::RemoteUnavailable(server.to_owned()).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn list_rooms(rooms: &Rooms, wanted: &PublicRoomsQuery) -> Answer {
+    let page = rooms.public_rooms(wanted)?;
+    let mut body = Map::new();
+    body.insert("chunk".into(), json!(page.rooms));
+    body.insert("total_room_count_estimate".into(), page.total.into());
+    if let Some(next) = page.next {
+        body.insert("next_batch".into(), format!("p1_{next}").into());
+    }
+    if wanted.skip > 0 {
+        let previous = wanted.skip.saturating_sub(wanted.limit.unwrap_or(MAX_ROOMS));
+        body.insert("prev_batch".into(), format!("p1_{previous}").into());
+    }
+    answer(&body)
+}
+
+/// `GET /publicRooms`.
+pub(crate) async fn list(_: OptionalUser, query: Query, State(rooms): State<Rooms>) -> Answer {
+    check_server(query.text("server")?.as_deref(), &rooms)?;
+    let skip = query.text("since")?.map(|since| parse_place(&since)).transpose()?.unwrap_or(0);
+    let limit = Some(query.limit(MAX_ROOMS, MAX_ROOMS)?);
+    list_rooms(&rooms, &PublicRoomsQuery { limit, skip, ..PublicRoomsQuery::default() })
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct PublicFilter {
+    generic_search_term: Option<String>,
+    room_types: Option<Vec<Option<String>>>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct SearchBody {
+    limit: Option<usize>,
+    since: Option<String>,
+    #[serde(default)]
+    filter: Option<PublicFilter>,
+}
+
+/// `POST /publicRooms`.
+pub(crate) async fn search(
+    _: User,
+    query: Query,
+    State(rooms): State<Rooms>,
+    JsonBody(body): JsonBody<SearchBody>,
+) -> Answer {
+    check_server(query.text("server")?.as_deref(), &rooms)?;
+    let skip = body.since.as_deref().map(parse_place).transpose()?.unwrap_or(0);
+    let limit = Some(body.limit.filter(|limit| *limit > 0).unwrap_or(MAX_ROOMS).min(MAX_ROOMS));
+    let filter = body.filter.unwrap_or_default();
+    let search = filter.generic_search_term.filter(|term| !term.is_empty());
+    list_rooms(&rooms, &PublicRoomsQuery { search, room_types: filter.room_types, limit, skip })
+}
+
+/// `GET /directory/list/room/{roomId}`.
+pub(crate) async fn get_visibility(Args(room): Args<RoomId>, State(rooms): State<Rooms>) -> Answer {
+    let public = rooms.is_public(rooms.known_room(&room)?)?;
+    answer(&json!({"visibility": if public { "public" } else { "private" }}))
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RoomVisibility {
+    #[default]
+    Public,
+    Private,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct VisibilityBody {
+    #[serde(default)]
+    visibility: RoomVisibility,
+}
+
+/// `PUT /directory/list/room/{roomId}`: for those who may change the room's main alias, and for administrators of
+/// this server.
+pub(crate) async fn set_visibility(
+    user: User,
+    Args(room): Args<RoomId>,
+    State(rooms): State<Rooms>,
+    JsonBody(body): JsonBody<VisibilityBody>,
+) -> Answer {
+    rooms.known_room(&room)?;
+    if !user.is_admin && !rooms.as_user(&room, user.user)?.may_set_state("m.room.canonical_alias")? {
+        return Err(ApiError::forbidden("you may not publish this room"));
+    }
+    rooms.set_public(&room, body.visibility == RoomVisibility::Public).await?;
+    answer_empty()
+}

@@ -1,0 +1,55 @@
+//! Client-Server API §"Syncing", and simplified sliding sync (MSC4186).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::sync::{Filter, Sync, SyncToken, V3Request};
+use axum::extract::State;
+use users::{PresenceState, Users};
+
+use crate::error::ApiError;
+use crate::extract::User;
+use crate::json::{Answer, answer_bytes};
+use crate::presence::parse_presence;
+use crate::query::Query;
+
+/// `GET /sync`.
+pub(crate) async fn get_sync(
+    user: User,
+    query: Query,
+    State(sync): State<Sync>,
+    State(users): State<Users>,
+) -> Answer {
+    let request = V3Request {
+        since: query.text("since")?.map(|since| SyncToken::parse(&since)).transpose()?,
+        filter: find_filter(&user, &query, &users)?,
+        full_state: query.parsed("full_state")?.unwrap_or(false),
+        set_presence: presence_of(&query)?,
+        timeout: timeout_of(&query)?,
+        use_state_after: query.parsed("use_state_after")?.unwrap_or(false),
+    };
+    answer_bytes(sync.v3(&user, &request).await?)
+}
+
+fn timeout_of(query: &Query) -> Result<Duration, ApiError> {
+    Ok(Duration::from_millis(query.parsed("timeout")?.unwrap_or(0)))
+}
+
+fn presence_of(query: &Query) -> Result<PresenceState, ApiError> {
+    match query.text("set_presence")? {
+        Some(text) => parse_presence(&text),
+        None => Ok(PresenceState::Online),
+    }
+}
+
+/// The filter: its id, or the filter itself.
+fn find_filter(user: &User, query: &Query, users: &Users) -> Result<Arc<Filter>, ApiError> {
+    let Some(text) = query.text("filter")? else { return Ok(Arc::default()) };
+    if text.starts_with('{') {
+        let filter = Filter::parse(text.as_bytes());
+        return filter.map(Arc::new).map_err(|error| ApiError::bad_json(format!("filter: {error}")));
+    }
+    let unknown = || ApiError::invalid_param("filter is neither a filter nor the id of one");
+    let json = users.filter(user.user, text.parse().map_err(|_| unknown())?)?.ok_or_else(unknown)?;
+    Filter::parse(&json).map(Arc::new).map_err(|error| ApiError::bad_json(format!("filter: {error}")))
+}

@@ -1,0 +1,5 @@
+mod endpoints;
+mod flows;
+mod limits;
+mod server;
+mod table;

@@ -1,0 +1,220 @@
+//! A server's client API in this process, on the memory backend.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use client_api::{ClientApiConfig, ClientApiParts, RateLimitsConfig};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use media::{Media, MediaConfig, MediaSetup, MediaWriter, Mxc, RemoteDescription, RemoteMedia, RemoteMediaError};
+use rooms::{Rooms, RoomsConfig, RoomsParts};
+use runtime::{Clock, Metrics, Random, Tasks};
+use serde_json::{Value, json};
+use spec::ids::ServerName;
+use spec::signing::SigningKey;
+use storage::{Backend, Options, Store};
+use sync::{Sync, SyncConfig, SyncParts};
+use tower::ServiceExt;
+use users::{RegistrationMode, Users, UsersConfig};
+
+struct NoRemote;
+
+impl RemoteMedia for NoRemote {
+    fn fetch<'a>(
+        &'a self,
+        _: &'a Mxc,
+        _: Duration,
+        _: &'a mut MediaWriter,
+    ) -> Pin<Box<dyn Future<Output = Result<RemoteDescription, RemoteMediaError>> + Send + 'a>> {
+        Box::pin(async { Err(RemoteMediaError::Unavailable) })
+    }
+}
+
+pub struct Server {
+    pub router: Router,
+    pub store: Store,
+    pub clock: Clock,
+    _files: tempfile::TempDir,
+}
+
+/// A logged-in user of a server.
+#[derive(Clone)]
+pub struct Client<'a> {
+    pub server: &'a Server,
+    pub user_id: String,
+    pub token: String,
+    pub device_id: String,
+}
+
+#[derive(Debug)]
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub bytes: Vec<u8>,
+}
+
+impl Reply {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.bytes)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.bytes)))
+    }
+
+    #[track_caller]
+    pub fn ok(&self) -> Value {
+        assert_eq!(self.status, 200, "{}", String::from_utf8_lossy(&self.bytes));
+        self.json()
+    }
+
+    #[track_caller]
+    pub fn refused(&self, status: u16, errcode: &str) -> Value {
+        let body = self.json();
+        assert_eq!((self.status.as_u16(), body["errcode"].as_str()), (status, Some(errcode)), "{body}");
+        assert!(body["error"].is_string(), "{body}");
+        body
+    }
+}
+
+pub fn no_limits() -> RateLimitsConfig {
+    RateLimitsConfig { enabled: false, ..RateLimitsConfig::default() }
+}
+
+pub fn run<F: Future<Output = ()>>(test: impl FnOnce(Arc<Server>) -> F) {
+    run_with(no_limits(), test);
+}
+
+pub fn run_with<F: Future<Output = ()>>(rate_limits: RateLimitsConfig, test: impl FnOnce(Arc<Server>) -> F) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async { test(Arc::new(Server::start(rate_limits))).await });
+}
+
+impl Server {
+    pub fn start(rate_limits: RateLimitsConfig) -> Server {
+        let keyspaces = [rooms::KEYSPACES, users::KEYSPACES, media::KEYSPACES, client_api::KEYSPACES].concat();
+        let store = Store::open(Options::new(Backend::Memory, keyspaces)).unwrap();
+        let (clock, random) = (Clock::fake(1_700_000_000_000), Random::seeded(7));
+        let tasks = Tasks::new(&Metrics::new());
+        let server_name = ServerName::parse("hs.test").unwrap();
+        let rooms = Rooms::new(RoomsParts {
+            store: store.clone(),
+            clock: clock.clone(),
+            random: random.clone(),
+            tasks: tasks.clone(),
+            server_name: server_name.clone(),
+            signing_key: Arc::new(SigningKey::from_seed([7; 32], "1").unwrap()),
+            config: RoomsConfig::default(),
+        })
+        .unwrap();
+        let config = UsersConfig {
+            registration: RegistrationMode::Open,
+            allow_guests: true,
+            registration_shared_secret: Some("shared secret".into()),
+            ..UsersConfig::default()
+        };
+        let users = Users::open(store.clone(), rooms.clone(), clock.clone(), random.clone(), config).unwrap();
+        let files = tempfile::tempdir().unwrap();
+        let media = Media::open(MediaSetup {
+            store: store.clone(),
+            server_name,
+            dir: files.path().to_owned(),
+            clock: clock.clone(),
+            random,
+            tasks: tasks.clone(),
+            config: MediaConfig::default(),
+            remote: Arc::new(NoRemote),
+        })
+        .unwrap();
+        let sync = Sync::new(SyncParts {
+            store: store.clone(),
+            rooms: rooms.clone(),
+            users: users.clone(),
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+            config: SyncConfig::default(),
+        });
+        let config = ClientApiConfig { public_baseurl: Some("https://hs.test".into()) };
+        let clock_of_limits = clock.clone();
+        let parts = ClientApiParts { rooms, users, media, sync, clock: clock_of_limits, tasks, config, rate_limits };
+        Server { router: client_api::router(parts), store, clock, _files: files }
+    }
+
+    pub async fn send(&self, request: Request<Body>) -> Reply {
+        let mut request = request;
+        let address: SocketAddr = "192.0.2.1:1234".parse().unwrap();
+        request.extensions_mut().insert(ConnectInfo(address));
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes().to_vec();
+        Reply { status: parts.status, headers: parts.headers, bytes }
+    }
+
+    pub async fn call(&self, method: Method, path: &str, token: Option<&str>, body: impl Into<Body>) -> Reply {
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        self.send(request.body(body.into()).unwrap()).await
+    }
+
+    pub async fn get(&self, path: &str) -> Reply {
+        self.call(Method::GET, path, None, Body::empty()).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Reply {
+        self.call(Method::POST, path, None, body.to_string()).await
+    }
+
+    pub async fn register(&self, name: &str) -> Client<'_> {
+        let body = json!({"username": name, "password": "correct horse", "auth": {"type": "m.login.dummy"}});
+        self.client(&self.post("/_matrix/client/v3/register", body).await.ok())
+    }
+
+    pub fn client(&self, session: &Value) -> Client<'_> {
+        let text = |key: &str| session[key].as_str().unwrap().to_owned();
+        Client { server: self, user_id: text("user_id"), token: text("access_token"), device_id: text("device_id") }
+    }
+}
+
+impl Client<'_> {
+    pub async fn call(&self, method: Method, path: &str, body: impl Into<Body>) -> Reply {
+        let path = if path.starts_with("/_") { path.to_owned() } else { format!("/_matrix/client/v3/{path}") };
+        self.server.call(method, &path, Some(&self.token), body).await
+    }
+
+    pub async fn get(&self, path: &str) -> Reply {
+        self.call(Method::GET, path, Body::empty()).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Reply {
+        self.call(Method::POST, path, body.to_string()).await
+    }
+
+    pub async fn put(&self, path: &str, body: Value) -> Reply {
+        self.call(Method::PUT, path, body.to_string()).await
+    }
+
+    pub async fn delete(&self, path: &str, body: Value) -> Reply {
+        self.call(Method::DELETE, path, body.to_string()).await
+    }
+
+    pub async fn create_room(&self, body: Value) -> String {
+        self.post("createRoom", body).await.ok()["room_id"].as_str().unwrap().to_owned()
+    }
+
+    pub async fn say(&self, room: &str, txn: &str, body: &str) -> String {
+        let path = format!("rooms/{room}/send/m.room.message/{txn}");
+        let reply = self.put(&path, json!({"msgtype": "m.text", "body": body})).await.ok();
+        reply["event_id"].as_str().unwrap().to_owned()
+    }
+
+    /// An authenticated request with the user's password.
+    pub fn password(&self) -> Value {
+        let user = json!({"type": "m.id.user", "user": self.user_id});
+        json!({"type": "m.login.password", "identifier": user, "password": "correct horse"})
+    }
+}

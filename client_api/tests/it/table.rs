@@ -1,0 +1,253 @@
+//! Every route: without a token, with a wrong one, with malformed bodies; and the generated list of endpoints.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use axum::body::Body;
+use client_api::{Auth, RouteInfo, route_table};
+use http::{Method, Request, StatusCode};
+use serde_json::json;
+
+use crate::server::{Client, Reply, Server, run};
+
+/// A path with plausible arguments.
+fn fill(path: &str) -> String {
+    [
+        ("{roomId}", "!room:hs.test"),
+        ("{roomIdOrAlias}", "%23alias:hs.test"),
+        ("{roomAlias}", "%23alias:hs.test"),
+        ("{eventId}", "$event"),
+        ("{userId}", "@alice:hs.test"),
+        ("{txnId}", "txn"),
+        ("{eventType}", "m.room.message"),
+        ("{stateKey}", "key"),
+        ("{serverName}", "hs.test"),
+        ("{mediaId}", "media"),
+        ("{kind}", "override"),
+        ("{version}", "1"),
+        ("{receiptType}", "m.read"),
+        ("{filterId}", "1"),
+        ("{relType}", "m.thread"),
+        ("{keyName}", "displayname"),
+    ]
+    .iter()
+    .fold(path.to_owned(), |path, (name, value)| path.replace(name, value))
+    .replace(['{', '}'], "")
+}
+
+fn takes_json(route: &RouteInfo) -> bool {
+    !route.path.contains("/media/") && matches!(route.method, Method::PUT | Method::POST)
+        && !route.path.ends_with("/logout") && !route.path.ends_with("/logout/all") && !route.path.ends_with("request_token")
+}
+
+fn assert_matrix_error(route: &RouteInfo, reply: &Reply) {
+    assert!(!reply.status.is_server_error() || reply.status == StatusCode::BAD_GATEWAY || reply.status == StatusCode::GATEWAY_TIMEOUT, "{route:?}: {reply:?}");
+    assert_eq!(reply.headers["access-control-allow-origin"], "*", "{route:?}");
+    if !reply.status.is_success() {
+        let body = reply.json();
+        let coded = body["errcode"].as_str().is_some_and(|code| code.starts_with("M_")) && body["error"].is_string();
+        assert!(coded || body["flows"].is_array(), "{route:?}: {body}");
+    }
+}
+
+#[test]
+fn requests_without_a_good_token_are_refused() {
+    run(async |server| {
+        for route in route_table() {
+            let path = fill(route.path);
+            let reply = server.call(route.method.clone(), &path, None, Body::empty()).await;
+            assert_matrix_error(&route, &reply);
+            if route.auth.needs_token() {
+                reply.refused(401, "M_MISSING_TOKEN");
+            } else {
+                assert_ne!(reply.json()["errcode"], "M_MISSING_TOKEN", "{route:?}");
+            }
+            let reply = server.call(route.method.clone(), &path, Some("wrong"), Body::empty()).await;
+            assert_matrix_error(&route, &reply);
+            if route.auth != Auth::Anybody {
+                assert_eq!(reply.refused(401, "M_UNKNOWN_TOKEN")["soft_logout"], false, "{route:?}");
+            }
+        }
+    });
+}
+
+/// Calls every route with the body; each from a fresh device, because some log it out.
+async fn call_all(server: &Server, body: &str, mut check: impl FnMut(&RouteInfo, &Reply)) {
+    let alice = server.register("alice").await;
+    for route in route_table() {
+        let alice = log_in(server, &alice).await;
+        let reply = alice.call(route.method.clone(), &fill(route.path), body.to_owned()).await;
+        assert_matrix_error(&route, &reply);
+        check(&route, &reply);
+    }
+}
+
+async fn log_in<'a>(server: &'a Server, user: &Client<'_>) -> Client<'a> {
+    let mut body = user.password();
+    body["device_id"] = "fresh".into();
+    let reply = server.post("/_matrix/client/v3/login", body).await;
+    server.client(&reply.ok())
+}
+
+#[test]
+fn malformed_json_is_refused_everywhere() {
+    run(async |server| {
+        call_all(&server, "{nonsense", |route, reply| {
+            if takes_json(route) && route.auth != Auth::Admin {
+                reply.refused(400, "M_NOT_JSON");
+            }
+        })
+        .await;
+    });
+}
+
+#[test]
+fn json_of_another_shape_is_refused_everywhere() {
+    run(async |server| {
+        for body in ["[]", "3", "null", "\"text\""] {
+            let server = Server::start(crate::server::no_limits());
+            call_all(&server, body, |route, reply| {
+                if takes_json(route) && route.auth != Auth::Admin {
+                    reply.refused(400, "M_BAD_JSON");
+                }
+            })
+            .await;
+        }
+        drop(server);
+    });
+}
+
+#[test]
+fn wrong_types_never_break_the_server() {
+    run(async |server| {
+        let keys = [
+            "user_id", "room_id", "displayname", "reason", "invite", "initial_state", "power_level_content_override",
+            "creation_content", "messages", "device_keys", "one_time_keys", "actions", "enabled", "typing", "locked",
+            "suspended", "new_password", "auth", "devices", "filter", "search_term", "limit", "visibility", "type",
+            "identifier", "membership", "m.read", "thread_id", "rooms", "sessions", "algorithm", "auth_data", "presence",
+            "new_version", "refresh_token", "app_id", "kind", "data", "master_key", "nonce", "username", "order",
+        ];
+        for value in [json!([1]), json!(17), json!({"a": []}), json!("text"), json!(true)] {
+            let server = Server::start(crate::server::no_limits());
+            let body: serde_json::Map<_, _> = keys.iter().map(|key| ((*key).to_owned(), value.clone())).collect();
+            call_all(&server, &serde_json::to_string(&body).unwrap(), |_, _| {}).await;
+        }
+        drop(server);
+    });
+}
+
+#[test]
+fn malformed_path_arguments_are_refused() {
+    run(async |server| {
+        for route in route_table() {
+            if !route.path.contains('{') {
+                continue;
+            }
+            let alice = server.client(&new_user(&server).await);
+            for bad in ["%ff", "%00", "%F0%9F%98%80", "nonsense"] {
+                let path = fill_all(route.path, bad);
+                let reply = alice.call(route.method.clone(), &path, "{}").await;
+                assert_matrix_error(&route, &reply);
+                if bad == "%ff" && route.auth != Auth::Admin {
+                    assert_eq!(reply.status, 400, "{route:?} {reply:?}");
+                }
+            }
+        }
+    });
+}
+
+async fn new_user(server: &Server) -> serde_json::Value {
+    let body = json!({"password": "correct horse", "auth": {"type": "m.login.dummy"}});
+    server.post("/_matrix/client/v3/register", body).await.ok()
+}
+
+fn fill_all(path: &str, value: &str) -> String {
+    let part = |part: &str| if part.starts_with('{') { value.to_owned() } else { part.to_owned() };
+    path.split('/').map(part).collect::<Vec<_>>().join("/")
+}
+
+#[test]
+fn unknown_paths_and_methods_are_unrecognized() {
+    run(async |server| {
+        server.get("/_matrix/client/v3/nothing/here").await.refused(404, "M_UNRECOGNIZED");
+        server.get("/").await.refused(404, "M_UNRECOGNIZED");
+        let reply = server.call(Method::DELETE, "/_matrix/client/v3/login", None, Body::empty()).await;
+        reply.refused(405, "M_UNRECOGNIZED");
+        let allowed: BTreeSet<&str> = reply.headers["allow"].to_str().unwrap().split(',').map(str::trim).collect();
+        assert_eq!(allowed, BTreeSet::from(["GET", "HEAD", "POST"]));
+    });
+}
+
+#[test]
+fn web_clients_of_other_origins_are_let_in() {
+    run(async |server| {
+        for path in ["/_matrix/client/v3/login", "/_matrix/client/v3/nothing", "/_matrix/client/v3/sync"] {
+            let reply = server.call(Method::OPTIONS, path, None, Body::empty()).await;
+            assert!(reply.status.is_success(), "{path}: {reply:?}");
+            assert_eq!(reply.headers["access-control-allow-origin"], "*");
+            assert!(reply.headers["access-control-allow-headers"].to_str().unwrap().contains("Authorization"));
+            assert!(reply.headers["access-control-allow-methods"].to_str().unwrap().contains("PUT"));
+        }
+        let reply = server.call(Method::HEAD, "/_matrix/client/versions", None, Body::empty()).await;
+        assert_eq!((reply.status.as_u16(), reply.bytes.len()), (200, 0));
+    });
+}
+
+#[test]
+fn older_paths_and_tokens_in_the_query_are_served() {
+    run(async |server| {
+        let alice = server.register("alice").await;
+        let request = format!("/_matrix/client/r0/account/whoami?access_token={}", alice.token);
+        assert_eq!(server.get(&request).await.ok()["user_id"], alice.user_id);
+        let request = Request::get("/_matrix/client/v3/account/whoami").header("authorization", "Basic x");
+        server.send(request.body(Body::empty()).unwrap()).await.refused(401, "M_MISSING_TOKEN");
+    });
+}
+
+/// `docs/endpoints.md` says of each operation of the specification whether it is built. `UPDATE=1` writes it.
+#[test]
+fn the_list_of_endpoints_is_up_to_date() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let listed = std::fs::read_to_string(docs.join("endpoints.tsv")).unwrap();
+    // Endpoints of the other edge.
+    let elsewhere = ["/_matrix/federation/v1/version", "/_matrix/key/v2/server"];
+    let routes = route_table();
+    let built = |method: &str, path: &str| {
+        elsewhere.contains(&path)
+            || routes.iter().any(|route| route.method.as_str() == method && route.path == path)
+    };
+    let (mut rows, mut done, mut all) = (String::new(), 0, 0);
+    for line in listed.lines().skip(1) {
+        let mut columns = line.split('\t');
+        let (Some(api), Some(method), Some(path)) = (columns.next(), columns.next(), columns.next()) else { continue };
+        if matches!(api, "application-service" | "push-gateway") {
+            // The homeserver calls these.
+            continue;
+        }
+        all += 1;
+        let state = if built(method, path) {
+            done += 1;
+            "built"
+        } else {
+            "not yet"
+        };
+        rows.push_str(&format!("| {api} | {method} | `{path}` | {state} |\n"));
+    }
+    let text = format!(
+        "# Endpoints\n\nWhich of the operations of the specification (v1.19) that clients and servers call are built: \
+         {done} of {all}.\nGenerated from the route table: `UPDATE=1 cargo test -p client_api endpoints`.\n\n\
+         | API | Method | Path | State |\n|---|---|---|---|\n{rows}"
+    );
+    let file = docs.join("endpoints.md");
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&file, &text).unwrap();
+    }
+    assert!(std::fs::read_to_string(&file).unwrap_or_default() == text, "run with UPDATE=1");
+}
+
+#[test]
+fn routes_are_named_once() {
+    let routes = route_table();
+    let names: BTreeSet<(String, &str)> = routes.iter().map(|route| (route.method.to_string(), route.path)).collect();
+    assert_eq!(names.len(), routes.len());
+}

@@ -1,0 +1,119 @@
+//! Commands of the real program: `fsck` and `user create`.
+
+use std::fs;
+use std::io::Write;
+use std::process::{Output, Stdio};
+
+use serde_json::{Value, json};
+use storage::{Backend, Batch, Keyspace, Options, Profile, Read, Store};
+use testkit::{Account, ConduitProcess};
+
+/// As `rooms` has it, as far as names and bytes go.
+const EVENT_IDS: Keyspace<String, Vec<u8>> = Keyspace::new("event_ids", Profile::Points);
+
+fn new_server() -> ConduitProcess {
+    ConduitProcess::new(env!("CARGO_BIN_EXE_conduit"), &[])
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Runs a command that reads `input`.
+fn run_with_input(server: &ConduitProcess, arguments: &[&str], input: &str) -> Output {
+    let mut command = server.command();
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // A command that refuses its arguments does not read.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+fn log_in(server: &ConduitProcess, name: &str, password: &str) -> u16 {
+    let body = json!({
+        "type": "m.login.password",
+        "identifier": {"type": "m.id.user", "user": name},
+        "password": password,
+    });
+    server.client().request("POST", "/_matrix/client/v3/login", None, Some(&body)).unwrap().status
+}
+
+#[test]
+fn fsck_checks_only_what_is_there_and_nobody_uses() {
+    let mut server = new_server();
+    let missing = server.run_command(&["fsck"]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(stderr(&missing).contains("there is no database"), "{}", stderr(&missing));
+    assert!(!server.data_dir().join("store").exists(), "checking makes no database");
+    server.start();
+    let mut alice = Account::register(server.client(), "alice");
+    let room = alice.create_room(&json!({}));
+    alice.send_text(&room, "1", "hello");
+    let running = server.run_command(&["fsck"]);
+    assert_eq!(running.status.code(), Some(2));
+    assert!(stderr(&running).contains("stop it first"), "{}", stderr(&running));
+    assert!(server.terminate().success());
+
+    let sound = server.run_command(&["fsck"]);
+    assert_eq!((sound.status.code(), stdout(&sound).as_str()), (Some(0), ""), "{}", stderr(&sound));
+    let sound: Value = serde_json::from_slice(&server.run_command(&["fsck", "--json"]).stdout).unwrap();
+    assert_eq!((&sound["rooms"], &sound["problems"]), (&json!(1), &json!([])));
+    assert!(sound["events"].as_u64().unwrap() >= 7);
+}
+
+#[test]
+fn fsck_names_what_is_broken() {
+    let mut server = new_server();
+    server.start();
+    let mut alice = Account::register(server.client(), "alice");
+    let room = alice.create_room(&json!({}));
+    let event = alice.send_text(&room, "1", "hello");
+    assert!(server.terminate().success());
+    {
+        let backend = Backend::Rocks { path: server.data_dir().join("store") };
+        let store = Store::open(Options::new(backend, vec![EVENT_IDS.info()])).unwrap();
+        assert!(store.contains(&EVENT_IDS, &event).unwrap());
+        let mut batch = Batch::new();
+        batch.delete(&EVENT_IDS, &event);
+        store.commit_blocking(batch).unwrap();
+        store.close().unwrap();
+    }
+    let broken = server.run_command(&["fsck"]);
+    assert_eq!(broken.status.code(), Some(1), "{}", stderr(&broken));
+    assert!(stdout(&broken).lines().any(|line| line.contains(&event)), "{}", stdout(&broken));
+    let broken: Value = serde_json::from_slice(&server.run_command(&["fsck", "--json"]).stdout).unwrap();
+    assert!(broken["problems"].to_string().contains(&event), "{broken}");
+}
+
+#[test]
+fn accounts_are_made_with_and_without_a_running_server() {
+    let mut server = new_server();
+    let first = run_with_input(&server, &["user", "create", "ada", "--password-stdin"], "first password\n");
+    assert_eq!(stdout(&first), "@ada:hs.test\n", "{}", stderr(&first));
+    server.start();
+    assert_eq!(log_in(&server, "ada", "first password"), 200);
+    assert_eq!(log_in(&server, "ada", "another password"), 403);
+
+    let file = server.folder().join("password");
+    fs::write(&file, "second password\r\nnot this").unwrap();
+    let arguments = ["user", "create", "@bob:hs.test", "--admin", "--password-file", file.to_str().unwrap()];
+    let second = server.run_command(&arguments);
+    assert_eq!(stdout(&second), "@bob:hs.test\n", "{}", stderr(&second));
+    assert_eq!(log_in(&server, "bob", "second password"), 200);
+
+    let again = server.run_command(&arguments);
+    assert!(!again.status.success() && stderr(&again).contains("already in use"), "{}", stderr(&again));
+    let foreign = run_with_input(&server, &["user", "create", "@bob:other.test", "--password-stdin"], "password\n");
+    assert!(stderr(&foreign).contains("another server"), "{}", stderr(&foreign));
+    let short = run_with_input(&server, &["user", "create", "carol", "--password-stdin"], "x\n");
+    assert!(stderr(&short).contains("too short"), "{}", stderr(&short));
+    let empty = run_with_input(&server, &["user", "create", "carol", "--password-stdin"], "\n");
+    assert!(stderr(&empty).contains("it is empty"), "{}", stderr(&empty));
+    let silent = server.run_command(&["user", "create", "carol"]);
+    assert!(stderr(&silent).contains("--password-stdin"), "{}", stderr(&silent));
+    assert!(server.terminate().success());
+}
