@@ -14,10 +14,10 @@ use std::time::Duration;
 use runtime::Tasks;
 use serde::{Deserialize, Serialize};
 use storage::Store;
-use users::{AccountKind, AdminRights, NewAccount, UserError, Users};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
+use users::{AccountKind, AdminRights, NewAccount, UserError, Users};
 
 use crate::listen::bind_unix;
 

@@ -19,8 +19,7 @@ mod tls;
 pub use cli::run_command_line;
 pub use config::{
     BadAddress, Config, ConfigError, ConfigErrors, ConfigSources, DurabilityMode, ListenAddress, LoadedConfig,
-    MetricsConfig, Registration, Source, TlsConfig, load_config, render_default_config,
-    render_effective_config,
+    MetricsConfig, Registration, Source, TlsConfig, load_config, render_default_config, render_effective_config,
 };
 pub use control::{ControlError, ControlReply, ControlRequest, Password, send_control_request};
 pub use listen::ListenError;

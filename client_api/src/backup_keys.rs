@@ -49,12 +49,7 @@ pub(crate) async fn get_all(user: User, query: Query, State(users): State<Users>
 }
 
 /// `GET /room_keys/keys/{roomId}`.
-pub(crate) async fn get_room(
-    user: User,
-    Args(room): Args<String>,
-    query: Query,
-    State(users): State<Users>,
-) -> Answer {
+pub(crate) async fn get_room(user: User, Args(room): Args<String>, query: Query, State(users): State<Users>) -> Answer {
     let mut keys = users.backup_keys(user.user, version_of(&query)?, Some(&room), None)?;
     answer(&SessionsBody { sessions: keys.remove(&room).unwrap_or_default() })
 }

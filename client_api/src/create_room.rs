@@ -82,7 +82,9 @@ fn read_request(user: &User, rooms: &Rooms, users: &Users, body: CreateBody) -> 
         return Err(ApiError::invalid_param(format!("at most {MAX_INVITES} users can be invited at once")));
     }
     let version = match &body.room_version {
-        Some(version) => version.parse().map_err(|_| unsupported_version(format!("room version {version} is not supported")))?,
+        Some(version) => {
+            version.parse().map_err(|_| unsupported_version(format!("room version {version} is not supported")))?
+        }
         None => rooms.default_version(),
     };
     let public = body.visibility == Some(RoomVisibility::Public);

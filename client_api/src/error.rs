@@ -186,9 +186,10 @@ impl From<CommitError> for ApiError {
 impl From<RoomError> for ApiError {
     fn from(error: RoomError) -> Self {
         match error {
-            RoomError::RoomNotFound | RoomError::EventNotFound | RoomError::StateNotFound | RoomError::AliasNotFound => {
-                ApiError::not_found(error.to_string())
-            }
+            RoomError::RoomNotFound
+            | RoomError::EventNotFound
+            | RoomError::StateNotFound
+            | RoomError::AliasNotFound => ApiError::not_found(error.to_string()),
             RoomError::NotInRoom | RoomError::Forbidden(_) | RoomError::Refused(_) => {
                 ApiError::forbidden(error.to_string())
             }
@@ -199,9 +200,7 @@ impl From<RoomError> for ApiError {
             RoomError::DuplicateAnnotation => {
                 ApiError::new(StatusCode::BAD_REQUEST, "M_DUPLICATE_ANNOTATION", error.to_string())
             }
-            RoomError::RemoteUnavailable(_) => {
-                ApiError::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", error.to_string())
-            }
+            RoomError::RemoteUnavailable(_) => ApiError::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", error.to_string()),
             RoomError::Busy => ApiError::limit_exceeded(1000),
             RoomError::Storage(error) => error.into(),
             RoomError::Commit(error) => error.into(),
@@ -311,9 +310,11 @@ impl From<SyncError> for ApiError {
     fn from(error: SyncError) -> Self {
         match error {
             SyncError::InvalidToken => ApiError::invalid_param("the token is malformed"),
-            SyncError::UnknownPos => {
-                ApiError::new(StatusCode::BAD_REQUEST, "M_UNKNOWN_POS", "the connection is not known; start again without pos")
-            }
+            SyncError::UnknownPos => ApiError::new(
+                StatusCode::BAD_REQUEST,
+                "M_UNKNOWN_POS",
+                "the connection is not known; start again without pos",
+            ),
             SyncError::Invalid(message) => ApiError::invalid_param(message),
             SyncError::BadJson(_) => ApiError::bad_json(error.to_string()),
             SyncError::Rooms(error) => error.into(),

@@ -123,11 +123,7 @@ pub(crate) struct RefreshBody {
 }
 
 /// `POST /refresh`.
-pub(crate) async fn refresh(
-    _: Anybody,
-    State(users): State<Users>,
-    JsonBody(body): JsonBody<RefreshBody>,
-) -> Answer {
+pub(crate) async fn refresh(_: Anybody, State(users): State<Users>, JsonBody(body): JsonBody<RefreshBody>) -> Answer {
     let tokens = users.refresh(&body.refresh_token).await?;
     let mut body = Map::new();
     body.insert("access_token".into(), tokens.access_token.into());

@@ -5,8 +5,8 @@ use std::io::SeekFrom;
 use std::time::Duration;
 
 use ::media::{
-    CONTENT_SECURITY_POLICY, Description, Download, InvalidMxc, Media, MediaWriter, Mxc, RangeRequest,
-    ThumbnailMethod, ThumbnailRequest, content_disposition, parse_range,
+    CONTENT_SECURITY_POLICY, Description, Download, InvalidMxc, Media, MediaWriter, Mxc, RangeRequest, ThumbnailMethod,
+    ThumbnailRequest, content_disposition, parse_range,
 };
 use axum::body::Body;
 use axum::extract::State;
@@ -39,7 +39,8 @@ pub(crate) async fn get_config(_: User, State(media): State<Media>) -> Answer {
 
 fn describe_upload(headers: &HeaderMap, query: &Query) -> Result<Description, ApiError> {
     let content_type = headers.get(header::CONTENT_TYPE).map(|value| value.to_str().map(str::to_owned));
-    let content_type = content_type.transpose().map_err(|_| ApiError::invalid_param("the content type is not ASCII"))?;
+    let content_type =
+        content_type.transpose().map_err(|_| ApiError::invalid_param("the content type is not ASCII"))?;
     Ok(Description { content_type, file_name: query.text("filename")?.map(Into::into) })
 }
 
@@ -62,7 +63,13 @@ async fn receive_upload(media: &Media, headers: &HeaderMap, body: Body) -> Resul
 }
 
 /// `POST /media/upload`.
-pub(crate) async fn upload(user: User, query: Query, State(media): State<Media>, headers: HeaderMap, body: Body) -> Answer {
+pub(crate) async fn upload(
+    user: User,
+    query: Query,
+    State(media): State<Media>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
     let about = describe_upload(&headers, &query)?;
     let upload = receive_upload(&media, &headers, body).await?;
     let mxc = media.upload(&user.user_id, upload, about).await?;

@@ -59,13 +59,7 @@ pub(crate) async fn delete_field(
     change_field(&user, &users, &updates, &key, None).await
 }
 
-async fn change_field(
-    user: &User,
-    users: &Users,
-    updates: &ProfileUpdates,
-    key: &str,
-    value: Option<Value>,
-) -> Answer {
+async fn change_field(user: &User, users: &Users, updates: &ProfileUpdates, key: &str, value: Option<Value>) -> Answer {
     let change = users.set_profile_field(user.user, key, value).await?;
     if !change.rooms.is_empty() {
         updates.start(user.user, user.user_id.clone());

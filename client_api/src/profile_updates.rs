@@ -67,7 +67,9 @@ impl ProfileUpdates {
             if tasks.is_shutting_down() {
                 return;
             }
-            let (Ok(room_id), Ok(content)) = (rooms.room_id(room), member_content(rooms, users, user_id)) else { continue };
+            let (Ok(room_id), Ok(content)) = (rooms.room_id(room), member_content(rooms, users, user_id)) else {
+                continue;
+            };
             let change = MembershipChange {
                 sender: user_id.clone(),
                 target: user_id.clone(),

@@ -30,11 +30,7 @@ pub(crate) struct PusherBody {
 }
 
 /// `POST /pushers/set`.
-pub(crate) async fn set_pusher(
-    user: User,
-    State(users): State<Users>,
-    JsonBody(body): JsonBody<PusherBody>,
-) -> Answer {
+pub(crate) async fn set_pusher(user: User, State(users): State<Users>, JsonBody(body): JsonBody<PusherBody>) -> Answer {
     let Some(kind) = body.kind.filter(|kind| !kind.is_empty()) else {
         users.delete_pusher(user.user, &body.app_id, &body.pushkey).await?;
         return answer_empty();

@@ -110,10 +110,19 @@ fn delete<H: Handler<T, Edge>, T: 'static>(path: &'static str, auth: Auth, handl
 }
 
 fn all_routes() -> Vec<Route> {
-    [server_routes(), account_routes(), key_routes(), user_data_routes(), room_routes(), timeline_routes(), membership_routes(), media_routes()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        server_routes(),
+        account_routes(),
+        key_routes(),
+        user_data_routes(),
+        room_routes(),
+        timeline_routes(),
+        membership_routes(),
+        media_routes(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn server_routes() -> Vec<Route> {
@@ -192,6 +201,8 @@ fn key_routes() -> Vec<Route> {
 fn user_data_routes() -> Vec<Route> {
     vec![
         get("/_matrix/client/v3/sync", Auth::GuestReader, sync::get_sync),
+        post("/_matrix/client/unstable/org.matrix.simplified_msc3575/sync", Auth::GuestReader, sync::post_sliding),
+        post("/_matrix/client/v4/sync", Auth::GuestReader, sync::post_sliding),
         post("/_matrix/client/v3/user/{userId}/filter", Auth::GuestReader, filter::create_filter),
         get("/_matrix/client/v3/user/{userId}/filter/{filterId}", Auth::GuestReader, filter::get_filter),
         get("/_matrix/client/v3/user/{userId}/account_data/{type}", Auth::GuestReader, account_data::get_global),
@@ -257,7 +268,11 @@ fn room_routes() -> Vec<Route> {
         post("/_matrix/client/v3/publicRooms", Auth::GuestReader, public_rooms::search).limited(LimitClass::Search),
         get("/_matrix/client/v1/rooms/{roomId}/hierarchy", Auth::GuestReader, hierarchy::get_hierarchy),
         get("/_matrix/client/v1/room_summary/{roomIdOrAlias}", Auth::Optional, hierarchy::get_summary),
-        get("/_matrix/client/unstable/im.nheko.summary/summary/{roomIdOrAlias}", Auth::Optional, hierarchy::get_summary),
+        get(
+            "/_matrix/client/unstable/im.nheko.summary/summary/{roomIdOrAlias}",
+            Auth::Optional,
+            hierarchy::get_summary,
+        ),
         get(
             "/_matrix/client/unstable/im.nheko.summary/rooms/{roomIdOrAlias}/summary",
             Auth::Optional,
@@ -281,7 +296,11 @@ fn timeline_routes() -> Vec<Route> {
         get("/_matrix/client/v3/rooms/{roomId}/context/{eventId}", Auth::GuestReader, context::get_context),
         get("/_matrix/client/v1/rooms/{roomId}/timestamp_to_event", Auth::GuestReader, context::get_by_timestamp),
         get("/_matrix/client/v1/rooms/{roomId}/relations/{eventId}", Auth::GuestReader, relations::get_all),
-        get("/_matrix/client/v1/rooms/{roomId}/relations/{eventId}/{relType}", Auth::GuestReader, relations::get_of_type),
+        get(
+            "/_matrix/client/v1/rooms/{roomId}/relations/{eventId}/{relType}",
+            Auth::GuestReader,
+            relations::get_of_type,
+        ),
         get(
             "/_matrix/client/v1/rooms/{roomId}/relations/{eventId}/{relType}/{eventType}",
             Auth::GuestReader,
@@ -364,7 +383,11 @@ pub(crate) fn build_router(edge: Edge) -> Router {
 }
 
 async fn refuse_path(method: Method) -> Response {
-    if method == Method::OPTIONS { StatusCode::NO_CONTENT.into_response() } else { ApiError::unrecognized().into_response() }
+    if method == Method::OPTIONS {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        ApiError::unrecognized().into_response()
+    }
 }
 
 async fn refuse_method(method: Method) -> Response {

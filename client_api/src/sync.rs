@@ -3,23 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::sync::{Filter, Sync, SyncToken, V3Request};
+use ::sync::{Filter, SlidingRequest, Sync, SyncToken, V3Request};
 use axum::extract::State;
+use serde_json::value::RawValue;
 use users::{PresenceState, Users};
 
 use crate::error::ApiError;
 use crate::extract::User;
-use crate::json::{Answer, answer_bytes};
+use crate::json::{Answer, JsonBody, answer_bytes};
 use crate::presence::parse_presence;
 use crate::query::Query;
 
 /// `GET /sync`.
-pub(crate) async fn get_sync(
-    user: User,
-    query: Query,
-    State(sync): State<Sync>,
-    State(users): State<Users>,
-) -> Answer {
+pub(crate) async fn get_sync(user: User, query: Query, State(sync): State<Sync>, State(users): State<Users>) -> Answer {
     let request = V3Request {
         since: query.text("since")?.map(|since| SyncToken::parse(&since)).transpose()?,
         filter: find_filter(&user, &query, &users)?,
@@ -52,4 +48,25 @@ fn find_filter(user: &User, query: &Query, users: &Users) -> Result<Arc<Filter>,
     let unknown = || ApiError::invalid_param("filter is neither a filter nor the id of one");
     let json = users.filter(user.user, text.parse().map_err(|_| unknown())?)?.ok_or_else(unknown)?;
     Filter::parse(&json).map(Arc::new).map_err(|error| ApiError::bad_json(format!("filter: {error}")))
+}
+
+/// `POST /sync` of sliding sync. The draft form has `pos` and `timeout` in the query.
+pub(crate) async fn post_sliding(
+    user: User,
+    query: Query,
+    State(sync): State<Sync>,
+    JsonBody(body): JsonBody<Box<RawValue>>,
+) -> Answer {
+    let mut request = SlidingRequest::parse(body.get().as_bytes())?;
+    if let Some(pos) = query.text("pos")? {
+        request.pos = Some(pos.into_owned());
+    }
+    if let Some(timeout) = query.parsed("timeout")? {
+        request.timeout = Some(timeout);
+    }
+    let presence = match &request.set_presence {
+        Some(text) => parse_presence(text)?,
+        None => presence_of(&query)?,
+    };
+    answer_bytes(sync.sliding(&user, &request, presence).await?)
 }

@@ -11,6 +11,7 @@ use crate::json::{Answer, answer};
 
 /// `GET /.well-known/matrix/client`.
 pub(crate) async fn get_client(State(config): State<Arc<ClientApiConfig>>) -> Answer {
-    let base_url = config.public_baseurl.as_ref().ok_or_else(|| ApiError::not_found("no public_baseurl is configured"))?;
+    let base_url =
+        config.public_baseurl.as_ref().ok_or_else(|| ApiError::not_found("no public_baseurl is configured"))?;
     answer(&json!({"m.homeserver": {"base_url": base_url}}))
 }

@@ -44,11 +44,13 @@ struct Size {
     crop: bool,
 }
 
-/// The sizes of the specification, smallest first. Each request gets the first that is large enough, so that a
-/// media has few thumbnails whatever clients ask for.
-const SIZES: [Size; 5] = [
+/// The sizes of the specification and the small ones scaled too, smallest first. Each request gets the first that
+/// is large enough, so that a media has few thumbnails whatever clients ask for.
+const SIZES: [Size; 7] = [
     Size { id: 0, width: 32, height: 32, crop: true },
+    Size { id: 6, width: 32, height: 32, crop: false },
     Size { id: 1, width: 96, height: 96, crop: true },
+    Size { id: 7, width: 96, height: 96, crop: false },
     Size { id: 2, width: 320, height: 240, crop: false },
     Size { id: 3, width: 640, height: 480, crop: false },
     Size { id: 4, width: 800, height: 600, crop: false },

@@ -74,7 +74,13 @@ impl<'a> Append<'a> {
         }
     }
 
-    /// Adds the events of one command. After an error nothing of the event that failed was added.
+    /// How many events were added so far. A command that fails and has changed this number has left
+    /// rows behind: the whole append must then be dropped.
+    pub fn added(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Adds the events of one command.
     pub fn add_command(
         &mut self,
         drafts: Vec<Draft>,

@@ -158,7 +158,7 @@ impl Append<'_> {
         Ok(Some((Arc::new(event.to_pdu()?), event.flags())))
     }
 
-    /// Authorises a received event and adds it. After an error nothing was added.
+    /// Authorises a received event and adds it.
     pub(crate) fn receive(&mut self, pdu: CheckedPdu) -> Result<Verdict, RoomError> {
         let pdu = pdu.0;
         if self.place_of(pdu.event_id.as_str())?.is_some() {

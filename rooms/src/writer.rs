@@ -139,16 +139,32 @@ impl Rooms {
         let mut append = Append::new(self, (*head).clone());
         let mut answers = Vec::with_capacity(group.len());
         for command in group {
-            // Only commands of one event share a group, and they fail before they add a row.
-            match command {
+            let before = append.added();
+            let failed = match command {
                 Command::Append { drafts, transaction, reply } => match append.add_command(drafts, transaction) {
-                    Ok(ids) => answers.push(Answer::Appended(reply, ids)),
-                    Err(error) => drop(reply.send(Err(error))),
+                    Ok(ids) => {
+                        answers.push(Answer::Appended(reply, ids));
+                        false
+                    }
+                    Err(error) => {
+                        drop(reply.send(Err(error)));
+                        true
+                    }
                 },
                 Command::Receive { pdu, reply } => match append.receive(pdu) {
-                    Ok(verdict) => answers.push(Answer::Received(reply, verdict)),
-                    Err(error) => drop(reply.send(Err(error))),
+                    Ok(verdict) => {
+                        answers.push(Answer::Received(reply, verdict));
+                        false
+                    }
+                    Err(error) => {
+                        drop(reply.send(Err(error)));
+                        true
+                    }
                 },
+            };
+            if failed && append.added() != before {
+                // Half of it is among the rows: nothing of the group is committed.
+                return answers.into_iter().for_each(|answer| answer.send(Err(RoomError::Busy)));
             }
         }
         let Some(change) = append.finish() else {

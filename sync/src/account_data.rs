@@ -25,7 +25,10 @@ impl Inner {
         until: StreamPos,
     ) -> Result<AccountDataChanges, SyncError> {
         let Some(since) = since else {
-            return Ok(AccountDataChanges { global: self.users.all_account_data(caller.user)?, rooms: BTreeMap::new() });
+            return Ok(AccountDataChanges {
+                global: self.users.all_account_data(caller.user)?,
+                rooms: BTreeMap::new(),
+            });
         };
         if !self.feed.may_have_changed(Topic::new(TOPIC_USER, caller.user.0), since) {
             return Ok(AccountDataChanges::default());

@@ -36,7 +36,11 @@ impl<'a> EventWriter<'a> {
         Ok(())
     }
 
-    pub fn write_all<'e>(&self, events: impl IntoIterator<Item = &'e Event>, out: &mut Vec<u8>) -> Result<(), SyncError> {
+    pub fn write_all<'e>(
+        &self,
+        events: impl IntoIterator<Item = &'e Event>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SyncError> {
         let mut array = Array::open(out);
         for event in events {
             self.write(event, array.item())?;

@@ -101,7 +101,6 @@ impl Feed {
         since < log.floor || log.last.get(&topic).is_some_and(|pos| *pos > since)
     }
 
-
     /// Which of the user's joined rooms changed after `since`.
     pub fn room_changes(&self, since: StreamPos, rows: &BTreeMap<RoomNid, UserRoom>) -> RoomChanges {
         let log = self.log.read();

@@ -102,7 +102,7 @@ impl Filter {
     /// [`FilterError`] with a text for the client: not JSON, a field of the wrong type, or an
     /// identifier that cannot be one.
     pub fn parse(json: &[u8]) -> Result<Filter, FilterError> {
-        let filter: Filter = serde_json::from_slice(json).map_err(|error| FilterError(error.to_string()))?;
+        let filter: Filter = read_object(json)?;
         let room = &filter.room;
         check_rooms(&room.rooms, &room.not_rooms)?;
         for part in [&room.ephemeral, &room.state, &room.timeline, &room.account_data] {
@@ -120,7 +120,7 @@ impl RoomEventFilter {
     /// # Errors
     /// As [`Filter::parse`].
     pub fn parse(json: &[u8]) -> Result<RoomEventFilter, FilterError> {
-        let filter: RoomEventFilter = serde_json::from_slice(json).map_err(|error| FilterError(error.to_string()))?;
+        let filter: RoomEventFilter = read_object(json)?;
         filter.check()?;
         Ok(filter)
     }
@@ -186,6 +186,14 @@ impl RoomFilter {
     }
 }
 
+fn read_object<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, FilterError> {
+    // Where a struct is expected, an array would do as well.
+    if json.trim_ascii_start().first() != Some(&b'{') {
+        return Err(FilterError("not an object".to_owned()));
+    }
+    serde_json::from_slice(json).map_err(|error| FilterError(error.to_string()))
+}
+
 fn check_rooms(rooms: &Option<BTreeSet<String>>, not_rooms: &BTreeSet<String>) -> Result<(), FilterError> {
     for room in rooms.iter().flatten().chain(not_rooms) {
         RoomId::parse(room).map_err(|_| FilterError(format!("{room:?} is not a room id")))?;
@@ -199,7 +207,8 @@ fn has_url(content: &str) -> bool {
         #[serde(borrow, default)]
         url: Option<std::borrow::Cow<'a, str>>,
     }
-    content.contains("\"url\"") && serde_json::from_str::<Content<'_>>(content).is_ok_and(|content| content.url.is_some())
+    content.contains("\"url\"")
+        && serde_json::from_str::<Content<'_>>(content).is_ok_and(|content| content.url.is_some())
 }
 
 /// Whether a text matches a pattern in which `*` stands for any text.

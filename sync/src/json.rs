@@ -43,11 +43,7 @@ impl<'a> Object<'a> {
     }
 
     /// A member that may turn out to have nothing in it: if `write` says so, it is taken back.
-    pub fn optional<E>(
-        &mut self,
-        key: &str,
-        write: impl FnOnce(&mut Vec<u8>) -> Result<bool, E>,
-    ) -> Result<bool, E> {
+    pub fn optional<E>(&mut self, key: &str, write: impl FnOnce(&mut Vec<u8>) -> Result<bool, E>) -> Result<bool, E> {
         let (before, was_empty) = (self.out.len(), self.empty);
         let written = write(self.key(key))?;
         if !written {
@@ -58,11 +54,7 @@ impl<'a> Object<'a> {
     }
 
     /// `"key":{"events":[…]}`, taken back if `write` adds no event.
-    pub fn events<E>(
-        &mut self,
-        key: &str,
-        write: impl FnOnce(&mut Array<'_>) -> Result<(), E>,
-    ) -> Result<bool, E> {
+    pub fn events<E>(&mut self, key: &str, write: impl FnOnce(&mut Array<'_>) -> Result<(), E>) -> Result<bool, E> {
         self.optional(key, |out| {
             out.extend_from_slice(b"{\"events\":");
             let mut array = Array::open(out);

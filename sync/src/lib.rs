@@ -42,7 +42,8 @@ pub use config::SyncConfig;
 pub use error::SyncError;
 pub use filter::{EventFilter, Filter, FilterError, RoomEventFilter, RoomFilter};
 pub use sliding::request::{
-    Extensions, ListConfig, ListFilters, RequiredState, RoomConfig, SlidingRequest, StateElement, Switch, ToDeviceConfig,
+    Extensions, ListConfig, ListFilters, RequiredState, RoomConfig, SlidingRequest, StateElement, Switch,
+    ToDeviceConfig,
 };
 pub use sync::{Sync, SyncParts};
 pub use token::SyncToken;

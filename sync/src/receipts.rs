@@ -12,7 +12,11 @@ type Content<'a> = BTreeMap<&'a str, BTreeMap<ReceiptKind, BTreeMap<UserNid, &'a
 
 /// Writes one event; and further ones where a user has receipts for the same event in several threads, which one
 /// event cannot hold.
-pub(crate) fn write_receipt_events(rooms: &Rooms, receipts: &[Receipt], events: &mut Array<'_>) -> Result<(), SyncError> {
+pub(crate) fn write_receipt_events(
+    rooms: &Rooms,
+    receipts: &[Receipt],
+    events: &mut Array<'_>,
+) -> Result<(), SyncError> {
     let mut groups: Vec<Content<'_>> = Vec::new();
     for receipt in receipts {
         let fits = |content: &Content<'_>| {
@@ -24,7 +28,12 @@ pub(crate) fn write_receipt_events(rooms: &Rooms, receipts: &[Receipt], events: 
             groups.len() - 1
         });
         if let Some(content) = groups.get_mut(place) {
-            content.entry(&receipt.event_id).or_default().entry(receipt.kind).or_default().insert(receipt.user, receipt);
+            content
+                .entry(&receipt.event_id)
+                .or_default()
+                .entry(receipt.kind)
+                .or_default()
+                .insert(receipt.user, receipt);
         }
     }
     for content in &groups {

@@ -146,11 +146,8 @@ impl<'a> Look<'a> {
 
     fn write(&self) -> Result<(Vec<u8>, Found, Addition), SyncError> {
         let mut out = Vec::with_capacity(if self.since.is_some() { 512 } else { 32 * 1024 });
-        let mut addition = Addition {
-            rooms: Vec::new(),
-            served: self.selection_hash,
-            counts: self.connection.counts.clone(),
-        };
+        let mut addition =
+            Addition { rooms: Vec::new(), served: self.selection_hash, counts: self.connection.counts.clone() };
         let mut told = Vec::new();
         let mut answer = Object::open(&mut out);
         answer.text("pos", &self.pos.to_string());

@@ -67,7 +67,12 @@ impl Inner {
     }
 
     /// What state events of the timeline replace was the state before it.
-    fn add_replaced(&self, timeline: &Timeline, query: &StateQuery<'_>, events: &mut Vec<Event>) -> Result<(), SyncError> {
+    fn add_replaced(
+        &self,
+        timeline: &Timeline,
+        query: &StateQuery<'_>,
+        events: &mut Vec<Event>,
+    ) -> Result<(), SyncError> {
         for event in timeline.events.iter().filter(|event| event.state_key().is_some()) {
             let Some(seq) = event.replaces().filter(|seq| !timeline.has(*seq)) else { continue };
             let replaced = self.rooms.event_at(event.room(), seq)?;
@@ -90,7 +95,8 @@ impl Inner {
         events: &mut Vec<Event>,
     ) -> Result<(), SyncError> {
         let nid = room.view.room();
-        let mut needed: Vec<UserNid> = timeline.events.iter().map(Event::sender_nid).chain(lazy.needed.iter().copied()).collect();
+        let mut needed: Vec<UserNid> =
+            timeline.events.iter().map(Event::sender_nid).chain(lazy.needed.iter().copied()).collect();
         needed.sort_unstable();
         needed.dedup();
         let mut sent = Vec::with_capacity(needed.len());

@@ -96,22 +96,17 @@ pub(crate) enum Found {
 
 impl Inner {
     /// The user's memberships and a position that they agree with: no membership is newer.
-    async fn stand(
-        &self,
-        caller: &Session,
-        registration: Option<&Registration>,
-    ) -> Result<(Rows, StreamPos), SyncError> {
+    async fn stand(&self, caller: &Session, registration: &Registration) -> Result<(Rows, StreamPos), SyncError> {
         loop {
             let rows = self.rooms.user_rooms(caller.user)?;
-            let known = registration.is_some_and(|registration| registration.shows(&rows));
             let until = self.store.visible();
-            if known || rows.values().all(|row| row.pos <= until) {
-                if let Some(registration) = registration.filter(|_| !known) {
-                    registration.index(&rows);
-                    // What was committed before the rooms were indexed woke nobody: look up to here.
-                    return Ok((rows, self.store.visible()));
-                }
+            if registration.shows(&rows) {
                 return Ok((rows, until));
+            }
+            if rows.values().all(|row| row.pos <= until) {
+                registration.index(&rows);
+                // What was committed before the rooms were indexed woke nobody: look up to here.
+                return Ok((rows, self.store.visible()));
             }
             // A commit is between its write and its publication.
             tokio::task::yield_now().await;
@@ -126,15 +121,11 @@ impl Inner {
         wait: Duration,
         mut look: impl FnMut(&Rows, StreamPos, bool) -> Result<(Vec<u8>, Found), SyncError>,
     ) -> Result<Vec<u8>, SyncError> {
-        if wait.is_zero() {
-            let (rows, until) = self.stand(caller, None).await?;
-            return Ok(look(&rows, until, true)?.0);
-        }
         let deadline = self.clock.monotonic() + self.config.wait(wait);
         let registration = self.waiters.register(caller.user, caller.device);
-        let mut last = false;
+        let mut last = wait.is_zero();
         loop {
-            let (rows, until) = self.stand(caller, Some(&registration)).await?;
+            let (rows, until) = self.stand(caller, &registration).await?;
             let (answer, found) = look(&rows, until, last)?;
             if last || matches!(found, Found::News) {
                 return Ok(answer);

@@ -30,7 +30,13 @@ pub(crate) struct Timeline {
 }
 
 impl<'a> Room<'a> {
-    pub fn open(rooms: &'a Rooms, viewer: rooms::UserNid, row: UserRoom, nid: rooms::RoomNid, until: StreamPos) -> Result<Room<'a>, SyncError> {
+    pub fn open(
+        rooms: &'a Rooms,
+        viewer: rooms::UserNid,
+        row: UserRoom,
+        nid: rooms::RoomNid,
+        until: StreamPos,
+    ) -> Result<Room<'a>, SyncError> {
         let view = rooms.view(nid, viewer)?;
         let until = match view.ends_at() {
             Some(end) => until.min(rooms.event_at(nid, end)?.pos()),

@@ -42,7 +42,8 @@ impl Inner {
         }
         let pos = self.store.visible();
         let counts = self.users.key_counts(device)?;
-        let has_messages = !self.users.queued_messages(device, StreamPos::ZERO, StreamPos::PENDING, 1)?.events.is_empty();
+        let has_messages =
+            !self.users.queued_messages(device, StreamPos::ZERO, StreamPos::PENDING, 1)?.events.is_empty();
         let mut json = Vec::new();
         let mut object = Object::open(&mut json);
         let mut keys = Object::open(object.key("device_one_time_keys_count"));

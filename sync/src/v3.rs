@@ -125,9 +125,8 @@ impl<'a> Assembly<'a> {
         let mut answer = Object::open(&mut out);
         answer.text("next_batch", &self.token.encode());
         let mut news = answer.events("account_data", |events| self.write_account_data(events))?;
-        news |= answer.events("presence", |events| {
-            self.sync.write_presence(&self.presence, &self.filter.presence, events)
-        })?;
+        news |= answer
+            .events("presence", |events| self.sync.write_presence(&self.presence, &self.filter.presence, events))?;
         news |= answer.events::<SyncError>("to_device", |events| {
             self.messages.events.iter().for_each(|message| events.raw(message.get()));
             Ok(())
@@ -135,9 +134,8 @@ impl<'a> Assembly<'a> {
         news |= answer.optional("device_lists", |out| self.write_device_lists(out))?;
         news |= answer.optional("rooms", |out| self.write_rooms(out))?;
         // Whoever claims this device's keys is no event, but the device has to learn of it.
-        news |= self.since.is_some_and(|since| {
-            self.sync.feed.may_have_changed(device_topic(self.caller.device), since)
-        });
+        news |=
+            self.since.is_some_and(|since| self.sync.feed.may_have_changed(device_topic(self.caller.device), since));
         answer.close();
         // The two members on key counts are written in one piece.
         out.pop();

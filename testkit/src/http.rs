@@ -157,6 +157,11 @@ impl HttpClient {
         &self.address
     }
 
+    /// Closes the connection; the next request makes another. Needed once the server was restarted.
+    pub fn disconnect(&mut self) {
+        self.connection = None;
+    }
+
     /// Sends a request and reads the whole response. `path` goes out as it is, query included.
     ///
     /// # Errors

@@ -40,7 +40,11 @@ impl ConduitProcess {
         let mut server = ConduitProcess {
             binary: binary.into(),
             folder,
-            settings: vec!["registration=open".into(), "rate_limits.enabled=false".into(), "server_name=hs.test".into()],
+            settings: vec![
+                "registration=open".into(),
+                "rate_limits.enabled=false".into(),
+                "server_name=hs.test".into(),
+            ],
             child: None,
             clock: Clock::system(),
         };
@@ -61,6 +65,11 @@ impl ConduitProcess {
         let address = listener.expect("a port is free");
         self.settings.push(format!("listeners=[\"unix:{}\", \"{address}\"]", self.socket().display()));
         HttpAddress::Tcp(address)
+    }
+
+    /// Changes the configuration (`key=value`) from the next start on.
+    pub fn set(&mut self, setting: &str) {
+        self.settings.push(setting.to_owned());
     }
 
     /// Where the server keeps everything.

@@ -139,7 +139,9 @@ impl Users {
     /// # Errors
     /// `WeakPassword`.
     pub fn check_password_strength(&self, password: &str) -> Result<(), UserError> {
-        if password.chars().take(self.config().settings.password_min_length).count() < self.config().settings.password_min_length {
+        if password.chars().take(self.config().settings.password_min_length).count()
+            < self.config().settings.password_min_length
+        {
             return Err(UserError::WeakPassword("it is too short"));
         }
         if password.len() > MAX_PASSWORD_BYTES {

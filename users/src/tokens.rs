@@ -271,7 +271,8 @@ impl Users {
         replaces: Option<TokenPair>,
     ) -> (IssuedTokens, Option<TokenPair>) {
         let now = self.now_ms();
-        let lifetime = refreshable.then(|| self.config().settings.refreshable_token_lifetime_seconds.saturating_mul(1_000));
+        let lifetime =
+            refreshable.then(|| self.config().settings.refreshable_token_lifetime_seconds.saturating_mul(1_000));
         let access_token = format!("cdt_{}", self.inner.random.token(40));
         let access = hash_token(&access_token);
         let expires_at_ms = lifetime.map(|ms| now.saturating_add(ms));

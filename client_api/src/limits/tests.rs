@@ -37,8 +37,7 @@ fn a_burst_passes_and_then_the_rate_holds() {
 
 #[test]
 fn disabled_limits_let_everything_pass() {
-    let config =
-        RateLimitsConfig { enabled: false, message: RateLimit::new(0.0, 0), ..RateLimitsConfig::default() };
+    let config = RateLimitsConfig { enabled: false, message: RateLimit::new(0.0, 0), ..RateLimitsConfig::default() };
     let limits = RateLimits::new(Clock::fake(0), config);
     for _ in 0..100 {
         assert!(limits.check(LimitClass::Message, Caller::User(UserNid(1))).is_ok());

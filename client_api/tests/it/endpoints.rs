@@ -57,7 +57,10 @@ fn account_data_tags_and_filters() {
         alice.delete(&format!("{tags}/m.favourite"), json!({})).await.ok();
         assert_eq!(alice.get(&tags).await.ok(), json!({"tags": {}}));
         let filters = "user/@alice:hs.test/filter";
-        let id = alice.post(filters, json!({"room": {"timeline": {"limit": 1}}})).await.ok()["filter_id"].as_str().unwrap().to_owned();
+        let id = alice.post(filters, json!({"room": {"timeline": {"limit": 1}}})).await.ok()["filter_id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         assert_eq!(alice.get(&format!("{filters}/{id}")).await.ok()["room"]["timeline"]["limit"], 1);
         alice.post(filters, json!({"room": {"timeline": {"limit": "x"}}})).await.refused(400, "M_BAD_JSON");
         alice.get(&format!("{filters}/999")).await.refused(404, "M_NOT_FOUND");
@@ -95,7 +98,10 @@ fn push_rules_and_pushers() {
         assert_eq!(alice.get("pushers").await.ok()["pushers"][0]["pushkey"], "key");
         alice.post("pushers/set", json!({"app_id": "com.example", "pushkey": "key", "kind": null})).await.ok();
         assert_eq!(alice.get("pushers").await.ok(), json!({"pushers": []}));
-        alice.post("pushers/set", json!({"app_id": "a", "pushkey": "k", "kind": "http"})).await.refused(400, "M_MISSING_PARAM");
+        alice
+            .post("pushers/set", json!({"app_id": "a", "pushkey": "k", "kind": "http"}))
+            .await
+            .refused(400, "M_MISSING_PARAM");
     });
 }
 
@@ -117,14 +123,20 @@ fn keys_and_to_device_messages() {
         let claimed = bob.post("keys/claim", claim.clone()).await.ok();
         assert_eq!(claimed["one_time_keys"][&alice.user_id][&alice.device_id]["curve25519:AAA"], "key");
         let claimed = bob.post("keys/claim", claim).await.ok();
-        assert!(claimed["one_time_keys"][&alice.user_id].get(&alice.device_id).is_none_or(|keys| keys == &json!({})), "{claimed}");
+        assert!(
+            claimed["one_time_keys"][&alice.user_id].get(&alice.device_id).is_none_or(|keys| keys == &json!({})),
+            "{claimed}"
+        );
         bob.post("keys/query", json!({"device_keys": {"nonsense": []}})).await.refused(400, "M_BAD_JSON");
         let message = json!({"messages": {&alice.user_id: {"*": {"hello": 1}}}});
         for _ in 0..2 {
             bob.put("sendToDevice/com.example/txn1", message.clone()).await.ok();
         }
         let synced = alice.get("sync").await.ok();
-        assert_eq!(synced["to_device"]["events"], json!([{"type": "com.example", "sender": bob.user_id, "content": {"hello": 1}}]));
+        assert_eq!(
+            synced["to_device"]["events"],
+            json!([{"type": "com.example", "sender": bob.user_id, "content": {"hello": 1}}])
+        );
         let from = synced["next_batch"].as_str().unwrap();
         let room = alice.create_room(json!({"invite": [bob.user_id]})).await;
         bob.post(&format!("join/{room}"), json!({})).await.ok();
@@ -146,7 +158,8 @@ fn key_backups() {
         alice.get("room_keys/version").await.refused(404, "M_NOT_FOUND");
         let backup = json!({"algorithm": "m.megolm_backup.v1.curve25519-aes-sha2", "auth_data": {"public_key": "k"}});
         let version = alice.post("room_keys/version", backup).await.ok()["version"].as_str().unwrap().to_owned();
-        let key = json!({"first_message_index": 1, "forwarded_count": 0, "is_verified": true, "session_data": {"a": 1}});
+        let key =
+            json!({"first_message_index": 1, "forwarded_count": 0, "is_verified": true, "session_data": {"a": 1}});
         let path = format!("room_keys/keys/!r:hs.test/session?version={version}");
         assert_eq!(alice.put(&path, key.clone()).await.ok()["count"], 1);
         assert_eq!(alice.get(&path).await.ok(), key);
@@ -154,7 +167,10 @@ fn key_backups() {
         assert_eq!(all["rooms"]["!r:hs.test"]["sessions"]["session"], key);
         alice.put("room_keys/keys/!r:hs.test/session", key.clone()).await.refused(400, "M_MISSING_PARAM");
         let newer = alice.post("room_keys/version", json!({"algorithm": "x", "auth_data": {}})).await.ok();
-        assert_eq!(alice.put(&path, key).await.refused(403, "M_WRONG_ROOM_KEYS_VERSION")["current_version"], newer["version"]);
+        assert_eq!(
+            alice.put(&path, key).await.refused(403, "M_WRONG_ROOM_KEYS_VERSION")["current_version"],
+            newer["version"]
+        );
         assert_eq!(alice.delete(&path, json!({})).await.ok()["count"], 0);
         alice.delete(&format!("room_keys/version/{version}"), json!({})).await.ok();
         alice.get(&format!("room_keys/version/{version}")).await.refused(404, "M_NOT_FOUND");
@@ -175,7 +191,9 @@ fn relations_threads_and_context() {
         let root = alice.say(&room, "root", "root").await;
         let thread = json!({"rel_type": "m.thread", "event_id": root});
         let reply = relate(&alice, &room, "1", thread).await.ok()["event_id"].clone();
-        let edit = relate(&alice, &room, "2", json!({"rel_type": "m.replace", "event_id": root})).await.ok()["event_id"].clone();
+        let edit =
+            relate(&alice, &room, "2", json!({"rel_type": "m.replace", "event_id": root})).await.ok()["event_id"]
+                .clone();
         let relations = format!("/_matrix/client/v1/rooms/{room}/relations/{root}");
         let all = alice.get(&relations).await.ok();
         assert_eq!(all["chunk"].as_array().unwrap().len(), 2);
@@ -210,9 +228,13 @@ fn receipts_typing_and_presence() {
         bob.post(&receipt, json!({"thread_id": ""})).await.refused(400, "M_INVALID_PARAM");
         bob.post(&receipt, json!({})).await.ok();
         bob.post(&format!("rooms/{room}/receipt/m.unknown/{event}"), json!({})).await.refused(400, "M_INVALID_PARAM");
-        bob.post(&format!("rooms/{room}/read_markers"), json!({"m.fully_read": event, "m.read.private": event})).await.ok();
+        bob.post(&format!("rooms/{room}/read_markers"), json!({"m.fully_read": event, "m.read.private": event}))
+            .await
+            .ok();
         bob.put(&format!("rooms/{room}/typing/{}", bob.user_id), json!({"typing": true, "timeout": 5000})).await.ok();
-        bob.put(&format!("rooms/{room}/typing/{}", alice.user_id), json!({"typing": true})).await.refused(403, "M_FORBIDDEN");
+        bob.put(&format!("rooms/{room}/typing/{}", alice.user_id), json!({"typing": true}))
+            .await
+            .refused(403, "M_FORBIDDEN");
         let synced = alice.get("sync").await.ok();
         let ephemeral = synced["rooms"]["join"][&room]["ephemeral"]["events"].as_array().unwrap();
         let receipt = ephemeral.iter().find(|event| event["type"] == "m.receipt").unwrap();
@@ -232,7 +254,11 @@ fn receipts_typing_and_presence() {
 fn aliases_directory_spaces_and_upgrades() {
     run(async |server| {
         let (alice, bob) = (server.register("alice").await, server.register("bob").await);
-        let space = alice.create_room(json!({"creation_content": {"type": "m.space"}, "preset": "public_chat", "room_version": "11"})).await;
+        let space = alice
+            .create_room(
+                json!({"creation_content": {"type": "m.space"}, "preset": "public_chat", "room_version": "11"}),
+            )
+            .await;
         let child = alice.create_room(json!({"preset": "public_chat", "name": "Child"})).await;
         alice.put(&format!("rooms/{space}/state/m.space.child/{child}"), json!({"via": ["hs.test"]})).await.ok();
         let hierarchy = format!("/_matrix/client/v1/rooms/{space}/hierarchy");
@@ -245,7 +271,10 @@ fn aliases_directory_spaces_and_upgrades() {
         bob.put(alias, json!({"room_id": child})).await.refused(403, "M_FORBIDDEN");
         alice.put(alias, json!({"room_id": child})).await.ok();
         alice.put(alias, json!({"room_id": child})).await.refused(409, "M_UNKNOWN");
-        alice.put("directory/room/%23x:elsewhere.test", json!({"room_id": child})).await.refused(400, "M_INVALID_PARAM");
+        alice
+            .put("directory/room/%23x:elsewhere.test", json!({"room_id": child}))
+            .await
+            .refused(400, "M_INVALID_PARAM");
         assert_eq!(alice.get(&format!("rooms/{child}/aliases")).await.ok(), json!({"aliases": ["#child:hs.test"]}));
         bob.delete(alias, json!({})).await.refused(403, "M_FORBIDDEN");
         alice.delete(alias, json!({})).await.ok();
@@ -255,7 +284,10 @@ fn aliases_directory_spaces_and_upgrades() {
         alice.put(&listing, json!({})).await.ok();
         assert_eq!(bob.get(&listing).await.ok()["visibility"], "public");
         bob.post(&format!("rooms/{space}/upgrade"), json!({"new_version": "12"})).await.refused(403, "M_FORBIDDEN");
-        alice.post(&format!("rooms/{space}/upgrade"), json!({"new_version": "x"})).await.refused(400, "M_UNSUPPORTED_ROOM_VERSION");
+        alice
+            .post(&format!("rooms/{space}/upgrade"), json!({"new_version": "x"}))
+            .await
+            .refused(400, "M_UNSUPPORTED_ROOM_VERSION");
         let new = alice.post(&format!("rooms/{space}/upgrade"), json!({"new_version": "12"})).await.ok();
         let tombstone = alice.get(&format!("rooms/{space}/state/m.room.tombstone")).await.ok();
         assert_eq!(tombstone["replacement_room"], new["replacement_room"]);
@@ -297,7 +329,9 @@ async fn upload(server: &Server, alice: &Client<'_>, path: &str, kind: &str, bod
 fn media_goes_up_and_down() {
     run(async |server| {
         let (alice, bob) = (server.register("alice").await, server.register("bob").await);
-        let reply = upload(&server, &alice, "/_matrix/media/v3/upload?filename=a%20b.txt", "text/plain", b"0123456789").await.ok();
+        let reply = upload(&server, &alice, "/_matrix/media/v3/upload?filename=a%20b.txt", "text/plain", b"0123456789")
+            .await
+            .ok();
         let id = reply["content_uri"].as_str().unwrap().strip_prefix("mxc://").unwrap().to_owned();
         let path = format!("/_matrix/client/v1/media/download/{id}");
         let whole = bob.get(&path).await;
@@ -306,12 +340,19 @@ fn media_goes_up_and_down() {
         assert_eq!(whole.headers["content-length"], "10");
         assert!(whole.headers["content-disposition"].to_str().unwrap().contains("a b.txt"));
         assert!(whole.headers["content-security-policy"].to_str().unwrap().contains("sandbox"));
-        assert!(bob.get(&format!("{path}/other.txt")).await.headers["content-disposition"].to_str().unwrap().contains("other.txt"));
-        let ranged = Request::get(&path).header("authorization", format!("Bearer {}", bob.token)).header("range", "bytes=2-4");
+        assert!(
+            bob.get(&format!("{path}/other.txt")).await.headers["content-disposition"]
+                .to_str()
+                .unwrap()
+                .contains("other.txt")
+        );
+        let ranged =
+            Request::get(&path).header("authorization", format!("Bearer {}", bob.token)).header("range", "bytes=2-4");
         let part = server.send(ranged.body(Body::empty()).unwrap()).await;
         assert_eq!((part.status.as_u16(), &*part.bytes), (206, &b"234"[..]));
         assert_eq!(part.headers["content-range"], "bytes 2-4/10");
-        let beyond = Request::get(&path).header("authorization", format!("Bearer {}", bob.token)).header("range", "bytes=20-");
+        let beyond =
+            Request::get(&path).header("authorization", format!("Bearer {}", bob.token)).header("range", "bytes=20-");
         assert_eq!(server.send(beyond.body(Body::empty()).unwrap()).await.status, 416);
         server.get(&path).await.refused(401, "M_MISSING_TOKEN");
         bob.get("/_matrix/client/v1/media/download/hs.test/nothing").await.refused(404, "M_NOT_FOUND");
@@ -319,7 +360,8 @@ fn media_goes_up_and_down() {
         bob.get("/_matrix/client/v1/media/download/elsewhere.test/x").await.refused(502, "M_UNKNOWN");
         bob.get(&format!("/_matrix/client/v1/media/thumbnail/{id}?width=10&height=10")).await.refused(400, "M_UNKNOWN");
         bob.get(&format!("/_matrix/client/v1/media/thumbnail/{id}?width=10")).await.refused(400, "M_MISSING_PARAM");
-        let reserved = alice.post("/_matrix/media/v1/create", json!({})).await.ok()["content_uri"].as_str().unwrap().to_owned();
+        let reserved =
+            alice.post("/_matrix/media/v1/create", json!({})).await.ok()["content_uri"].as_str().unwrap().to_owned();
         let fill = format!("/_matrix/media/v3/upload/{}", reserved.strip_prefix("mxc://").unwrap());
         upload(&server, &bob, &fill, "text/plain", b"x").await.refused(403, "M_FORBIDDEN");
         upload(&server, &alice, &fill, "text/plain", b"x").await.ok();

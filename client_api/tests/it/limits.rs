@@ -10,7 +10,11 @@ use crate::server::{run, run_with};
 
 #[test]
 fn floods_are_slowed_down() {
-    let limits = RateLimitsConfig { message: RateLimit::new(1.0, 3), login: RateLimit::new(0.5, 2), ..RateLimitsConfig::default() };
+    let limits = RateLimitsConfig {
+        message: RateLimit::new(1.0, 3),
+        login: RateLimit::new(0.5, 2),
+        ..RateLimitsConfig::default()
+    };
     run_with(limits, async |server| {
         let alice = server.register("alice").await;
         let room = alice.create_room(json!({})).await;
@@ -26,7 +30,8 @@ fn floods_are_slowed_down() {
         alice.get("account/whoami").await.ok();
         server.clock.advance(std::time::Duration::from_secs(1));
         alice.put(&path, json!({"body": "x"})).await.ok();
-        let attempt = json!({"type": "m.login.password", "identifier": {"type": "m.id.user", "user": "nobody"}, "password": "x"});
+        let attempt =
+            json!({"type": "m.login.password", "identifier": {"type": "m.id.user", "user": "nobody"}, "password": "x"});
         for _ in 0..2 {
             server.post("/_matrix/client/v3/login", attempt.clone()).await.refused(403, "M_FORBIDDEN");
         }

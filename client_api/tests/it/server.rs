@@ -21,7 +21,7 @@ use spec::signing::SigningKey;
 use storage::{Backend, Options, Store};
 use sync::{Sync, SyncConfig, SyncParts};
 use tower::ServiceExt;
-use users::{RegistrationMode, Users, UsersConfig};
+use users::{RegistrationMode, Users, UsersConfig, UsersSettings};
 
 struct NoRemote;
 
@@ -112,9 +112,9 @@ impl Server {
         .unwrap();
         let config = UsersConfig {
             registration: RegistrationMode::Open,
-            allow_guests: true,
+            settings: UsersSettings { allow_guests: true, ..UsersSettings::default() },
             registration_shared_secret: Some("shared secret".into()),
-            ..UsersConfig::default()
+            registration_token: None,
         };
         let users = Users::open(store.clone(), rooms.clone(), clock.clone(), random.clone(), config).unwrap();
         let files = tempfile::tempdir().unwrap();

@@ -110,6 +110,25 @@ fn many_writers_get_one_chain() {
 }
 
 #[test]
+fn a_command_of_several_events_happens_whole_or_not_at_all() {
+    run(|server| async move {
+        let (alice, _) = server.user("alice").await;
+        let room = server.create(&alice, RoomVersion::V12, Preset::PrivateChat).await;
+        let nid = server.rooms.known_room(&room).unwrap();
+        let before = server.rooms.head(nid).unwrap().last_seq();
+        let drafts = vec![
+            Draft::message(alice.clone(), "m.room.message", text("first")),
+            Draft::message(alice.clone(), "m.room.message", text(&"x".repeat(70_000))),
+        ];
+        assert!(matches!(server.rooms.append(nid, drafts, None).await, Err(RoomError::BadEvent(_))));
+        assert_eq!(server.rooms.head(nid).unwrap().last_seq(), before);
+        server.say(&room, &alice, "second").await;
+        assert_eq!(server.rooms.head(nid).unwrap().last_seq(), before.next());
+        server.assert_sound();
+    });
+}
+
+#[test]
 fn redaction_empties_the_event_and_its_relation() {
     run(|server| async move {
         let ((alice, nid), (bob, _)) = (server.user("alice").await, server.user("bob").await);

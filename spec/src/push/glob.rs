@@ -162,7 +162,9 @@ impl Glob {
 pub(super) fn contains_word(text: &str, word: &str) -> bool {
     let strip = |from: &str| {
         let mut rest = from.chars();
-        word.chars().all(|expected| rest.next().is_some_and(|c| fold(c) == fold(expected))).then_some(rest.as_str().len())
+        word.chars()
+            .all(|expected| rest.next().is_some_and(|c| fold(c) == fold(expected)))
+            .then_some(rest.as_str().len())
     };
     !word.is_empty()
         && text.char_indices().any(|(at, _)| {

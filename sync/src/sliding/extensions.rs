@@ -27,9 +27,8 @@ impl Look<'_> {
             news |= extensions.optional("account_data", |out| self.write_account_data(out, told))?;
         }
         if wanted.receipts.enabled {
-            news |= extensions.optional("receipts", |out| {
-                write_by_room(out, |rooms| self.write_receipts(rooms, told))
-            })?;
+            news |=
+                extensions.optional("receipts", |out| write_by_room(out, |rooms| self.write_receipts(rooms, told)))?;
         }
         if wanted.typing.enabled {
             news |= extensions.optional("typing", |out| write_by_room(out, |rooms| self.write_typing(rooms, told)))?;

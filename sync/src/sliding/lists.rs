@@ -212,7 +212,8 @@ impl<'a> Filters<'a> {
         let Some(filters) = self.filters else { return Ok(true) };
         let ListedRoom { room, row, fact, .. } = listed;
         let is_invite = row.membership == Membership::Invite;
-        let has_type = |types: &Vec<Option<String>>| types.iter().any(|kind| kind.as_deref() == fact.room_type.as_deref());
+        let has_type =
+            |types: &Vec<Option<String>>| types.iter().any(|kind| kind.as_deref() == fact.room_type.as_deref());
         let name_has = |text: &String| {
             let name = fact.name.as_deref().unwrap_or_default();
             name.to_lowercase().contains(&text.to_lowercase())

@@ -27,12 +27,7 @@ pub(super) struct Stand {
 }
 
 impl Assembly<'_> {
-    pub(super) fn write_joined(
-        &self,
-        section: &mut Object<'_>,
-        room: RoomNid,
-        row: UserRoom,
-    ) -> Result<(), SyncError> {
+    pub(super) fn write_joined(&self, section: &mut Object<'_>, room: RoomNid, row: UserRoom) -> Result<(), SyncError> {
         let room = Room::open(&self.sync.rooms, self.caller.user, row, room, self.until)?;
         let room_id = room.view.head().room_id().clone();
         if !self.filter.room.matches_room(room_id.as_str()) {
@@ -69,7 +64,9 @@ impl Assembly<'_> {
         room: &Room<'_>,
         stand: Stand,
     ) -> Result<Option<Heroes>, SyncError> {
-        let timeline = self.read_timeline(room, stand.since)?;
+        let mut timeline = self.read_timeline(room, stand.since)?;
+        // Whoever was here before has events from then: between those and these there is a gap.
+        timeline.limited |= self.since.is_some() && stand.since.is_none();
         let mut heroes = Heroes { changed: stand.state_since.is_none() || shows_members(&timeline), users: None };
         if heroes.changed {
             heroes.users = find_heroes(room.rooms, room.view.room(), timeline.snapshot, self.caller.user)?;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod convergence;
+mod cost;
 mod lists;
 mod sections;
 mod server;

@@ -94,8 +94,7 @@ fn typing_is_told_when_it_begins_and_when_it_ends() {
 async fn send(server: &Server, to: &users::Session, n: usize) {
     let from = &to.user_id;
     let target = DeviceTarget::from(to.device_id.to_string());
-    let messages: ToDeviceMessages =
-        BTreeMap::from([(from.clone(), BTreeMap::from([(target, raw(json!({"n": n})))]))]);
+    let messages: ToDeviceMessages = BTreeMap::from([(from.clone(), BTreeMap::from([(target, raw(json!({"n": n})))]))]);
     server.users.queue_to_device(from, "x.test", None, &messages).await.unwrap();
 }
 

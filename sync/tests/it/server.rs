@@ -20,7 +20,6 @@ pub struct Server {
     pub sync: Sync,
     pub clock: Clock,
     pub tasks: Tasks,
-    pub store: Store,
 }
 
 pub fn run<F: Future<Output = ()>>(test: impl FnOnce(Server) -> F) {
@@ -64,7 +63,7 @@ impl Server {
             config,
         };
         let sync = Sync::new(parts);
-        Server { rooms, users, sync, clock, tasks, store }
+        Server { rooms, users, sync, clock, tasks }
     }
 
     pub async fn login(&self, localpart: &str, device: &str) -> Arc<Session> {

@@ -280,7 +280,8 @@ fn lazy_loading_sends_senders_once() {
         }
         let members = |answer: &Value| {
             let state = room(answer, "join", &id)["state"]["events"].clone();
-            let mut members: Vec<String> = keys(&state).into_iter().filter(|(kind, _)| kind == "m.room.member").map(|(_, key)| key).collect();
+            let mut members: Vec<String> =
+                keys(&state).into_iter().filter(|(kind, _)| kind == "m.room.member").map(|(_, key)| key).collect();
             members.sort();
             members
         };

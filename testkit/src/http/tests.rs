@@ -18,7 +18,8 @@ fn bodies_of_every_framing_are_read() {
     assert_eq!((response.body.as_slice(), reusable), (&b"abcde"[..], true));
     let (response, reusable) = read("HTTP/1.1 200 OK\r\n\r\nall of it").unwrap();
     assert_eq!((response.body.as_slice(), reusable), (&b"all of it"[..], false));
-    let (response, _) = read("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").unwrap();
+    let (response, _) =
+        read("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").unwrap();
     assert_eq!(response.status, 204);
 }
 

@@ -39,7 +39,7 @@ struct Acknowledged {
 
 /// A client that writes all the time.
 pub struct Writer {
-    account: Account,
+    pub account: Account,
     number: usize,
     rooms: Vec<String>,
     random: Random,
@@ -108,7 +108,7 @@ impl Writer {
             ),
             Write::State => (format!("/rooms/{room}/state/test.mark/{mark}"), json!({"mark": mark})),
             Write::Redaction { target } => {
-                (format!("/rooms/{room}/redact/{}/{mark}", encode_path_segment(target)), json!({"mark": mark}))
+                (format!("/rooms/{room}/redact/{}/{mark}", encode_path_segment(target)), json!({"reason": mark}))
             }
         };
         let response = self.account.request("PUT", &path, Some(&content)).ok()?;
@@ -177,7 +177,7 @@ impl Writer {
 
 /// A client that follows all rooms by sync.
 pub struct Reader {
-    account: Account,
+    pub account: Account,
     since: String,
     /// By room: the events that syncs have brought.
     seen: HashMap<String, HashSet<String>>,

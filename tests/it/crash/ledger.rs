@@ -51,7 +51,7 @@ pub fn read_timeline(reader: &mut Account, room: &str) -> Timeline {
         for event in page["chunk"].as_array().unwrap() {
             let seen = Seen {
                 event_id: text(&event["event_id"]).unwrap(),
-                mark: text(&event["content"]["mark"]),
+                mark: text(&event["content"]["mark"]).or_else(|| text(&event["content"]["reason"])),
                 redacts: text(&event["redacts"]).or_else(|| text(&event["content"]["redacts"])),
                 is_redacted: event["unsigned"]["redacted_because"].is_object(),
             };

@@ -25,7 +25,10 @@ fn the_first_account_is_admin_and_only_that_one() {
 
 #[test]
 fn a_guest_or_bot_does_not_take_the_first_admins_place() {
-    let f = Fixture::with_config(UsersConfig { settings: crate::UsersSettings { allow_guests: true, ..Default::default() }, ..Default::default() });
+    let f = Fixture::with_config(UsersConfig {
+        settings: crate::UsersSettings { allow_guests: true, ..Default::default() },
+        ..Default::default()
+    });
     f.run(f.users.create_guest()).unwrap();
     assert!(f.run(f.users.create_account(new_account("alice"))).unwrap().is_admin);
 }

@@ -2,10 +2,19 @@ use crate::{UsersConfig, fixture::Fixture};
 
 #[test]
 fn local_users_are_found_by_id_and_name_if_the_operator_allows_it() {
-    let open = UsersConfig { settings: crate::UsersSettings { search_all_local_users: true, ..Default::default() }, ..Default::default() };
+    let open = UsersConfig {
+        settings: crate::UsersSettings { search_all_local_users: true, ..Default::default() },
+        ..Default::default()
+    };
     for (config, expected) in [
         (open, vec!["@bob:example.org", "@carol:example.org"]),
-        (UsersConfig { settings: crate::UsersSettings { search_all_local_users: false, ..Default::default() }, ..Default::default() }, vec![]),
+        (
+            UsersConfig {
+                settings: crate::UsersSettings { search_all_local_users: false, ..Default::default() },
+                ..Default::default()
+            },
+            vec![],
+        ),
     ] {
         let f = Fixture::with_config(config);
         let viewer = f.account("alice").user;
@@ -23,7 +32,10 @@ fn local_users_are_found_by_id_and_name_if_the_operator_allows_it() {
 
 #[test]
 fn a_search_is_cut_at_its_limit_and_leaves_out_oneself_and_the_gone() {
-    let f = Fixture::with_config(UsersConfig { settings: crate::UsersSettings { search_all_local_users: true, ..Default::default() }, ..Default::default() });
+    let f = Fixture::with_config(UsersConfig {
+        settings: crate::UsersSettings { search_all_local_users: true, ..Default::default() },
+        ..Default::default()
+    });
     let viewer = f.account("anna").user;
     f.account("anne");
     f.account("anno");

@@ -54,7 +54,10 @@ fn an_invisible_sync_or_switched_off_presence_leaves_no_trace() {
     let f = Fixture::new();
     assert!(f.users.begin_sync(UserNid(1), PresenceState::Offline).is_none());
     assert!(f.users.presence(UserNid(1)).is_none());
-    let off = Fixture::with_config(crate::UsersConfig { settings: crate::UsersSettings { presence: false, ..Default::default() }, ..Default::default() });
+    let off = Fixture::with_config(crate::UsersConfig {
+        settings: crate::UsersSettings { presence: false, ..Default::default() },
+        ..Default::default()
+    });
     off.users.set_presence(UserNid(1), PresenceState::Online, None).unwrap();
     off.users.record_activity(UserNid(1));
     assert!(off.users.begin_sync(UserNid(1), PresenceState::Online).is_none());

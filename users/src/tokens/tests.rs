@@ -95,7 +95,10 @@ fn using_the_new_refresh_token_ends_the_old_one_too() {
 
 #[test]
 fn an_expired_or_unknown_refresh_token_gives_nothing() {
-    let config = crate::UsersConfig { settings: crate::UsersSettings { refresh_token_lifetime_seconds: 60, ..Default::default() }, ..Default::default() };
+    let config = crate::UsersConfig {
+        settings: crate::UsersSettings { refresh_token_lifetime_seconds: 60, ..Default::default() },
+        ..Default::default()
+    };
     let f = Fixture::with_config(config);
     let tokens = refreshable(&f);
     f.clock.advance(Duration::from_secs(61));

@@ -6,13 +6,8 @@ fn pos(connection: &Connection, number: u64) -> Pos {
 }
 
 fn addition(room: u64) -> Addition {
-    let sent = SentRoom {
-        up_to: StreamPos(9),
-        events: 1,
-        state: Arc::default(),
-        is_dm: false,
-        membership: Membership::Join,
-    };
+    let sent =
+        SentRoom { up_to: StreamPos(9), events: 1, state: Arc::default(), is_dm: false, membership: Membership::Join };
     Addition { rooms: vec![(RoomNid(room), sent)], ..Addition::default() }
 }
 

@@ -4,9 +4,10 @@ const ME: &str = "@me:x.y";
 
 #[test]
 fn both_forms_of_required_state_mean_the_same() {
-    let draft: RequiredState =
-        serde_json::from_str(r#"[["m.room.name",""],["m.room.member","$LAZY"],["m.room.member","$ME"],["m.space.child","*"]]"#)
-            .unwrap();
+    let draft: RequiredState = serde_json::from_str(
+        r#"[["m.room.name",""],["m.room.member","$LAZY"],["m.room.member","$ME"],["m.space.child","*"]]"#,
+    )
+    .unwrap();
     let accepted: RequiredState = serde_json::from_str(
         r#"{"include":[{"type":"m.room.name","state_key":""},{"type":"m.room.member","state_key":"$ME"},
             {"type":"m.space.child"}],"lazy_members":true}"#,

@@ -58,7 +58,8 @@ impl Look<'_> {
         let mut seqs: BTreeSet<RoomSeq> = BTreeSet::new();
         for wish in wishes {
             for element in &wish.include {
-                let all_members = element.state_key.is_none() && element.kind.as_deref().is_none_or(|kind| kind == MEMBER);
+                let all_members =
+                    element.state_key.is_none() && element.kind.as_deref().is_none_or(|kind| kind == MEMBER);
                 match (&element.kind, element.key(me)) {
                     (Some(kind), Some(key)) => seqs.extend(rooms.state_seq(nid, snapshot, kind, key)?),
                     _ if all_members && !wish.lazy_members => seqs.extend(rooms.state_seqs(nid, snapshot)?),
@@ -95,7 +96,8 @@ impl Look<'_> {
         let mut seen: Vec<UserNid> = Vec::new();
         for event in &timeline.events {
             seen.push(event.sender_nid());
-            let target = event.state_key().filter(|_| event.kind() == MEMBER && event.state_key() != Some(event.sender()));
+            let target =
+                event.state_key().filter(|_| event.kind() == MEMBER && event.state_key() != Some(event.sender()));
             if let Some(target) = target.and_then(|target| UserId::parse(target).ok()) {
                 seen.extend(room.rooms.user_nid(&target)?);
             }
