@@ -11,6 +11,9 @@ use crate::extract::{Args, User};
 use crate::json::{Answer, JsonBody, answer};
 
 fn find_account(users: &Users, user_id: &UserId) -> Result<Account, ApiError> {
+    if users.parse_local_user(user_id.as_str()).is_err() {
+        return Err(ApiError::invalid_param("the user belongs to another server"));
+    }
     let account = users.account_by_id(user_id)?.filter(|account| !account.is_deactivated);
     account.ok_or_else(|| ApiError::not_found("no such account on this server"))
 }

@@ -1,9 +1,9 @@
 //! Client-Server API §"Room aliases".
 
 use axum::extract::State;
-use rooms::{RoomError, Rooms};
+use rooms::{Draft, RoomError, Rooms};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use spec::ids::{RoomAlias, RoomId};
 
 use crate::error::ApiError;
@@ -59,7 +59,30 @@ pub(crate) async fn delete(user: User, Args(alias): Args<RoomAlias>, State(rooms
         }
     }
     rooms.delete_alias(&alias).await?;
+    if let Some(content) = without_alias(&rooms, &room, &alias)? {
+        let draft = Draft::state(user.user_id.clone(), "m.room.canonical_alias", "", content);
+        // The alias is gone in any case; whoever may not change the room's aliases leaves the event as it is.
+        if let Err(error) = rooms.append(rooms.known_room(&room)?, vec![draft], None).await {
+            tracing::debug!(room_id = room.as_str(), %error, "a deleted alias stays in the room's state");
+        }
+    }
     answer_empty()
+}
+
+/// The room's `m.room.canonical_alias` without an alias, if it holds that.
+fn without_alias(rooms: &Rooms, room: &RoomId, alias: &RoomAlias) -> Result<Option<Map<String, Value>>, ApiError> {
+    let nid = rooms.known_room(room)?;
+    let head = rooms.head(nid)?;
+    let Some(event) = rooms.state_event(nid, head.state(), "m.room.canonical_alias", "")? else { return Ok(None) };
+    let Some(old) = event.content_as::<Map<String, Value>>() else { return Ok(None) };
+    let mut new = old.clone();
+    if new.get("alias").is_some_and(|main| main == alias.as_str()) {
+        new.remove("alias");
+    }
+    if let Some(Value::Array(others)) = new.get_mut("alt_aliases") {
+        others.retain(|other| other != alias.as_str());
+    }
+    Ok((new != old).then_some(new))
 }
 
 /// `GET /rooms/{roomId}/aliases`.

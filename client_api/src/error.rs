@@ -111,6 +111,7 @@ impl ApiError {
     }
 
     /// The Matrix error code; that of the failed stage, if any, for a challenge.
+    #[cfg(test)]
     pub fn errcode(&self) -> &'static str {
         match self {
             ApiError::Coded(coded) => coded.errcode,
@@ -323,3 +324,6 @@ impl From<SyncError> for ApiError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,25 +52,26 @@ pub(crate) async fn read_body(body: Body, limit: usize) -> Result<Bytes, ApiErro
 /// # Errors
 /// `M_NOT_JSON`; `M_BAD_JSON` with the path of the value that has another shape.
 pub(crate) fn parse_object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    let text = match bytes.trim_ascii_start() {
-        [] => b"{}",
+    let text = std::str::from_utf8(bytes).map_err(|_| ApiError::not_json("the body is not UTF-8"))?;
+    let text = match text.trim_ascii_start() {
+        "" => "{}",
         text => text,
     };
-    if text.first() != Some(&b'{') {
-        return match serde_json::from_slice::<IgnoredAny>(text) {
+    if !text.starts_with('{') {
+        return match serde_json::from_str::<IgnoredAny>(text) {
             Ok(_) => Err(ApiError::bad_json("the body must be a JSON object")),
             Err(error) => Err(ApiError::not_json(error.to_string())),
         };
     }
-    serde_json::from_slice(text).map_err(|error| explain_error::<T>(text, &error))
+    serde_json::from_str(text).map_err(|error| explain_error::<T>(text, &error))
 }
 
 /// Parses again, slowly, to find where the body is wrong.
-fn explain_error<T: DeserializeOwned>(text: &[u8], error: &serde_json::Error) -> ApiError {
-    if let Err(error) = serde_json::from_slice::<IgnoredAny>(text) {
+fn explain_error<T: DeserializeOwned>(text: &str, error: &serde_json::Error) -> ApiError {
+    if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
         return ApiError::not_json(error.to_string());
     }
-    let mut reader = serde_json::Deserializer::from_slice(text);
+    let mut reader = serde_json::Deserializer::from_str(text);
     match serde_path_to_error::deserialize::<_, T>(&mut reader) {
         Err(found) if found.path().iter().next().is_some() => {
             ApiError::bad_json(format!("{}: {}", found.path(), found.inner()))

@@ -22,6 +22,7 @@ mod devices;
 mod error;
 mod extract;
 mod filter;
+mod guests;
 mod hierarchy;
 mod json;
 mod keys;
@@ -52,6 +53,7 @@ mod sync;
 mod tags;
 mod threads;
 mod to_device;
+mod trace;
 mod typing;
 mod uia;
 mod upgrade;
@@ -70,6 +72,7 @@ use runtime::{Clock, Tasks};
 use users::Users;
 
 pub use config::{ClientApiConfig, RateLimitsConfig};
+pub use limits::LimitClass;
 pub use report::{KEYSPACES, Report, reports};
 pub use routes::{Auth, RouteInfo, route_table};
 
@@ -142,7 +145,6 @@ states! {
 
 /// The router of all client-server endpoints, with the answers for unknown paths and methods. Other edges' routers
 /// can be merged into it as long as they have no fallback of their own.
-#[must_use]
 pub fn router(parts: ClientApiParts) -> Router {
     let ClientApiParts { rooms, users, media, sync, clock, tasks, config, rate_limits } = parts;
     let profile_updates = ProfileUpdates::new(rooms.clone(), users.clone(), tasks.clone());

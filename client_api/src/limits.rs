@@ -17,8 +17,12 @@ use crate::config::RateLimitsConfig;
 use crate::error::ApiError;
 
 const SHARDS: usize = 16;
-/// Buckets of one shard; 24 to 40 bytes each.
+/// Buckets of one shard; about 50 bytes each.
 const SHARD_ENTRIES: usize = 8192;
+/// A full shard looks for buckets to forget this often; in between it drops what comes to hand.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// How many buckets are compared to drop one.
+const DROP_SAMPLE: usize = 8;
 
 /// What is limited together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,7 +72,14 @@ pub(crate) struct RateLimits {
     clock: Clock,
     config: RateLimitsConfig,
     hasher: RandomState,
-    shards: [Mutex<HashMap<Key, Duration>>; SHARDS],
+    shards: [Mutex<Shard>; SHARDS],
+}
+
+#[derive(Default)]
+struct Shard {
+    /// When each bucket is full again.
+    buckets: HashMap<Key, Duration>,
+    next_sweep: Duration,
 }
 
 impl RateLimits {
@@ -112,27 +123,33 @@ impl RateLimits {
         let key = (class, caller);
         let shard = self.hasher.hash_one(key) as usize % SHARDS;
         let Some(shard) = self.shards.get(shard) else { return Ok(()) };
-        let mut buckets = shard.lock();
-        let full_at = buckets.get(&key).copied().unwrap_or(now).max(now);
+        let mut shard = shard.lock();
+        let full_at = shard.buckets.get(&key).copied().unwrap_or(now).max(now);
         let ahead = full_at - now;
         if ahead > tolerance {
             return Err(ahead - tolerance);
         }
-        if buckets.len() >= SHARD_ENTRIES && !buckets.contains_key(&key) {
-            make_room(&mut buckets, now);
+        if shard.buckets.len() >= SHARD_ENTRIES && !shard.buckets.contains_key(&key) {
+            shard.make_room(now);
         }
-        buckets.insert(key, full_at + interval);
+        shard.buckets.insert(key, full_at + interval);
         Ok(())
     }
 }
 
-/// Forgets full buckets, and if there are none, the fullest.
-fn make_room(buckets: &mut HashMap<Key, Duration>, now: Duration) {
-    buckets.retain(|_, full_at| *full_at > now);
-    if buckets.len() >= SHARD_ENTRIES
-        && let Some(fullest) = buckets.iter().min_by_key(|(_, full_at)| **full_at).map(|(key, _)| *key)
-    {
-        buckets.remove(&fullest);
+impl Shard {
+    /// Forgets full buckets; where there are none, the fullest of a few.
+    fn make_room(&mut self, now: Duration) {
+        if now >= self.next_sweep {
+            self.buckets.retain(|_, full_at| *full_at > now);
+            self.next_sweep = now + SWEEP_INTERVAL;
+        }
+        if self.buckets.len() >= SHARD_ENTRIES {
+            let sample = self.buckets.iter().take(DROP_SAMPLE);
+            if let Some(fullest) = sample.min_by_key(|(_, full_at)| **full_at).map(|(key, _)| *key) {
+                self.buckets.remove(&fullest);
+            }
+        }
     }
 }
 

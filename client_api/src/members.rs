@@ -106,6 +106,7 @@ fn state_at(rooms: &Rooms, view: &RoomView, place: Cursor) -> Result<SnapshotId,
     if place.0 >= newest.0 {
         return Ok(view.state()?);
     }
-    let event = rooms.events_after(view.room(), place.0, 1)?.into_iter().next();
-    Ok(event.ok_or(RoomError::EventNotFound)?.state_before())
+    // Who may not see what happened there may not see who was there either.
+    let next = view.visible(rooms.events_after(view.room(), place.0, 1)?)?;
+    Ok(next.first().ok_or(RoomError::NotInRoom)?.state_before())
 }

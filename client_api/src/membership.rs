@@ -10,6 +10,7 @@ use users::Users;
 
 use crate::error::ApiError;
 use crate::extract::{Args, User};
+use crate::guests::check_guest_access;
 use crate::json::{Answer, JsonBody, answer, answer_empty};
 use crate::profile::member_content;
 use crate::send::find_room;
@@ -52,6 +53,7 @@ async fn enter(
     rooms: &Rooms,
     users: &Users,
 ) -> Answer {
+    check_guest_access(user, rooms, room)?;
     let mut content = member_content(rooms, users, &user.user_id)?;
     insert_reason(&mut content, reason);
     let (sender, target) = (user.user_id.clone(), user.user_id.clone());

@@ -60,6 +60,13 @@ pub(crate) async fn delete_field(
 }
 
 async fn change_field(user: &User, users: &Users, updates: &ProfileUpdates, key: &str, value: Option<Value>) -> Answer {
+    if user.is_guest && key != "displayname" {
+        return Err(ApiError::new(
+            http::StatusCode::FORBIDDEN,
+            "M_GUEST_ACCESS_FORBIDDEN",
+            "guests may change their display name only",
+        ));
+    }
     let change = users.set_profile_field(user.user, key, value).await?;
     if !change.rooms.is_empty() {
         updates.start(user.user, user.user_id.clone());

@@ -67,6 +67,11 @@ impl ProfileUpdates {
             if tasks.is_shutting_down() {
                 return;
             }
+            // Who has left meanwhile must not come back by this.
+            let row = rooms.membership(room, user).ok().flatten();
+            if row.is_none_or(|row| row.membership != Membership::Join) {
+                continue;
+            }
             let (Ok(room_id), Ok(content)) = (rooms.room_id(room), member_content(rooms, users, user_id)) else {
                 continue;
             };

@@ -46,7 +46,8 @@ fn list_rooms(rooms: &Rooms, wanted: &PublicRoomsQuery) -> Answer {
 pub(crate) async fn list(_: OptionalUser, query: Query, State(rooms): State<Rooms>) -> Answer {
     check_server(query.text("server")?.as_deref(), &rooms)?;
     let skip = query.text("since")?.map(|since| parse_place(&since)).transpose()?.unwrap_or(0);
-    let limit = Some(query.limit(MAX_ROOMS, MAX_ROOMS)?);
+    let limit = query.parsed::<usize>("limit")?.filter(|limit| *limit > 0);
+    let limit = Some(limit.unwrap_or(MAX_ROOMS).min(MAX_ROOMS));
     list_rooms(&rooms, &PublicRoomsQuery { limit, skip, ..PublicRoomsQuery::default() })
 }
 

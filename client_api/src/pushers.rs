@@ -32,7 +32,10 @@ pub(crate) struct PusherBody {
 /// `POST /pushers/set`.
 pub(crate) async fn set_pusher(user: User, State(users): State<Users>, JsonBody(body): JsonBody<PusherBody>) -> Answer {
     let Some(kind) = body.kind.filter(|kind| !kind.is_empty()) else {
-        users.delete_pusher(user.user, &body.app_id, &body.pushkey).await?;
+        let named = |pusher: &Pusher| pusher.app_id == body.app_id && pusher.pushkey == body.pushkey;
+        if users.pushers(user.user)?.iter().any(named) {
+            users.delete_pusher(user.user, &body.app_id, &body.pushkey).await?;
+        }
         return answer_empty();
     };
     let pusher = Pusher {

@@ -8,11 +8,13 @@ use axum::handler::Handler;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use http::{HeaderValue, Method, StatusCode, header};
+use tower::ServiceBuilder;
 use tower::util::MapResponseLayer;
 
 use crate::Edge;
 use crate::error::ApiError;
 use crate::limits::LimitClass;
+use crate::trace::TraceRequests;
 use crate::{
     account, account_data, admin, aliases, backup_keys, capabilities, context, create_room, devices, filter, hierarchy,
     keys, login, media, members, membership, messages, openid, presence, profile, public_rooms, push_rules, pushers,
@@ -129,7 +131,7 @@ fn server_routes() -> Vec<Route> {
     vec![
         get("/.well-known/matrix/client", Auth::Anybody, well_known::get_client),
         get("/_matrix/client/versions", Auth::Anybody, versions::get_versions),
-        get("/_matrix/client/v3/capabilities", Auth::Reader, capabilities::get_capabilities),
+        get("/_matrix/client/v3/capabilities", Auth::GuestReader, capabilities::get_capabilities),
         get("/_matrix/client/v1/admin/lock/{userId}", Auth::Admin, admin::get_lock),
         put("/_matrix/client/v1/admin/lock/{userId}", Auth::Admin, admin::set_lock),
         get("/_matrix/client/v1/admin/suspend/{userId}", Auth::Admin, admin::get_suspension),
@@ -245,7 +247,7 @@ fn user_data_routes() -> Vec<Route> {
 
 fn room_routes() -> Vec<Route> {
     vec![
-        post("/_matrix/client/v3/createRoom", Auth::Guest, create_room::create_room).limited(LimitClass::CreateRoom),
+        post("/_matrix/client/v3/createRoom", Auth::User, create_room::create_room).limited(LimitClass::CreateRoom),
         post("/_matrix/client/v3/rooms/{roomId}/upgrade", Auth::User, upgrade::upgrade_room)
             .limited(LimitClass::CreateRoom),
         get("/_matrix/client/v3/rooms/{roomId}/state", Auth::GuestReader, state::get_all),
@@ -378,7 +380,7 @@ pub(crate) fn build_router(edge: Edge) -> Router {
     router
         .fallback(refuse_path)
         .method_not_allowed_fallback(refuse_method)
-        .layer(MapResponseLayer::new(allow_all_origins))
+        .layer(ServiceBuilder::new().layer(TraceRequests).layer(MapResponseLayer::new(allow_all_origins)))
         .with_state(edge)
 }
 

@@ -3,12 +3,14 @@
 use axum::extract::State;
 use http::StatusCode;
 use rooms::{Draft, EventFormat, Membership, MembershipChange, Renderer, RoomNid, Rooms};
+use runtime::Tasks;
 use serde_json::{Map, Value};
 use spec::ids::{RoomAlias, RoomId, UserId};
 use users::Users;
 
 use crate::error::ApiError;
 use crate::extract::{Args, User};
+use crate::guests::{check_guest_access, remove_guests};
 use crate::json::{Answer, JsonBody, answer_bytes};
 use crate::query::Query;
 use crate::send::{EVENT_BODY, answer_event_id, find_room, only_event};
@@ -62,9 +64,12 @@ pub(crate) async fn set_without_key(
     Args((room, kind)): Args<(RoomId, String)>,
     State(rooms): State<Rooms>,
     State(users): State<Users>,
+    State(tasks): State<Tasks>,
     JsonBody(content): JsonBody<Map<String, Value>, EVENT_BODY>,
 ) -> Answer {
-    write_state(&user, &room, &kind, String::new(), content, &rooms, &users).await
+    let event = write_state(&user, &room, &kind, String::new(), content, &rooms).await?;
+    follow_change(&user, &room, &kind, &rooms, &users, &tasks)?;
+    answer_event_id(&event)
 }
 
 /// `PUT /rooms/{roomId}/state/{eventType}/{stateKey}`.
@@ -73,9 +78,12 @@ pub(crate) async fn set_one(
     Args((room, kind, key)): Args<(RoomId, String, String)>,
     State(rooms): State<Rooms>,
     State(users): State<Users>,
+    State(tasks): State<Tasks>,
     JsonBody(content): JsonBody<Map<String, Value>, EVENT_BODY>,
 ) -> Answer {
-    write_state(&user, &room, &kind, key, content, &rooms, &users).await
+    let event = write_state(&user, &room, &kind, key, content, &rooms).await?;
+    follow_change(&user, &room, &kind, &rooms, &users, &tasks)?;
+    answer_event_id(&event)
 }
 
 async fn write_state(
@@ -85,10 +93,8 @@ async fn write_state(
     key: String,
     content: Map<String, Value>,
     rooms: &Rooms,
-    users: &Users,
-) -> Answer {
+) -> Result<String, ApiError> {
     let nid = find_room(rooms, room)?;
-    users.record_activity(user.user);
     match kind {
         "m.room.member" => return set_member(user, room, nid, &key, content, rooms).await,
         "m.room.canonical_alias" if key.is_empty() => check_aliases(rooms, room, nid, &content)?,
@@ -96,7 +102,23 @@ async fn write_state(
     }
     let draft = Draft { skip_if_unchanged: true, ..Draft::state(user.user_id.clone(), kind, &key, content) };
     let ids = rooms.append(nid, vec![draft], None).await?;
-    answer_event_id(only_event(ids)?.as_str())
+    Ok(only_event(ids)?.as_str().to_owned())
+}
+
+/// What follows from a state event that was set.
+fn follow_change(
+    user: &User,
+    room: &RoomId,
+    kind: &str,
+    rooms: &Rooms,
+    users: &Users,
+    tasks: &Tasks,
+) -> Result<(), ApiError> {
+    users.record_activity(user.user);
+    if kind == "m.room.guest_access" {
+        remove_guests(rooms, users, tasks, find_room(rooms, room)?);
+    }
+    Ok(())
 }
 
 /// A member event that a client writes itself is a change of membership like any other.
@@ -107,10 +129,13 @@ async fn set_member(
     target: &str,
     content: Map<String, Value>,
     rooms: &Rooms,
-) -> Answer {
+) -> Result<String, ApiError> {
     let target = UserId::parse(target).map_err(|error| ApiError::bad_json(format!("the state key: {error}")))?;
     let membership = content.get("membership").and_then(Value::as_str).and_then(Membership::parse);
     let membership = membership.ok_or_else(|| ApiError::bad_json("membership is missing or unknown"))?;
+    if membership == Membership::Join {
+        check_guest_access(user, rooms, room)?;
+    }
     if membership != Membership::Invite {
         rooms.intern_user(&target).await?;
     }
@@ -119,7 +144,7 @@ async fn set_member(
     let head = rooms.head(nid)?;
     let event = rooms.state_event(nid, head.state(), "m.room.member", target.as_str())?;
     let event = event.ok_or(rooms::RoomError::Inconsistent("a changed membership without an event"))?;
-    answer_event_id(event.event_id())
+    Ok(event.event_id().to_owned())
 }
 
 fn aliases_of(content: &Map<String, Value>) -> Result<Vec<&str>, ApiError> {

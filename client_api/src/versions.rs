@@ -18,10 +18,7 @@ pub(crate) async fn get_versions() -> Answer {
             "org.matrix.simplified_msc3575": true,
             // Room summaries under their old path.
             "im.nheko.summary": true,
-            // Login tokens for further devices.
-            "org.matrix.msc3882": true,
-            // Extensible profiles.
-            "uk.tcpip.msc4133": true,
+            // Extensible profiles, under their stable paths only.
             "uk.tcpip.msc4133.stable": true,
             // Cross-signing keys without authentication at first upload.
             "org.matrix.msc3967": true,

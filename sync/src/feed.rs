@@ -1,7 +1,8 @@
 //! What changed lately, in memory: the last commits' topics in order, and each topic's last change.
 //!
-//! It is brought up to date on the committer's thread before a position becomes visible: who reads at a visible position finds
-//! in here everything up to it. Of what changed before [`Feed::complete_since`] it knows nothing.
+//! It is brought up to date on the committer's thread before a position becomes visible: who reads at
+//! a visible position finds in here everything up to it. Of what changed before its floor it knows
+//! nothing, and says so: there everything may have changed.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};

@@ -12,8 +12,9 @@ use storage::StreamPos;
 
 use crate::feed::NumberMap;
 
-const ROOMS: usize = 20_000;
-const MEMBERS: usize = 512;
+const ROOMS: usize = 10_000;
+/// After so many in one room, they are forgotten.
+const MEMBERS: usize = 128;
 
 /// (who is told, which room) → member → their event, and the position of the answer that brought it.
 type Sent = Arc<Mutex<NumberMap<UserNid, (RoomSeq, StreamPos)>>>;

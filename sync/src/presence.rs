@@ -11,7 +11,7 @@ use crate::json::{Array, Object};
 use crate::sync::Inner;
 
 /// From this many changes on, the caller's acquaintances are collected once instead of asked about one by one.
-const MANY: usize = 64;
+const MANY: usize = 2000;
 
 impl Inner {
     /// Presence that changed after a count of changes, of the caller and of users who share a room with them; and the

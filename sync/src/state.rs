@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use rooms::{Event, RoomNid, RoomSeq, Rooms, SnapshotId, UserNid};
 use storage::StreamPos;
@@ -12,7 +13,10 @@ use crate::sync::Inner;
 use crate::timeline::{Room, Timeline};
 
 const MEMBER: &str = "m.room.member";
-const CACHED_ROOMS: usize = 1000;
+const CACHED_ROOMS: usize = 4000;
+const CACHED_BYTES: u64 = 16 << 20;
+/// Up to this many members, telling members from other state is quickly done.
+const CHEAP_MEMBERS: u32 = 100;
 
 /// What state is asked for.
 pub(crate) struct StateQuery<'a> {
@@ -46,7 +50,7 @@ impl Inner {
         let nid = room.view.room();
         let mut seqs = match (query.since, &query.lazy) {
             (None, None) => self.rooms.state_seqs(nid, timeline.snapshot)?,
-            (None, Some(_)) => self.plain_states.read(&self.rooms, nid, timeline.snapshot)?.plain.to_vec(),
+            (None, Some(_)) => self.plain_states.read(&self.rooms, nid, timeline.snapshot)?.seqs().collect(),
             (Some(since), _) => self.rooms.state_changes(nid, since, room.until)?,
         };
         if !query.after_timeline {
@@ -121,22 +125,73 @@ fn is_sender(timeline: &Timeline, user: Option<&str>) -> bool {
     timeline.events.iter().any(|event| Some(event.sender()) == user)
 }
 
+/// One state event that is not a member event.
+pub(crate) struct PlainEntry {
+    pub seq: RoomSeq,
+    pub kind: Box<str>,
+    pub state_key: Box<str>,
+}
+
 /// A room's state, and which of it are not member events.
 pub(crate) struct PlainState {
     snapshot: SnapshotId,
+    /// Everything, in order of numbers.
     all: Box<[RoomSeq]>,
-    pub plain: Box<[RoomSeq]>,
+    /// In order of numbers.
+    pub plain: Box<[PlainEntry]>,
+}
+
+impl PlainState {
+    /// The number of the event of this type and state key, which is not that of members.
+    pub fn find(&self, kind: &str, state_key: &str) -> Option<RoomSeq> {
+        let found = self.plain.iter().find(|entry| &*entry.kind == kind && &*entry.state_key == state_key);
+        found.map(|entry| entry.seq)
+    }
+
+    /// The numbers of all.
+    pub fn seqs(&self) -> impl Iterator<Item = RoomSeq> + '_ {
+        self.plain.iter().map(|entry| entry.seq)
+    }
+
+    fn entry(&self, seq: RoomSeq) -> Option<&PlainEntry> {
+        let place = self.plain.binary_search_by_key(&seq, |entry| entry.seq).ok()?;
+        self.plain.get(place)
+    }
+}
+
+/// Counts the bytes of what is cached, roughly.
+#[derive(Clone)]
+struct StateWeight;
+
+impl Weighter<RoomNid, Arc<PlainState>> for StateWeight {
+    fn weight(&self, _: &RoomNid, state: &Arc<PlainState>) -> u64 {
+        100 + state.all.len() as u64 * 8 + state.plain.len() as u64 * 80
+    }
 }
 
 /// The last state asked for of some rooms: finding the few events that are not members among many costs a read of each
 /// event, so it is done once, and for a later state only with what is new.
-pub(crate) struct PlainStates(Cache<RoomNid, Arc<PlainState>>);
+pub(crate) struct PlainStates(Cache<RoomNid, Arc<PlainState>, StateWeight>);
 
 impl PlainStates {
     pub fn new() -> PlainStates {
-        PlainStates(Cache::new(CACHED_ROOMS))
+        PlainStates(Cache::with_weighter(CACHED_ROOMS, CACHED_BYTES, StateWeight))
     }
 
+    /// As [`PlainStates::read`], but for rooms where that may take long only if it is at hand.
+    pub fn read_if_cheap(
+        &self,
+        rooms: &Rooms,
+        room: RoomNid,
+        snapshot: SnapshotId,
+    ) -> Result<Option<Arc<PlainState>>, SyncError> {
+        if rooms.head(room)?.joined_count() <= CHEAP_MEMBERS {
+            return self.read(rooms, room, snapshot).map(Some);
+        }
+        Ok(self.0.get(&room).filter(|known| known.snapshot == snapshot))
+    }
+
+    /// The state of a room without its members.
     pub fn read(&self, rooms: &Rooms, room: RoomNid, snapshot: SnapshotId) -> Result<Arc<PlainState>, SyncError> {
         let known = self.0.get(&room);
         if let Some(known) = known.as_ref().filter(|known| known.snapshot == snapshot) {
@@ -145,15 +200,20 @@ impl PlainStates {
         let mut all = rooms.state_seqs(room, snapshot)?;
         all.sort_unstable();
         let mut plain = Vec::new();
-        for seq in &all {
-            let old = known.as_ref().filter(|known| known.all.binary_search(seq).is_ok());
-            let is_plain = match old {
-                Some(old) => old.plain.binary_search(seq).is_ok(),
-                None => rooms.event_at(room, *seq)?.kind() != MEMBER,
+        for &seq in &all {
+            let old = known.as_ref().filter(|known| known.all.binary_search(&seq).is_ok());
+            let (kind, state_key) = match old.map(|old| old.entry(seq)) {
+                Some(None) => continue,
+                Some(Some(entry)) => (entry.kind.clone(), entry.state_key.clone()),
+                None => {
+                    let event = rooms.event_at(room, seq)?;
+                    if event.kind() == MEMBER {
+                        continue;
+                    }
+                    (event.kind().into(), event.state_key().unwrap_or_default().into())
+                }
             };
-            if is_plain {
-                plain.push(*seq);
-            }
+            plain.push(PlainEntry { seq, kind, state_key });
         }
         let state = Arc::new(PlainState { snapshot, all: all.into(), plain: plain.into() });
         self.0.insert(room, state.clone());

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rooms::{RoomNid, Rooms, UserRoom};
+use quick_cache::sync::Cache;
+use rooms::{RoomNid, Rooms, UserNid, UserRoom};
 use runtime::{Clock, Tasks};
 use storage::{Store, StreamPos};
 use users::{Session, Users};
@@ -12,6 +13,7 @@ use users::{Session, Users};
 use crate::config::SyncConfig;
 use crate::error::SyncError;
 use crate::feed::Feed;
+use crate::filter::Filter;
 use crate::members::SentMembers;
 use crate::sliding::connection::Connections;
 use crate::sliding::facts::RoomFacts;
@@ -19,6 +21,8 @@ use crate::state::PlainStates;
 use crate::to_device::DeviceFacts;
 use crate::waiters::{Registration, Waiters};
 use crate::wake;
+
+const CACHED_FILTERS: usize = 2000;
 
 pub(crate) type Rows = Arc<BTreeMap<RoomNid, UserRoom>>;
 
@@ -56,6 +60,7 @@ pub(crate) struct Inner {
     pub devices: DeviceFacts,
     pub connections: Connections,
     pub facts: RoomFacts,
+    pub filters: Cache<(UserNid, u64), Arc<Filter>>,
 }
 
 impl Sync {
@@ -66,7 +71,7 @@ impl Sync {
         let SyncParts { store, rooms, users, clock, tasks, config } = parts;
         let feed = Feed::follow(&store, config.remembered_changes);
         let waiters = Arc::<Waiters>::default();
-        wake::start(&store, &rooms, &users, &tasks, &waiters);
+        wake::start(&store, &rooms, &users, &clock, &tasks, &waiters);
         let connections = Connections::new(&clock, &config);
         Sync(Arc::new(Inner {
             store,
@@ -82,7 +87,24 @@ impl Sync {
             devices: DeviceFacts::new(),
             connections,
             facts: RoomFacts::new(),
+            filters: Cache::new(CACHED_FILTERS),
         }))
+    }
+
+    /// A filter that the user has stored; filters never change, so the ones in use are kept parsed.
+    /// `None` if there is no filter of this id.
+    ///
+    /// # Errors
+    /// [`SyncError::BadJson`] if what was stored is no filter; else storage errors.
+    pub fn stored_filter(&self, user: UserNid, id: u64) -> Result<Option<Arc<Filter>>, SyncError> {
+        if let Some(filter) = self.0.filters.get(&(user, id)) {
+            return Ok(Some(filter));
+        }
+        let Some(json) = self.0.users.filter(user, id)? else { return Ok(None) };
+        let filter = Filter::parse(&json).map_err(|error| SyncError::BadJson(error.to_string()))?;
+        let filter = Arc::new(filter);
+        self.0.filters.insert((user, id), filter.clone());
+        Ok(Some(filter))
     }
 }
 
@@ -98,15 +120,16 @@ impl Inner {
     /// The user's memberships and a position that they agree with: no membership is newer.
     async fn stand(&self, caller: &Session, registration: &Registration) -> Result<(Rows, StreamPos), SyncError> {
         loop {
-            let rows = self.rooms.user_rooms(caller.user)?;
+            // In this order: the memberships hold everything up to the position, and at most more.
             let until = self.store.visible();
+            let rows = self.rooms.user_rooms(caller.user)?;
             if registration.shows(&rows) {
                 return Ok((rows, until));
             }
             if rows.values().all(|row| row.pos <= until) {
+                // What was committed before the rooms are indexed wakes nobody: look again, up to here.
                 registration.index(&rows);
-                // What was committed before the rooms were indexed woke nobody: look up to here.
-                return Ok((rows, self.store.visible()));
+                continue;
             }
             // A commit is between its write and its publication.
             tokio::task::yield_now().await;

@@ -55,7 +55,7 @@ impl<'a> Room<'a> {
         let newest = self.view.newest();
         let mut events = Vec::new();
         let (mut at, mut scanned) = (newest.0, 0);
-        let (mut limited, mut snapshot) = (false, None);
+        let mut limited = false;
         while at >= RoomSeq::FIRST {
             if scanned >= MAX_SCANNED {
                 limited = true;
@@ -67,11 +67,7 @@ impl<'a> Room<'a> {
                 break;
             }
             at = RoomSeq(at.0 - 1);
-            if event.pos() > self.until {
-                snapshot = Some(event.state_before());
-                continue;
-            }
-            if !event.flags().is_visible() || !wanted(&event) {
+            if event.pos() > self.until || !event.flags().is_visible() || !wanted(&event) {
                 continue;
             }
             if events.len() >= limit {
@@ -83,9 +79,10 @@ impl<'a> Room<'a> {
         let prev_batch = events.last().map_or(newest, |event| Cursor(RoomSeq(event.seq().0 - 1)));
         let mut events = self.keep_visible(events)?;
         events.reverse();
-        let snapshot = match snapshot {
-            Some(snapshot) => snapshot,
-            None => self.view.state()?,
+        // The present may be a little ahead of the timeline; what it has ahead comes again with the next answer.
+        let snapshot = match self.view.ends_at() {
+            Some(end) => self.rooms.event_at(self.view.room(), end)?.state_after(),
+            None => self.view.head().state(),
         };
         Ok(Timeline { events, limited, prev_batch, snapshot })
     }

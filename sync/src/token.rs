@@ -6,6 +6,7 @@ use std::str::FromStr;
 use storage::StreamPos;
 
 use crate::error::SyncError;
+use crate::sliding::connection::Pos;
 
 /// `next_batch`, and `since` of the request after it: where a client stands in everything that it is told.
 ///
@@ -48,6 +49,16 @@ impl SyncToken {
     /// [`SyncError::InvalidToken`] for anything that [`SyncToken`] would not be written as.
     pub fn parse(text: &str) -> Result<SyncToken, SyncError> {
         text.parse()
+    }
+
+    /// Where a token of either sync stands, `next_batch` or `pos`: both may be the `from` of `/messages`.
+    ///
+    /// # Errors
+    /// [`SyncError::InvalidToken`] for anything else.
+    pub fn parse_position(text: &str) -> Result<StreamPos, SyncError> {
+        let sliding = || Pos::parse(text).ok().map(|pos| pos.token);
+        let token = SyncToken::read(text).or_else(sliding).ok_or(SyncError::InvalidToken)?;
+        Ok(token.pos)
     }
 
     /// The token as text.

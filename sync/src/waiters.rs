@@ -77,7 +77,8 @@ impl Waiters {
         Registration { waiters: self.clone(), user, waiter }
     }
 
-    /// Wakes whom a commit concerns, but for its rooms' members where they are more than `limit`: those rooms are returned.
+    /// Wakes whom a commit concerns, except the members of rooms where more than `limit` wait: those
+    /// rooms are returned.
     pub fn wake(&self, topics: &[Topic], limit: usize) -> SmallVec<[RoomNid; 1]> {
         let mut busy = SmallVec::new();
         let state = self.state.lock();
@@ -107,7 +108,7 @@ impl Waiters {
 
     /// Wakes all who wait and are members of one of the rooms.
     pub fn wake_rooms(&self, rooms: &[RoomNid]) {
-        // A busy room's members are woken some at a time, so that nobody waits long for the lock.
+        // Room by room, so that nobody waits long for the lock.
         for room in rooms {
             self.state.lock().wake_room(*room, usize::MAX);
         }

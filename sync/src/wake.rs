@@ -1,10 +1,12 @@
 //! What wakes waiting requests besides a commit's own topics: typing, presence, other users' devices, and the members
 //! of rooms with so many that the committer should not wake them itself.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rooms::{RoomNid, Rooms, TOPIC_DEVICE_LISTS, TOPIC_USER, UserNid};
-use runtime::Tasks;
+use runtime::{Clock, Tasks};
 use storage::{Committed, Store};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -16,6 +18,10 @@ use crate::waiters::Waiters;
 /// How many waiting members of a room the committer wakes itself.
 const INLINE: usize = 32;
 
+/// Changes of presence are gathered for so long: many users come and go, each has many acquaintances,
+/// and nobody misses the second.
+const PRESENCE_PAUSE: Duration = Duration::from_secs(1);
+
 /// What is left to be woken.
 enum Errand {
     Members(RoomNid),
@@ -24,7 +30,7 @@ enum Errand {
 }
 
 /// Starts waking. Must be called inside an executor; ends at shutdown.
-pub(crate) fn start(store: &Store, rooms: &Rooms, users: &Users, tasks: &Tasks, waiters: &Arc<Waiters>) {
+pub(crate) fn start(store: &Store, rooms: &Rooms, users: &Users, clock: &Clock, tasks: &Tasks, waiters: &Arc<Waiters>) {
     let (errands, incoming) = mpsc::unbounded_channel();
     let observer = waiters.clone();
     store.on_visible(Arc::new(move |commits| wake_concerned(&observer, &errands, commits)));
@@ -34,6 +40,8 @@ pub(crate) fn start(store: &Store, rooms: &Rooms, users: &Users, tasks: &Tasks, 
         incoming,
         typing: rooms.watch_typing(),
         presence: users.observe_presence(),
+        clock: clock.clone(),
+        changed: BTreeSet::new(),
     };
     let stop = tasks.shutdown_token();
     tasks.spawn("sync wake-ups", async move {
@@ -65,15 +73,20 @@ struct Runner {
     incoming: UnboundedReceiver<Errand>,
     typing: Receiver<RoomNid>,
     presence: Receiver<UserNid>,
+    clock: Clock,
+    /// Whose presence changed since the last pause.
+    changed: BTreeSet<UserNid>,
 }
 
 impl Runner {
     async fn run(mut self) {
+        let mut pause_ends = Duration::ZERO;
         loop {
+            let pause = pause_ends.saturating_sub(self.clock.monotonic());
             tokio::select! {
                 errand = self.incoming.recv() => match errand {
                     Some(Errand::Members(room)) => self.waiters.wake_rooms(&[room]),
-                    Some(Errand::Acquaintances(user)) => self.wake_acquaintances(user),
+                    Some(Errand::Acquaintances(user)) => self.wake_acquaintances(&[user]),
                     None => return,
                 },
                 room = self.typing.recv() => match room {
@@ -82,25 +95,38 @@ impl Runner {
                     Err(RecvError::Closed) => return,
                 },
                 user = self.presence.recv() => match user {
-                    Ok(user) => self.wake_acquaintances(user),
+                    Ok(user) => {
+                        if self.changed.is_empty() {
+                            pause_ends = self.clock.monotonic() + PRESENCE_PAUSE;
+                        }
+                        self.changed.insert(user);
+                    }
                     Err(RecvError::Lagged(_)) => self.waiters.wake_all(),
                     Err(RecvError::Closed) => return,
                 },
+                () = self.clock.sleep(pause), if !self.changed.is_empty() => {
+                    let changed: Vec<_> = std::mem::take(&mut self.changed).into_iter().collect();
+                    self.wake_acquaintances(&changed);
+                }
             }
         }
     }
 
-    fn wake_acquaintances(&self, user: UserNid) {
+    fn wake_acquaintances(&self, users: &[UserNid]) {
         if self.waiters.is_empty() {
             return;
         }
-        match self.rooms.joined_rooms(user) {
-            Ok(rooms) => self.waiters.wake_rooms(&rooms),
-            // Waking too many costs time only.
-            Err(error) => {
-                tracing::error!(%error, "reading a user's rooms failed");
-                self.waiters.wake_all();
+        let mut rooms = BTreeSet::new();
+        for user in users {
+            match self.rooms.joined_rooms(*user) {
+                Ok(joined) => rooms.extend(joined),
+                // Waking too many costs time only.
+                Err(error) => {
+                    tracing::error!(%error, "reading a user's rooms failed");
+                    return self.waiters.wake_all();
+                }
             }
         }
+        self.waiters.wake_rooms(&rooms.into_iter().collect::<Vec<_>>());
     }
 }

@@ -63,12 +63,14 @@ impl ConduitProcess {
         // Free now; that nobody takes it before the start is likely, not certain.
         let listener = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let address = listener.expect("a port is free");
-        self.settings.push(format!("listeners=[\"unix:{}\", \"{address}\"]", self.socket().display()));
+        self.set(&format!("listeners=[\"unix:{}\", \"{address}\"]", self.socket().display()));
         HttpAddress::Tcp(address)
     }
 
     /// Changes the configuration (`key=value`) from the next start on.
     pub fn set(&mut self, setting: &str) {
+        let key = setting.split_inclusive('=').next().unwrap_or_default();
+        self.settings.retain(|other| !other.starts_with(key));
         self.settings.push(setting.to_owned());
     }
 

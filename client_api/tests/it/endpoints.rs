@@ -277,7 +277,10 @@ fn aliases_directory_spaces_and_upgrades() {
             .refused(400, "M_INVALID_PARAM");
         assert_eq!(alice.get(&format!("rooms/{child}/aliases")).await.ok(), json!({"aliases": ["#child:hs.test"]}));
         bob.delete(alias, json!({})).await.refused(403, "M_FORBIDDEN");
+        let main = format!("rooms/{child}/state/m.room.canonical_alias");
+        alice.put(&main, json!({"alias": "#child:hs.test", "alt_aliases": ["#child:hs.test"]})).await.ok();
         alice.delete(alias, json!({})).await.ok();
+        assert_eq!(alice.get(&main).await.ok(), json!({"alt_aliases": []}));
         alice.get(alias).await.refused(404, "M_NOT_FOUND");
         let listing = format!("directory/list/room/{child}");
         bob.put(&listing, json!({"visibility": "public"})).await.refused(403, "M_FORBIDDEN");

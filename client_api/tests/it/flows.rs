@@ -315,6 +315,11 @@ fn guests_suspended_and_locked_accounts_are_kept_out() {
         let open = json!({"type": "m.room.guest_access", "content": {"guest_access": "can_join"}});
         let room = alice.create_room(json!({"preset": "public_chat", "initial_state": [open]})).await;
         guest.post(&format!("join/{room}"), json!({})).await.ok();
+        let closed = alice.create_room(json!({"preset": "public_chat"})).await;
+        guest.post(&format!("join/{closed}"), json!({})).await.refused(403, "M_GUEST_ACCESS_FORBIDDEN");
+        let name = |key: &str| format!("profile/{}/{key}", guest.user_id);
+        guest.put(&name("displayname"), json!({"displayname": "Guest"})).await.ok();
+        guest.put(&name("m.tz"), json!({"m.tz": "UTC"})).await.refused(403, "M_GUEST_ACCESS_FORBIDDEN");
         bob.post(&format!("join/{room}"), json!({})).await.ok();
         let event = bob.say(&room, "1", "hello").await;
         let suspend = "/_matrix/client/v1/admin/suspend/@bob:hs.test";
@@ -333,6 +338,15 @@ fn guests_suspended_and_locked_accounts_are_kept_out() {
         alice.put("/_matrix/client/v1/admin/lock/@bob:hs.test", json!({"locked": true})).await.ok();
         assert_eq!(bob.get("sync").await.refused(401, "M_USER_LOCKED")["soft_logout"], true);
         bob.call(Method::POST, "logout", Body::empty()).await.ok();
+        // Once a room is closed to guests, they leave it.
+        alice.put(&format!("rooms/{room}/state/m.room.guest_access"), json!({"guest_access": "forbidden"})).await.ok();
+        for attempt in 0.. {
+            if guest.get("joined_rooms").await.ok()["joined_rooms"] == json!([]) {
+                break;
+            }
+            assert!(attempt < 200);
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
     });
 }
 
@@ -355,5 +369,93 @@ fn a_deactivated_account_leaves_everything() {
             assert!(attempt < 200, "{members}");
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
+    });
+}
+
+#[test]
+fn sliding_sync_brings_rooms_and_news() {
+    run(async |server| {
+        let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+        let room = alice.create_room(json!({"name": "Room", "invite": [bob.user_id]})).await;
+        bob.post(&format!("join/{room}"), json!({})).await.ok();
+        let path = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync";
+        let list = json!({"ranges": [[0, 19]], "timeline_limit": 5, "required_state": [["m.room.name", ""]]});
+        let body = json!({"conn_id": "main", "lists": {"all": list}, "extensions": {"to_device": {"enabled": true}}});
+        let first = bob.post(path, body.clone()).await.ok();
+        assert_eq!(first["lists"]["all"]["count"], 1, "{first}");
+        assert_eq!(first["rooms"][&room]["name"], "Room");
+        assert_eq!(first["rooms"][&room]["required_state"][0]["content"]["name"], "Room");
+        let event = alice.say(&room, "1", "hello").await;
+        let pos = first["pos"].as_str().unwrap();
+        let news = bob.post(&format!("{path}?pos={pos}&timeout=1000"), body.clone()).await.ok();
+        assert_eq!(news["rooms"][&room]["timeline"][0]["event_id"], event, "{news}");
+        bob.post("/_matrix/client/v4/sync", json!({"lists": {"a": {"ranges": [[5, 1]]}}}))
+            .await
+            .refused(400, "M_INVALID_PARAM");
+        bob.post(path, json!({"lists": []})).await.refused(400, "M_BAD_JSON");
+        alice.post(&format!("{path}?pos={pos}"), body).await.refused(400, "M_UNKNOWN_POS");
+    });
+}
+
+#[test]
+fn a_waiting_sync_is_woken() {
+    run(async |server| {
+        let alice = server.register("alice").await;
+        let room = alice.create_room(json!({})).await;
+        let since = alice.get("sync").await.ok()["next_batch"].as_str().unwrap().to_owned();
+        let path = format!("sync?since={since}&timeout=30000");
+        let (news, event) = tokio::join!(alice.get(&path), async {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            alice.say(&room, "1", "wake up").await
+        });
+        assert_eq!(news.ok()["rooms"]["join"][&room]["timeline"]["events"][0]["event_id"], event);
+    });
+}
+
+#[test]
+fn one_transaction_makes_one_event_even_at_once() {
+    run(async |server| {
+        let alice = server.register("alice").await;
+        let room = alice.create_room(json!({})).await;
+        let path = format!("rooms/{room}/send/m.room.message/same");
+        let replies = futures_util::future::join_all((0..20).map(|n| alice.put(&path, json!({"body": n})))).await;
+        let first = replies[0].ok();
+        assert!(replies.iter().all(|reply| reply.ok() == first));
+        // Another device, another type and another endpoint have transaction ids of their own.
+        let other = server.client(&server.post("/_matrix/client/v3/login", alice.password()).await.ok());
+        assert_ne!(other.put(&path, json!({"body": "x"})).await.ok(), first);
+        let kind = format!("rooms/{room}/send/com.example/same");
+        assert_ne!(alice.put(&kind, json!({"body": "x"})).await.ok(), first);
+        let redact = format!("rooms/{room}/redact/{}/same", first["event_id"].as_str().unwrap());
+        assert_ne!(alice.put(&redact, json!({})).await.ok(), first);
+    });
+}
+
+#[test]
+fn history_before_joining_stays_hidden_where_the_room_says_so() {
+    run(async |server| {
+        let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+        let joined = json!({"type": "m.room.history_visibility", "content": {"history_visibility": "joined"}});
+        let room = alice.create_room(json!({"preset": "public_chat", "initial_state": [joined]})).await;
+        let at = alice.get("sync").await.ok()["next_batch"].as_str().unwrap().to_owned();
+        let hidden = alice.say(&room, "1", "before").await;
+        bob.post(&format!("join/{room}"), json!({})).await.ok();
+        let seen = alice.say(&room, "2", "during").await;
+        bob.post(&format!("rooms/{room}/leave"), json!({})).await.ok();
+        let later = alice.say(&room, "3", "after").await;
+        bob.get(&format!("rooms/{room}/event/{hidden}")).await.refused(404, "M_NOT_FOUND");
+        bob.get(&format!("rooms/{room}/event/{seen}")).await.ok();
+        bob.get(&format!("rooms/{room}/event/{later}")).await.refused(404, "M_NOT_FOUND");
+        bob.get(&format!("rooms/{room}/context/{hidden}")).await.refused(404, "M_NOT_FOUND");
+        bob.get(&format!("rooms/{room}/members?at={at}")).await.refused(403, "M_FORBIDDEN");
+        let page = bob.get(&format!("rooms/{room}/messages?dir=b&limit=100")).await.ok();
+        let ids: Vec<&str> =
+            page["chunk"].as_array().unwrap().iter().filter_map(|event| event["event_id"].as_str()).collect();
+        assert!(
+            ids.contains(&seen.as_str()) && !ids.contains(&hidden.as_str()) && !ids.contains(&later.as_str()),
+            "{page}"
+        );
+        alice.put(&format!("rooms/{room}/state/m.room.name"), json!({"name": "Later"})).await.ok();
+        bob.get(&format!("rooms/{room}/state/m.room.name")).await.refused(404, "M_NOT_FOUND");
     });
 }

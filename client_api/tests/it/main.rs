@@ -1,3 +1,7 @@
+//! The edge as clients see it, in process.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod endpoints;
 mod flows;
 mod limits;

@@ -181,6 +181,43 @@ fn wrong_types_never_break_the_server() {
 }
 
 #[test]
+fn each_route_lets_in_whom_it_says() {
+    run(async |server| {
+        let admin = server.register("admin").await;
+        let bob = server.register("bob").await;
+        let guest = server.client(&server.post("/_matrix/client/v3/register?kind=guest", json!({})).await.ok());
+        let set = async |what: &str| {
+            let path = format!("/_matrix/client/v1/admin/{what}/@bob:hs.test");
+            admin.put(&path, json!({"suspended": true, "locked": true})).await.ok();
+        };
+        set("suspend").await;
+        let calls = async |user: &Client<'_>, route: &RouteInfo| {
+            let body = if takes_json(route) { "{nonsense" } else { "" };
+            user.call(route.method.clone(), &fill(route.path), body).await
+        };
+        let skipped = |route: &RouteInfo| !route.auth.needs_token() || route.auth == Auth::EvenLocked;
+        for route in route_table().iter().filter(|route| !skipped(route)) {
+            let reply = calls(&guest, route).await;
+            match route.auth {
+                Auth::Guest | Auth::GuestReader => assert_ne!(reply.errcode(), "M_GUEST_ACCESS_FORBIDDEN", "{route:?}"),
+                Auth::Admin => drop(reply.refused(403, "M_FORBIDDEN")),
+                _ => drop(reply.refused(403, "M_GUEST_ACCESS_FORBIDDEN")),
+            }
+            let reply = calls(&bob, route).await;
+            match route.auth {
+                Auth::User | Auth::Guest => drop(reply.refused(403, "M_USER_SUSPENDED")),
+                Auth::Admin => drop(reply.refused(403, "M_FORBIDDEN")),
+                _ => assert_ne!(reply.errcode(), "M_USER_SUSPENDED", "{route:?}"),
+            }
+        }
+        set("lock").await;
+        for route in route_table().iter().filter(|route| !skipped(route)) {
+            calls(&bob, route).await.refused(401, "M_USER_LOCKED");
+        }
+    });
+}
+
+#[test]
 fn malformed_path_arguments_are_refused() {
     run(async |server| {
         let mut alice = server.client(&new_user(&server).await);
@@ -200,6 +237,54 @@ fn malformed_path_arguments_are_refused() {
                 }
             }
         }
+    });
+}
+
+#[test]
+fn long_path_arguments_never_break_the_server() {
+    run(async |server| {
+        let mut alice = server.client(&new_user(&server).await);
+        let room = alice.create_room(json!({})).await;
+        let bodies = [
+            json!({}),
+            json!({"displayname": "x", "algorithm": "a", "auth_data": {}, "actions": [], "pattern": "x", "messages": {}}),
+            json!({"first_message_index": 1, "forwarded_count": 1, "is_verified": true, "session_data": {}}),
+        ];
+        alice.post("room_keys/version", json!({"algorithm": "x", "auth_data": {}})).await.ok();
+        for route in route_table().iter().filter(|route| route.path.contains('{')) {
+            if alice.get("account/whoami").await.status != 200 {
+                alice = server.client(&new_user(&server).await);
+            }
+            let path = route.path.replace("{roomId}", &room).replace("{userId}", &alice.user_id);
+            let long = "x".repeat(3000);
+            let path = format!("{}?version=1", fill_all(&path, &long).replace("/rooms//", "/rooms/x/"));
+            for body in &bodies {
+                let mut body = body.clone();
+                body[&long] = "x".into();
+                let reply = alice.call(route.method.clone(), &path, body.to_string()).await;
+                assert_matrix_error(route, &reply);
+            }
+        }
+        let message = json!({"messages": {&alice.user_id: {"y".repeat(3000): {}}}});
+        let reply = alice.put("sendToDevice/t/1", message).await;
+        assert!(!reply.status.is_server_error(), "{reply:?}");
+        let keys = json!({"first_message_index": 1, "forwarded_count": 1, "is_verified": true, "session_data": {}});
+        let keys = json!({"rooms": {"z".repeat(3000): {"sessions": {"z".repeat(3000): keys}}}});
+        let reply = alice.put("room_keys/keys?version=1", keys).await;
+        assert!(!reply.status.is_server_error(), "{reply:?}");
+        let keys = json!({"one_time_keys": {format!("curve25519:{}", "k".repeat(3000)): "x"}, "fallback_keys": {format!("{}:x", "k".repeat(3000)): "x"}});
+        let reply = alice.post("keys/upload", keys).await;
+        assert!(!reply.status.is_server_error(), "{reply:?}");
+        let login = json!({"type": "m.login.password", "identifier": {"type": "m.id.user", "user": "u".repeat(3000)}, "password": "p".repeat(3000)});
+        assert!(!server.post("/_matrix/client/v3/login", login).await.status.is_server_error());
+        let mut login = alice.password();
+        login["device_id"] = "d".repeat(3000).into();
+        login["initial_device_display_name"] = "d".repeat(100_000).into();
+        assert!(!server.post("/_matrix/client/v3/login", login).await.status.is_server_error());
+        let reply = alice
+            .post("pushers/set", json!({"app_id": "a".repeat(3000), "pushkey": "k".repeat(3000), "kind": null}))
+            .await;
+        assert!(!reply.status.is_server_error(), "{reply:?}");
     });
 }
 

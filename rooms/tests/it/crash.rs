@@ -152,7 +152,7 @@ async fn create_rooms(server: &Server, stage: &Stage) -> Vec<Asked<RoomAlias, Ro
     let mut asked = Vec::new();
     for n in 0..6 {
         // From version 12 on, the room's id is a hash of when and by whom it was made.
-        server.rooms.clock().advance(Duration::from_millis(1));
+        server.clock.advance(Duration::from_millis(1));
         let alias = RoomAlias::parse(format!("#made-{n}:hs.test")).unwrap();
         let version = if n % 2 == 0 { RoomVersion::V12 } else { RoomVersion::V11 };
         let creation = CreateRoom {

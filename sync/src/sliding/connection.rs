@@ -5,7 +5,7 @@
 //! with the old one again discards it, and is answered anew from the same ground.
 //!
 //! `pos` is `l1_<generation>_<number>_<token>`: which life of the connection, which answer, and a
-//! [`SyncToken`](crate::SyncToken). Generations never repeat, over restarts too.
+//! [`SyncToken`]. Generations never repeat, over restarts too.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

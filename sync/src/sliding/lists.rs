@@ -257,11 +257,13 @@ fn find_children(sync: &Inner, caller: &Session, spaces: &[String]) -> Result<Ha
             continue;
         }
         let snapshot = sync.rooms.head(space)?.state();
-        for seq in sync.plain_states.read(&sync.rooms, space, snapshot)?.plain.iter() {
-            let event = sync.rooms.event_at(space, *seq)?;
+        for entry in sync.plain_states.read(&sync.rooms, space, snapshot)?.plain.iter() {
+            if &*entry.kind != "m.space.child" {
+                continue;
+            }
             // A child that was taken out has an empty content.
-            if event.kind() == "m.space.child" && event.content().contains("\"via\"") {
-                let child = event.state_key().and_then(|id| RoomId::parse(id).ok());
+            if sync.rooms.event_at(space, entry.seq)?.content().contains("\"via\"") {
+                let child = RoomId::parse(&*entry.state_key).ok();
                 children.extend(child.map(|id| sync.rooms.room_nid(&id)).transpose()?.flatten());
             }
         }

@@ -157,7 +157,7 @@ impl RequiredState {
 }
 
 impl StateElement {
-    fn matches(&self, kind: &str, state_key: &str, me: &str) -> bool {
+    pub(crate) fn matches(&self, kind: &str, state_key: &str, me: &str) -> bool {
         self.kind.as_deref().is_none_or(|wanted| wanted == kind)
             && self.key(me).is_none_or(|wanted| wanted == state_key)
     }

@@ -28,3 +28,10 @@ fn only_what_would_have_been_written_is_read() {
         assert!(SyncToken::parse(text).is_err(), "{text:?} was read");
     }
 }
+
+#[test]
+fn tokens_of_both_syncs_tell_a_position() {
+    assert_eq!(SyncToken::parse_position("s2_77_70_ab12_3_0").unwrap(), StreamPos(77));
+    assert_eq!(SyncToken::parse_position("l1_5_3_s2_78_70_ab12_3_0").unwrap(), StreamPos(78));
+    assert!(SyncToken::parse_position("c1_5").is_err());
+}

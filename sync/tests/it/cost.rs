@@ -41,7 +41,6 @@ fn report(what: &str, spent: Duration, rounds: u32) {
     println!("{what:48} {:9.1} µs", spent.as_secs_f64() * 1e6 / f64::from(rounds));
 }
 
-#[allow(clippy::disallowed_methods, reason = "measures real time")]
 async fn measure(setting: &Setting) {
     let Setting { server, alice, bob, ids, .. } = setting;
     let rooms = ids.len();
@@ -90,7 +89,6 @@ async fn measure(setting: &Setting) {
     report(&format!("sliding, nothing new, {rooms} rooms"), start.elapsed(), ROUNDS);
 }
 
-#[allow(clippy::disallowed_methods, reason = "measures real time")]
 async fn measure_delivery(setting: &Setting) {
     let Setting { server, alice, bob, ids, .. } = setting;
     let mut since = token(&server.v3(alice, None).await).to_owned();

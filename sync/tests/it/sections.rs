@@ -223,3 +223,17 @@ fn tokens_of_the_future_are_refused() {
         assert!(server.v3_with(&alice, wish).await.is_err());
     });
 }
+
+#[test]
+fn a_stored_filter_is_found_by_its_owner_only() {
+    run(|server| async move {
+        let (alice, bob) = (server.login("alice", "A").await, server.login("bob", "B").await);
+        let json = json!({"room": {"timeline": {"limit": 3}}}).to_string().into_bytes();
+        let id = server.users.store_filter(alice.user, json).await.unwrap();
+        for _ in 0..2 {
+            let filter = server.sync.stored_filter(alice.user, id).unwrap().unwrap();
+            assert_eq!(filter.room.timeline.events.limit, Some(3));
+        }
+        assert!(server.sync.stored_filter(bob.user, id).unwrap().is_none());
+    });
+}

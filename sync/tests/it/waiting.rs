@@ -49,7 +49,12 @@ fn news_of_every_kind_wake_a_waiting_client() {
                 }
                 "invite" => server.change(&private, &bob, &alice, Membership::Invite).await,
                 "leave" => server.leave(&private, &alice).await,
-                _ => server.users.set_presence(bob.user, users::PresenceState::Unavailable, None).unwrap(),
+                _ => {
+                    server.users.set_presence(bob.user, users::PresenceState::Unavailable, None).unwrap();
+                    settle().await;
+                    assert!(!sleeper.is_finished(), "presence is gathered for a second");
+                    server.clock.advance(Duration::from_secs(2));
+                }
             }
             let answer = tokio::time::timeout(Duration::from_secs(10), sleeper).await;
             assert!(answer.is_ok(), "{kind} did not wake");
@@ -149,6 +154,8 @@ fn no_message_is_missed_with_a_short_memory() {
         let alice = server.login("alice", "A").await;
         let id = server.create(&alice, |_| ()).await;
         let first = server.v3(&alice, None).await;
+        let bob = server.login("bob", "B").await;
+        server.join(&id, &bob).await;
         for n in 0..600 {
             server.say(&alice, &id, &n.to_string()).await;
         }
@@ -159,6 +166,7 @@ fn no_message_is_missed_with_a_short_memory() {
         let answer = server.v3(&alice, Some(token(&first))).await;
         assert_eq!(outline(&room(&answer, "join", &id)["timeline"]["events"]).last().unwrap(), "599");
         assert_eq!(outline(&room(&answer, "join", &other)["timeline"]["events"]).last().unwrap(), "1099");
+        assert_eq!(answer["device_lists"]["changed"], json!(["@bob:hs.test"]));
     });
 }
 
@@ -215,5 +223,37 @@ fn a_waiting_sliding_client_is_woken() {
         let answer = tokio::time::timeout(Duration::from_secs(10), sleeper).await.unwrap().unwrap();
         assert_eq!(outline(&answer["rooms"][id.as_str()]["timeline"]), ["wake up"]);
         assert_eq!(answer["rooms"][id.as_str()]["num_live"], 1);
+    });
+}
+
+#[test]
+fn no_room_is_missed_while_another_device_joins_them() {
+    run(|server| async move {
+        let server = Arc::new(server);
+        let (alice, bob) = (server.login("alice", "A").await, server.login("bob", "B").await);
+        let mut ids = Vec::new();
+        for _ in 0..60 {
+            ids.push(server.create(&bob, |_| ()).await);
+        }
+        let mut since = token(&server.v3(&alice, None).await).to_owned();
+        let joiner = tokio::spawn({
+            let (server, alice, ids) = (server.clone(), alice.clone(), ids.clone());
+            async move {
+                for id in &ids {
+                    server.join(id, &alice).await;
+                }
+            }
+        });
+        let mut missing: BTreeSet<String> = ids.iter().map(|id| id.as_str().to_owned()).collect();
+        while !missing.is_empty() {
+            let answer = tokio::time::timeout(Duration::from_secs(10), server.v3_with(&alice, waiting(&since)));
+            let answer = answer.await.unwrap_or_else(|_| panic!("slept through {missing:?}")).unwrap();
+            since = token(&answer).to_owned();
+            for (id, joined) in answer["rooms"]["join"].as_object().into_iter().flatten() {
+                assert!(outline(&joined["timeline"]["events"]).len() > 3, "{id} did not come whole");
+                missing.remove(id);
+            }
+        }
+        joiner.await.unwrap();
     });
 }

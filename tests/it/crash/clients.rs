@@ -22,6 +22,10 @@ enum Write {
     State,
     /// A redaction of an own, acknowledged message.
     Redaction { target: String },
+    /// A message to the reader's device, with a transaction id.
+    ToDevice,
+    /// The writer's own account data, which each request replaces.
+    AccountData,
 }
 
 /// A request: `mark` is its transaction id and stands in the event.
@@ -32,6 +36,7 @@ struct Request {
     mark: String,
 }
 
+/// A request that made an event.
 struct Acknowledged {
     request: Request,
     event_id: String,
@@ -42,39 +47,60 @@ pub struct Writer {
     pub account: Account,
     number: usize,
     rooms: Vec<String>,
+    /// Who gets messages to devices.
+    reader: String,
     random: Random,
     made: usize,
     acknowledged: Vec<Acknowledged>,
+    /// Marks of messages to the reader's device that were acknowledged.
+    messaged: Vec<String>,
+    /// Marks of account data, any of which may be there: the last acknowledged one and what came later.
+    account_data: Vec<String>,
     /// Requests that the kill left without an answer, to be repeated.
     open: Vec<Request>,
     /// State events without an answer: they have no transaction id, so they are not repeated.
     uncertain: Vec<Request>,
     redacted: HashSet<String>,
     unanswered: usize,
+    committed_unanswered: usize,
 }
 
 impl Writer {
-    pub fn new(account: Account, number: usize, rooms: Vec<String>, random: Random) -> Writer {
-        Writer {
+    pub fn new(account: Account, number: usize, (rooms, reader): (Vec<String>, String), random: Random) -> Writer {
+        let mut writer = Writer {
             account,
             number,
             rooms,
+            reader,
             random,
             made: 0,
             acknowledged: Vec::new(),
+            messaged: Vec::new(),
+            account_data: Vec::new(),
             open: Vec::new(),
             uncertain: Vec::new(),
             redacted: HashSet::new(),
             unanswered: 0,
-        }
+            committed_unanswered: 0,
+        };
+        // So that some account data have been acknowledged before the first kill.
+        let request = Request { write: Write::AccountData, room: 0, mark: format!("w{number}-0") };
+        let response = writer.send(&request).expect("the server answers");
+        writer.acknowledge(request, &response);
+        writer
     }
 
     pub fn acknowledged(&self) -> usize {
-        self.acknowledged.len()
+        self.acknowledged.len() + self.messaged.len()
     }
 
     pub fn unanswered(&self) -> usize {
         self.unanswered
+    }
+
+    /// How many of those had made their event all the same.
+    pub fn committed_unanswered(&self) -> usize {
+        self.committed_unanswered
     }
 
     fn choose_request(&mut self) -> Request {
@@ -83,7 +109,9 @@ impl Writer {
         let room = usize::try_from(self.random.below(self.rooms.len() as u64)).unwrap();
         let (write, room) = match self.random.below(10) {
             0 => (Write::State, room),
-            1 => self.choose_redaction().unwrap_or((Write::Message, room)),
+            1 => (Write::ToDevice, room),
+            2 => (Write::AccountData, room),
+            3 => self.choose_redaction().unwrap_or((Write::Message, room)),
             _ => (Write::Message, room),
         };
         Request { write, room, mark }
@@ -97,11 +125,10 @@ impl Writer {
         chosen.then(|| (Write::Redaction { target: target.event_id.clone() }, target.request.room))
     }
 
-    /// Returns the event id, or `None` if there was no answer.
-    fn send(&mut self, request: &Request) -> Option<String> {
+    fn describe_request(&self, request: &Request) -> (String, Value) {
         let room = encode_path_segment(&self.rooms[request.room]);
         let mark = &request.mark;
-        let (path, content) = match &request.write {
+        match &request.write {
             Write::Message => (
                 format!("/rooms/{room}/send/m.room.message/{mark}"),
                 json!({"msgtype": "m.text", "body": "to be kept", "mark": mark}),
@@ -110,42 +137,71 @@ impl Writer {
             Write::Redaction { target } => {
                 (format!("/rooms/{room}/redact/{}/{mark}", encode_path_segment(target)), json!({"reason": mark}))
             }
-        };
+            Write::ToDevice => (
+                format!("/sendToDevice/test.mark/{mark}"),
+                json!({"messages": {self.reader.as_str(): {"*": {"mark": mark}}}}),
+            ),
+            Write::AccountData => (self.account_data_path(), json!({"mark": mark})),
+        }
+    }
+
+    fn account_data_path(&self) -> String {
+        format!("/user/{}/account_data/test.mark", encode_path_segment(&self.account.user_id))
+    }
+
+    /// Returns the response, or `None` if there was no answer.
+    fn send(&mut self, request: &Request) -> Option<Value> {
+        let (path, content) = self.describe_request(request);
         let response = self.account.request("PUT", &path, Some(&content)).ok()?;
-        let body = String::from_utf8_lossy(&response.body).into_owned();
-        assert_eq!(response.status, 200, "PUT {path}: {body}");
-        Some(response.json()["event_id"].as_str().unwrap_or_else(|| panic!("PUT {path}: {body}")).to_owned())
+        assert_eq!(response.status, 200, "PUT {path}: {}", String::from_utf8_lossy(&response.body));
+        Some(response.json())
+    }
+
+    /// Takes in an answer.
+    fn acknowledge(&mut self, request: Request, response: &Value) {
+        match request.write {
+            Write::ToDevice => self.messaged.push(request.mark),
+            Write::AccountData => self.account_data = vec![request.mark],
+            _ => self.acknowledged.push(Acknowledged { event_id: event_id_of(response), request }),
+        }
     }
 
     pub fn write_until_killed(&mut self) {
         loop {
             let request = self.choose_request();
-            match self.send(&request) {
-                Some(event_id) => self.acknowledged.push(Acknowledged { request, event_id }),
-                None => {
-                    self.unanswered += 1;
-                    match request.write {
-                        Write::State => self.uncertain.push(request),
-                        _ => self.open.push(request),
-                    }
-                    return;
-                }
+            if let Some(response) = self.send(&request) {
+                self.acknowledge(request, &response);
+                continue;
             }
+            self.unanswered += 1;
+            match request.write {
+                Write::State => self.uncertain.push(request),
+                Write::AccountData => self.account_data.push(request.mark),
+                _ => self.open.push(request),
+            }
+            return;
         }
     }
 
     /// Repeats what got no answer, which now gets one, and some of what got one, which gets the same.
-    pub fn repeat(&mut self) {
+    pub fn repeat(&mut self, timelines: &[Timeline]) {
         for request in std::mem::take(&mut self.open) {
-            let event_id = self.send(&request).expect("the server answers");
-            self.acknowledged.push(Acknowledged { request, event_id });
+            let response = self.send(&request).expect("the server answers");
+            if let Some(seen) = timelines[request.room].marked(&request.mark) {
+                assert_eq!(event_id_of(&response), seen.event_id, "{request:?} made another event");
+                self.committed_unanswered += 1;
+            }
+            self.acknowledge(request, &response);
+        }
+        if let Some(mark) = self.messaged.last().cloned() {
+            self.send(&Request { write: Write::ToDevice, room: 0, mark }).expect("the server answers");
         }
         let with_transaction = |at: &usize| !matches!(self.acknowledged[*at].request.write, Write::State);
         let last: Vec<_> = (0..self.acknowledged.len()).rev().filter(with_transaction).take(REPEATED).collect();
         for at in last {
             let request = self.acknowledged[at].request.clone();
-            let event_id = self.send(&request).expect("the server answers");
-            assert_eq!(event_id, self.acknowledged[at].event_id, "{request:?} made another event");
+            let response = self.send(&request).expect("the server answers");
+            assert_eq!(event_id_of(&response), self.acknowledged[at].event_id, "{request:?} made another event");
         }
     }
 
@@ -173,12 +229,29 @@ impl Writer {
             assert_eq!(is_redacted, redacted.contains(event_id), "{request:?} and its redaction do not agree");
         }
     }
+
+    /// Checks what is not in rooms. Nothing may be without an answer any more.
+    pub fn check_messages(&mut self, reader: &Reader) {
+        for mark in &self.messaged {
+            assert!(reader.messages.contains(mark), "the message {mark} to a device is lost");
+        }
+        let stored = self.account.request("GET", &self.account_data_path(), None).expect("the server answers").json();
+        let mark = stored["mark"].as_str().unwrap_or_default().to_owned();
+        assert!(self.account_data.contains(&mark), "{stored} is none of {:?}", self.account_data);
+        self.account_data = vec![mark];
+    }
+}
+
+fn event_id_of(response: &Value) -> String {
+    response["event_id"].as_str().unwrap_or_else(|| panic!("no event id in {response}")).to_owned()
 }
 
 /// A client that follows all rooms by sync.
 pub struct Reader {
     pub account: Account,
     since: String,
+    /// Marks of messages to the device.
+    messages: HashSet<String>,
     /// By room: the events that syncs have brought.
     seen: HashMap<String, HashSet<String>>,
 }
@@ -187,7 +260,7 @@ impl Reader {
     /// Takes the rooms as they are, whole.
     pub fn begin(mut account: Account) -> Reader {
         let first = account.expect("GET", &sync_path(None, 0), None);
-        let mut reader = Reader { account, since: String::new(), seen: HashMap::new() };
+        let mut reader = Reader { account, since: String::new(), messages: HashSet::new(), seen: HashMap::new() };
         reader.take(&first);
         reader
     }
@@ -222,6 +295,12 @@ impl Reader {
                 assert!(is_new, "{room}: sync brought {id} again");
                 brought += 1;
             }
+        }
+        for message in response["to_device"]["events"].as_array().into_iter().flatten() {
+            let mark = message["content"]["mark"].as_str().unwrap().to_owned();
+            assert!(!self.messages.contains(&mark), "sync brought message {mark} again");
+            self.messages.insert(mark);
+            brought += 1;
         }
         self.since = response["next_batch"].as_str().unwrap().to_owned();
         brought

@@ -6,7 +6,7 @@ use rooms::{Event, RoomSeq, SnapshotId, UserNid};
 use spec::ids::UserId;
 
 use super::super::Look;
-use super::super::request::{RequiredState, StateElement};
+use super::super::request::RequiredState;
 use super::{Occasion, Touched};
 use crate::error::SyncError;
 use crate::timeline::{Room, Timeline};
@@ -55,20 +55,28 @@ impl Look<'_> {
         wishes: &[RequiredState],
     ) -> Result<Vec<Event>, SyncError> {
         let (rooms, nid, me) = (room.rooms, room.view.room(), self.caller.user_id.as_str());
+        let states = &self.sync.plain_states;
+        let at_hand = states.read_if_cheap(rooms, nid, snapshot)?;
         let mut seqs: BTreeSet<RoomSeq> = BTreeSet::new();
-        for wish in wishes {
-            for element in &wish.include {
-                let all_members =
-                    element.state_key.is_none() && element.kind.as_deref().is_none_or(|kind| kind == MEMBER);
-                match (&element.kind, element.key(me)) {
-                    (Some(kind), Some(key)) => seqs.extend(rooms.state_seq(nid, snapshot, kind, key)?),
-                    _ if all_members && !wish.lazy_members => seqs.extend(rooms.state_seqs(nid, snapshot)?),
-                    // Members one by one: the others are looked through.
-                    (_, key) => {
-                        seqs.extend(self.sync.plain_states.read(rooms, nid, snapshot)?.plain.iter());
-                        if let (StateElement { kind: None, .. }, Some(key)) = (element, key) {
-                            seqs.extend(rooms.state_seq(nid, snapshot, MEMBER, key)?);
-                        }
+        for (wish, element) in wishes.iter().flat_map(|wish| wish.include.iter().map(move |element| (wish, element))) {
+            let key = element.key(me);
+            let may_be_members = element.kind.as_deref().is_none_or(|kind| kind == MEMBER);
+            match (&element.kind, key, &at_hand) {
+                (Some(kind), Some(key), Some(state)) if kind != MEMBER => seqs.extend(state.find(kind, key)),
+                (Some(kind), Some(key), _) => seqs.extend(rooms.state_seq(nid, snapshot, kind, key)?),
+                _ if may_be_members && key.is_none() && !wish.lazy_members => {
+                    seqs.extend(rooms.state_seqs(nid, snapshot)?);
+                }
+                _ => {
+                    let state = match &at_hand {
+                        Some(state) => state.clone(),
+                        None => states.read(rooms, nid, snapshot)?,
+                    };
+                    let matching =
+                        state.plain.iter().filter(|entry| element.matches(&entry.kind, &entry.state_key, me));
+                    seqs.extend(matching.map(|entry| entry.seq));
+                    if let Some(key) = key.filter(|_| may_be_members) {
+                        seqs.extend(rooms.state_seq(nid, snapshot, MEMBER, key)?);
                     }
                 }
             }
