@@ -47,7 +47,10 @@ class Results:
         self.end = next((line["end"] for line in lines if "end" in line), {})
 
     def value(self, phase, *path):
+        """A figure of a phase; none where no operation succeeded, for it would mean nothing."""
         found = self.phases.get(phase, {})
+        if path != ("errors",) and not found.get("count"):
+            return None
         for key in path:
             found = found.get(key) if isinstance(found, dict) else None
         return found

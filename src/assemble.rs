@@ -76,7 +76,7 @@ pub(crate) fn assemble_parts(config: &Config, environment: &Environment, tasks: 
         users: users.clone(),
         clock: clock.clone(),
         tasks: tasks.clone(),
-        config: sync::SyncConfig::default(),
+        config: config.sync.clone(),
     });
     spawn_until_shutdown(tasks, "maintenance", maintain(rooms.clone(), users.clone(), media.clone(), clock.clone()));
     spawn_until_shutdown(tasks, "presence expiry", expire_presence(users.clone(), clock.clone()));

@@ -57,7 +57,7 @@ runtime::config_section! {
         pub shutdown_grace: Span = Span::seconds(10);
     }
     sections {
-        client: client_api::ClientApiConfig, users: users::UsersSettings, media: media::MediaConfig, tls: TlsConfig,
+        client: client_api::ClientApiConfig, users: users::UsersSettings, media: media::MediaConfig, sync: sync::SyncConfig, tls: TlsConfig,
         metrics: MetricsConfig, log: LogConfig, rate_limits: client_api::RateLimitsConfig
     }
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rooms::{Membership, MembershipChange, Rooms, UserNid};
+use rooms::{Rooms, UserNid};
 use runtime::Tasks;
 use spec::ids::UserId;
 use users::Users;
@@ -67,22 +67,9 @@ impl ProfileUpdates {
             if tasks.is_shutting_down() {
                 return;
             }
-            // Who has left meanwhile must not come back by this.
-            let row = rooms.membership(room, user).ok().flatten();
-            if row.is_none_or(|row| row.membership != Membership::Join) {
-                continue;
-            }
-            let (Ok(room_id), Ok(content)) = (rooms.room_id(room), member_content(rooms, users, user_id)) else {
-                continue;
-            };
-            let change = MembershipChange {
-                sender: user_id.clone(),
-                target: user_id.clone(),
-                membership: Membership::Join,
-                content,
-            };
-            if let Err(error) = rooms.change_membership(&room_id, change).await {
-                tracing::debug!(room_id = room_id.as_str(), %error, "a profile change was not told to a room");
+            let Ok(content) = member_content(rooms, users, user_id) else { continue };
+            if let Err(error) = rooms.update_member(room, user_id, content).await {
+                tracing::debug!(room = room.0, %error, "a profile change was not told to a room");
             }
         }
     }

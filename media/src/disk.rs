@@ -46,9 +46,14 @@ pub(crate) fn parse_hex(text: &str) -> Option<Hash> {
 }
 
 impl Disk {
+    /// The folder as it is, for reading.
+    pub(crate) fn at(dir: &Path) -> Self {
+        Self { files: dir.join("files"), temp: dir.join("temp") }
+    }
+
     /// Makes the folders and removes what unfinished uploads left behind.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
-        let disk = Self { files: dir.join("files"), temp: dir.join("temp") };
+        let disk = Self::at(dir);
         fs::create_dir_all(&disk.files)?;
         fs::create_dir_all(&disk.temp)?;
         for entry in fs::read_dir(&disk.temp)? {

@@ -5,6 +5,7 @@
 //!   and renamed. Its row in `media_files` counts the media and thumbnails that use it.
 //! - The file is in place before the row that names it is committed, and is removed after the last such row is
 //!   gone. A crash in between leaves an unused file, never a row without its file; [`Media::sweep`] removes those.
+//! - No file is removed while [`HeldFiles`] exist: rows that are copied meanwhile find their files.
 //! - A media id names one content for ever: a reserved id is filled once, a filled one never changes.
 //! - No more than a bounded number of bytes of an upload is in memory; the limit holds while bytes arrive.
 //! - Images are decoded only within the limits of [`MediaConfig`], on the compute pool, once per media and size.
@@ -12,10 +13,12 @@
 //! Client-Server API §Content repository.
 
 mod config;
+mod copy;
 mod disk;
 mod download;
 mod error;
 mod flights;
+pub mod fsck;
 mod headers;
 mod maintenance;
 mod media;
@@ -27,6 +30,7 @@ mod thumbnails;
 mod upload;
 
 pub use config::MediaConfig;
+pub use copy::{CopiedFiles, HeldFiles};
 pub use disk::MediaWriter;
 pub use download::Download;
 pub use error::MediaError;

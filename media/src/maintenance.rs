@@ -89,8 +89,8 @@ impl Media {
         }
     }
 
-    /// Removes expired reservations and files that no row uses (left by a crash). Safe at any time; reads the whole
-    /// media folder. Cancel-safe.
+    /// Removes expired reservations and files that no row uses (left by a crash or a backup). Safe at any time; reads
+    /// the whole media folder. Cancel-safe.
     ///
     /// # Errors
     /// `Disk`, `Storage`, `Commit`.
@@ -145,10 +145,12 @@ impl Inner {
         Ok(())
     }
 
-    /// Removes a file that no row uses; says whether it did. The caller holds the file's lock.
+    /// Removes a file that no row uses, unless files are held; says whether it did. The caller holds the file's lock.
     pub(crate) async fn remove_if_unused(&self, hash: &Hash) -> Result<bool, MediaError> {
         match self.store.get(&FILES, hash)? {
             Some(uses) if uses > 0 => return Ok(false),
+            // Asked only after the row was read; a later sweep comes by again.
+            _ if self.holds_files() => return Ok(false),
             Some(_) => {
                 let mut batch = Batch::new();
                 batch.delete(&FILES, hash);

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use parking_lot::RwLock;
 use runtime::{Clock, Random, Tasks};
@@ -55,6 +56,8 @@ pub(crate) struct Inner {
     config: RwLock<Arc<MediaConfig>>,
     /// Held from placing a file to committing the row that counts it, and while the last use is removed.
     file_locks: [Mutex<()>; STRIPES],
+    /// How many backups need every file to stay.
+    pub(crate) file_holds: AtomicUsize,
     /// Held while a user's reservations are counted and one is added.
     reservation_locks: [Mutex<()>; STRIPES],
     /// Wakes those who wait for a reserved id.
@@ -63,6 +66,12 @@ pub(crate) struct Inner {
 
 /// How many locks a set has: unrelated work rarely meets on one.
 const STRIPES: usize = 64;
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("media::Inner")
+    }
+}
 
 impl fmt::Debug for Media {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -95,6 +104,7 @@ impl Media {
             thumbnail_flights: Flights::new(),
             config: RwLock::new(Arc::new(setup.config)),
             file_locks: std::array::from_fn(|_| Mutex::new(())),
+            file_holds: AtomicUsize::new(0),
             reservation_locks: std::array::from_fn(|_| Mutex::new(())),
             arrivals: std::array::from_fn(|_| Notify::new()),
         })))

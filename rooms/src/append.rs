@@ -161,6 +161,9 @@ impl<'a> Append<'a> {
 
     fn add(&mut self, draft: Draft, transaction: Option<&(UserNid, Transaction)>) -> Result<EventId, RoomError> {
         let sender = self.rooms.user_nid(&draft.sender)?.ok_or(RoomError::Inconsistent("sender without a number"))?;
+        if draft.only_if_joined && self.member_row(sender)?.map(|row| row.membership) != Some(Membership::Join) {
+            return Err(RoomError::NotInRoom);
+        }
         if let Some(unchanged) = self.find_unchanged(&draft)? {
             return Ok(unchanged);
         }
@@ -341,6 +344,13 @@ impl<'a> Append<'a> {
         Ok(slot)
     }
 
+    fn member_row(&self, user: UserNid) -> Result<Option<MembershipRow>, RoomError> {
+        match self.members.get(&user) {
+            Some(row) => Ok(Some(*row)),
+            None => Ok(self.rooms.store.get(&ROOM_MEMBERS, &(self.head.room, user))?),
+        }
+    }
+
     pub(crate) fn add_membership(
         &mut self,
         user: UserNid,
@@ -348,10 +358,7 @@ impl<'a> Append<'a> {
         seq: RoomSeq,
     ) -> Result<(), RoomError> {
         let room = self.head.room;
-        let old = match self.members.get(&user) {
-            Some(row) => Some(*row),
-            None => self.rooms.store.get(&ROOM_MEMBERS, &(room, user))?,
-        };
+        let old = self.member_row(user)?;
         let left_at = match old {
             Some(row) if row.membership == Membership::Join && membership != Membership::Join => Some(seq),
             Some(row) => row.left_at,

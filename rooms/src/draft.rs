@@ -20,6 +20,8 @@ pub struct Draft {
     pub timestamp: Option<i64>,
     /// Answers with the current state event where it has the same sender and content already.
     pub skip_if_unchanged: bool,
+    /// Refused unless the sender is joined when it is written: for what is sent in a member's name.
+    pub only_if_joined: bool,
 }
 
 impl Draft {
@@ -27,7 +29,16 @@ impl Draft {
     #[must_use]
     pub fn message(sender: UserId, kind: &str, content: Map<String, Value>) -> Draft {
         let kind = kind.into();
-        Draft { sender, kind, state_key: None, content, redacts: None, timestamp: None, skip_if_unchanged: false }
+        Draft {
+            sender,
+            kind,
+            state_key: None,
+            content,
+            redacts: None,
+            timestamp: None,
+            skip_if_unchanged: false,
+            only_if_joined: false,
+        }
     }
 
     /// A state event.

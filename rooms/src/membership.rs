@@ -208,6 +208,26 @@ impl Rooms {
         self.append(nid, vec![draft], None).await.map(drop)
     }
 
+    /// Gives a member's event another content (their profile). Does nothing where it has that content
+    /// already; who has left meanwhile does not come back by it. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`RoomError::NotInRoom`] if the user is not joined.
+    pub async fn update_member(
+        &self,
+        room: RoomNid,
+        user: &UserId,
+        mut content: Map<String, Value>,
+    ) -> Result<(), RoomError> {
+        content.insert("membership".into(), Membership::Join.as_str().into());
+        let draft = Draft {
+            skip_if_unchanged: true,
+            only_if_joined: true,
+            ..Draft::state(user.clone(), "m.room.member", user.as_str(), content)
+        };
+        self.append(room, vec![draft], None).await.map(drop)
+    }
+
     /// Forgets a room that the user has left, so that it is no longer shown to them. Cancel-safe.
     ///
     /// # Errors

@@ -166,10 +166,11 @@ impl Append<'_> {
         }
         let auth_events = self.cited_auth_events(&pdu)?;
         let before = self.state_before(&pdu)?;
-        let (flags, verdict) = match self.judge(&pdu, &auth_events, before)? {
-            Ok(None) => (EventFlags::default(), Verdict::Accepted),
-            Ok(Some(soft)) => (EventFlags::SOFT_FAILED, Verdict::SoftFailed(soft.to_string())),
-            Err(failure) => (EventFlags::REJECTED, Verdict::Rejected(failure.to_string())),
+        let verdict = self.judge(&pdu, &auth_events, before)?;
+        let flags = match &verdict {
+            Verdict::Rejected(_) => EventFlags::REJECTED,
+            Verdict::SoftFailed(_) => EventFlags::SOFT_FAILED,
+            Verdict::Accepted | Verdict::Known => EventFlags::default(),
         };
         let sender = self.rooms.user_nid(&pdu.sender)?.ok_or(RoomError::Inconsistent("sender without a number"))?;
         let placed = self.place_event(&pdu, sender, before, flags, None)?;
@@ -245,20 +246,20 @@ impl Append<'_> {
 
     /// The rules of steps 4 to 6 on receipt: by its auth events, by the state before it (else rejected), by the
     /// current state (else soft-failed).
-    #[expect(clippy::type_complexity, reason = "the two failures mean different things")]
     fn judge(
         &self,
         pdu: &Pdu,
         auth_events: &[(Arc<Pdu>, EventFlags)],
         before: SnapshotId,
-    ) -> Result<Result<Option<AuthFailure>, AuthFailure>, RoomError> {
+    ) -> Result<Verdict, RoomError> {
+        let rejected = |failure: AuthFailure| Ok(Verdict::Rejected(failure.to_string()));
         let rules = self.head.rules();
         if auth_events.iter().any(|(_, flags)| flags.has(EventFlags::REJECTED)) {
-            return Ok(Err(AuthFailure::AuthEventMissing));
+            return rejected(AuthFailure::AuthEventMissing);
         }
         let auth_pdus: Vec<Arc<Pdu>> = auth_events.iter().map(|(pdu, _)| pdu.clone()).collect();
         if let Err(failure) = auth::check_auth_events(rules, pdu, &auth_pdus) {
-            return Ok(Err(failure));
+            return rejected(failure);
         }
         let create = self.head.create.clone();
         let cited = |kind: &str, key: &str| match kind {
@@ -266,7 +267,7 @@ impl Append<'_> {
             _ => auth_pdus.iter().find(|auth| *auth.kind == *kind && auth.state_key.as_deref() == Some(key)).cloned(),
         };
         if let Err(failure) = auth::check_state(rules, pdu, &cited) {
-            return Ok(Err(failure));
+            return rejected(failure);
         }
         for (state, soft) in [(before, false), (self.head.row.state, true)] {
             let wanted = auth::auth_types(rules, &pdu.kind, &pdu.sender, pdu.state_key.as_deref(), &pdu.content);
@@ -282,11 +283,11 @@ impl Append<'_> {
             };
             match auth::check_state(rules, pdu, &lookup) {
                 Ok(()) => {}
-                Err(failure) if soft => return Ok(Ok(Some(failure))),
-                Err(failure) => return Ok(Err(failure)),
+                Err(failure) if soft => return Ok(Verdict::SoftFailed(failure.to_string())),
+                Err(failure) => return rejected(failure),
             }
         }
-        Ok(Ok(None))
+        Ok(Verdict::Accepted)
     }
 
     /// The state event of a key in any snapshot.

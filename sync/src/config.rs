@@ -13,7 +13,7 @@ runtime::config_section! {
         /// served by looking at each of its rooms.
         pub remembered_changes: usize = 65_536;
         /// How many sliding sync connections a device may have; the longest unused one goes first.
-        pub connections_per_device: usize = 16;
+        pub connections_per_device: usize = 64;
         /// After how many milliseconds without a request a sliding sync connection is forgotten.
         pub connection_idle_ms: u64 = 7_200_000;
     }

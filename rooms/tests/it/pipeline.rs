@@ -45,6 +45,23 @@ fn outsiders_are_kept_out_and_the_invited_come_in() {
 }
 
 #[test]
+fn a_profile_change_brings_nobody_back() {
+    run(|server| async move {
+        let ((alice, _), (bob, bob_nid)) = (server.user("alice").await, server.user("bob").await);
+        let room = server.create(&alice, RoomVersion::V12, Preset::PublicChat).await;
+        let nid = server.rooms.known_room(&room).unwrap();
+        server.change(&room, &bob, &bob, Membership::Join).await.unwrap();
+        server.rooms.update_member(nid, &bob, object(json!({"displayname": "Bob"}))).await.unwrap();
+        let member = server.view(&room, bob_nid).state_event("m.room.member", bob.as_str()).unwrap();
+        assert!(member.content().contains("Bob"));
+        server.change(&room, &bob, &bob, Membership::Leave).await.unwrap();
+        let refused = server.rooms.update_member(nid, &bob, object(json!({"displayname": "Bobby"}))).await;
+        assert!(matches!(refused, Err(RoomError::NotInRoom)), "{refused:?}");
+        assert_eq!(server.rooms.membership(nid, bob_nid).unwrap().unwrap().membership, Membership::Leave);
+    });
+}
+
+#[test]
 fn a_failed_creation_leaves_nothing() {
     run(|server| async move {
         let (alice, _) = server.user("alice").await;
