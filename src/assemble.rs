@@ -19,6 +19,7 @@ use storage::{Durability, KeyspaceInfo, Options, Store};
 use sync::{Sync, SyncParts};
 use users::{RegistrationMode, Users, UsersConfig};
 
+use crate::backup::is_unfinished;
 use crate::config::{Config, DurabilityMode, Registration};
 use crate::server::{Environment, StartError};
 
@@ -26,12 +27,18 @@ use crate::server::{Environment, StartError};
 const PRESENCE_INTERVAL: Duration = Duration::from_secs(10);
 /// How often expired rows and unused files are looked for.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(600);
-const KEY_FILE: &str = "signing.key";
+/// The signing key in `data_dir`.
+pub(crate) const KEY_FILE: &str = "signing.key";
+/// The database in `data_dir`.
+pub(crate) const STORE_DIR: &str = "store";
+/// The media in `data_dir`.
+pub(crate) const MEDIA_DIR: &str = "media";
 
 /// The parts that [`crate::Server`] needs to know.
 pub(crate) struct Parts {
     pub(crate) store: Store,
     pub(crate) users: Users,
+    pub(crate) media: Media,
     pub(crate) router: Router,
 }
 
@@ -44,6 +51,9 @@ pub fn all_keyspaces() -> Vec<KeyspaceInfo> {
 /// Opens the store and builds everything on top of it.
 pub(crate) fn assemble_parts(config: &Config, environment: &Environment, tasks: &Tasks) -> Result<Parts, StartError> {
     let Environment { clock, random, .. } = environment;
+    if is_unfinished(&config.data_dir) {
+        return Err(StartError::UnfinishedBackup { data_dir: config.data_dir.clone() });
+    }
     let server_name = ServerName::parse(&config.server_name).map_err(|error| StartError::Part(error.to_string()))?;
     let signing_key = Arc::new(read_signing_key(&config.data_dir, environment)?);
     let store = open_store(config, environment)?;
@@ -62,7 +72,7 @@ pub(crate) fn assemble_parts(config: &Config, environment: &Environment, tasks: 
     let media = Media::open(MediaSetup {
         store: store.clone(),
         server_name: server_name.clone(),
-        dir: config.data_dir.join("media"),
+        dir: config.data_dir.join(MEDIA_DIR),
         clock: clock.clone(),
         random: random.clone(),
         tasks: tasks.clone(),
@@ -84,14 +94,14 @@ pub(crate) fn assemble_parts(config: &Config, environment: &Environment, tasks: 
     let router = client_api::router(ClientApiParts {
         rooms,
         users: users.clone(),
-        media,
+        media: media.clone(),
         sync,
         clock: clock.clone(),
         tasks: tasks.clone(),
         config: config.client.clone(),
         rate_limits: config.rate_limits.clone(),
     });
-    Ok(Parts { store, users, router: router.merge(federation) })
+    Ok(Parts { store, users, media, router: router.merge(federation) })
 }
 
 fn open_store(config: &Config, environment: &Environment) -> Result<Store, StartError> {

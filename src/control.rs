@@ -4,7 +4,7 @@
 //! It is `control.sock` in `data_dir`, for the server's own user only. A client writes one line of
 //! JSON, a [`ControlRequest`], and reads lines, [`ControlReply`], until one is the last.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -13,12 +13,12 @@ use std::time::Duration;
 
 use runtime::Tasks;
 use serde::{Deserialize, Serialize};
-use storage::Store;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use users::{AccountKind, AdminRights, NewAccount, UserError, Users};
 
+use crate::backup::BackupSource;
 use crate::listen::bind_unix;
 
 /// The socket's name in `data_dir`.
@@ -94,7 +94,7 @@ pub enum ControlError {
 #[derive(Clone, Debug)]
 pub(crate) struct Control {
     pub(crate) data_dir: Arc<Path>,
-    pub(crate) store: Store,
+    pub(crate) backup: BackupSource,
     pub(crate) users: Users,
     pub(crate) tasks: Tasks,
 }
@@ -166,13 +166,18 @@ impl Control {
     ) -> Result<String, String> {
         match request {
             ControlRequest::Backup { directory } => {
-                let (store, data_dir) = (self.store.clone(), self.data_dir.clone());
+                let source = self.backup.clone();
                 let work = move || {
                     // Progress is for whoever is still there to read it.
-                    let report = |text: &str| drop(progress.send(ControlReply::Progress(text.to_owned())));
-                    back_up(&store, &data_dir, &directory, &report)
+                    source.copy_to(&directory, &|text| drop(progress.send(ControlReply::Progress(text))))
                 };
-                self.tasks.compute("backup", work).await.unwrap_or_else(|error| Err(error.to_string()))
+                // It waits for the disk: it must not take a core's place among computations.
+                let made = tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?;
+                match &made {
+                    Ok(report) => tracing::info!("{report}"),
+                    Err(error) => tracing::error!(%error, "there is no backup"),
+                }
+                made.map(|report| report.to_string()).map_err(|error| error.to_string())
             }
             ControlRequest::CreateUser { name, password, admin } => {
                 create_user(&self.users, &name, &password, admin).await
@@ -209,51 +214,6 @@ fn describe_chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
-}
-
-/// Copies the database, then the media: files that the copied database names exist by then and
-/// never change.
-fn back_up(store: &Store, data_dir: &Path, target: &Path, report: &dyn Fn(&str)) -> Result<String, String> {
-    if !target.is_absolute() {
-        return Err(format!("{} is not an absolute path", target.display()));
-    }
-    let failed = |error: io::Error| format!("cannot write to {}: {error}", target.display());
-    fs::create_dir_all(target).map_err(failed)?;
-    if fs::read_dir(target).map_err(failed)?.next().is_some() {
-        return Err(format!("{} is not empty", target.display()));
-    }
-    report("copying the database");
-    store.backup(&target.join("store")).map_err(|error| error.to_string())?;
-    let media = data_dir.join("media");
-    let mut copied = 0;
-    if media.is_dir() {
-        report("copying media");
-        copied = copy_files(&media, &target.join("media")).map_err(failed)?;
-    }
-    Ok(format!("backup written to {} (database and {copied} media files)", target.display()))
-}
-
-/// Copies a tree, as hard links where the file system allows. Returns the number of files.
-fn copy_files(from: &Path, to: &Path) -> io::Result<u64> {
-    fs::create_dir_all(to)?;
-    let mut copied = 0;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copied += copy_files(&entry.path(), &target)?;
-            continue;
-        }
-        let linked = fs::hard_link(entry.path(), &target).or_else(|_| fs::copy(entry.path(), &target).map(drop));
-        match linked {
-            Ok(()) => copied += 1,
-            // Deleted meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    File::open(to)?.sync_all()?;
-    Ok(copied)
 }
 
 /// Gives a command to the server that runs with `data_dir`, and calls `progress` for each thing it

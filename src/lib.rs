@@ -9,6 +9,7 @@
 //!   last request has been answered.
 
 mod assemble;
+mod backup;
 mod cli;
 mod config;
 mod control;

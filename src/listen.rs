@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use runtime::{Counter, Gauge, Metrics, Tasks};
+use http::StatusCode;
+use runtime::{Clock, Counter, Gauge, Histogram, Metrics, TIME_BUCKETS, Tasks};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -46,6 +47,8 @@ pub(crate) struct Serving {
     /// One permit for each connection.
     pub(crate) connections: Arc<Semaphore>,
     pub(crate) trusted_proxies: Arc<[IpAddr]>,
+    /// To time answers.
+    pub(crate) clock: Clock,
     pub(crate) metrics: ServingMetrics,
 }
 
@@ -54,6 +57,10 @@ pub(crate) struct Serving {
 pub(crate) struct ServingMetrics {
     pub(crate) connections: Gauge,
     pub(crate) requests: Counter,
+    /// By the first digit of the status, from 2 on.
+    pub(crate) responses: [Counter; 4],
+    /// From the request's head to the answer's, long polls left out.
+    pub(crate) durations: Histogram,
 }
 
 impl ServingMetrics {
@@ -62,6 +69,26 @@ impl ServingMetrics {
         ServingMetrics {
             connections: metrics.gauge("conduit_connections", "Connections that are open.", &labels),
             requests: metrics.counter("conduit_http_requests_total", "Requests received.", &labels),
+            responses: ["2xx", "3xx", "4xx", "5xx"].map(|status| {
+                let labels = [("listener", listener), ("status", status)];
+                metrics.counter("conduit_http_responses_total", "Answers given.", &labels)
+            }),
+            durations: metrics.histogram(
+                "conduit_http_duration_seconds",
+                "Time to answer, of requests that do not wait for news.",
+                TIME_BUCKETS,
+                &labels,
+            ),
+        }
+    }
+
+    /// Counts an answer; `waited` tells a long poll.
+    pub(crate) fn count_response(&self, status: StatusCode, took: Duration, waited: bool) {
+        if let Some(counter) = self.responses.get(usize::from(status.as_u16() / 100).wrapping_sub(2)) {
+            counter.add(1);
+        }
+        if !waited {
+            self.durations.observe_duration(took);
         }
     }
 }

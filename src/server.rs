@@ -1,7 +1,7 @@
 //! A running server: start, reload, shutdown.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use runtime::{Clock, Metrics, Random, Tasks};
 use storage::{Backend, OpenError, Store};
 use tokio::sync::Semaphore;
 
-use crate::assemble::{Parts, assemble_parts};
+use crate::assemble::{Parts, STORE_DIR, assemble_parts};
+use crate::backup::BackupSource;
 use crate::config::{Config, ListenAddress};
 use crate::control::Control;
 use crate::listen::{ListenError, Listener, Serving, ServingMetrics};
@@ -40,7 +41,7 @@ impl Environment {
         Environment {
             clock: Clock::system(),
             random: Random::system(),
-            backend: Backend::Rocks { path: config.data_dir.join("store") },
+            backend: Backend::Rocks { path: config.data_dir.join(STORE_DIR) },
             metrics: Metrics::new(),
         }
     }
@@ -52,6 +53,9 @@ pub enum StartError {
     /// The data folder cannot be made or written to.
     #[error("cannot use the data folder {}: {source}", path.display())]
     DataDir { path: PathBuf, source: io::Error },
+    /// The data folder is a backup that was not finished.
+    #[error("{} is a backup that was not finished: use another one", data_dir.display())]
+    UnfinishedBackup { data_dir: PathBuf },
     /// The database does not open.
     #[error("cannot open the database: {0}")]
     Store(#[from] OpenError),
@@ -102,9 +106,10 @@ impl Server {
         let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
         let metrics_listener = config.metrics.listener.as_ref().map(|address| Listener::bind(address, None));
         let metrics_listener = metrics_listener.transpose()?;
-        let Parts { store, users, router } = assemble_parts(&config, &environment, &tasks)?;
-        let control =
-            Control { data_dir: config.data_dir.clone().into(), store: store.clone(), users, tasks: tasks.clone() };
+        let Parts { store, users, media, router } = assemble_parts(&config, &environment, &tasks)?;
+        let data_dir: Arc<Path> = config.data_dir.clone().into();
+        let backup = BackupSource { data_dir: data_dir.clone(), store: store.clone(), media, tasks: tasks.clone() };
+        let control = Control { data_dir, backup, users, tasks: tasks.clone() };
         let control_socket = control.bind().map_err(data_dir_failed)?;
         tasks.spawn("control listener", control.serve(control_socket));
 
@@ -115,12 +120,14 @@ impl Server {
             tasks: tasks.clone(),
             connections: Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS))),
             trusted_proxies: config.trusted_proxies.clone().into(),
+            clock: environment.clock.clone(),
             metrics: ServingMetrics::new(&environment.metrics, "matrix"),
         };
         for listener in listeners {
             tasks.spawn_essential("listener", listener.serve(serving.clone()));
         }
         if let Some(listener) = metrics_listener {
+            count_commits(&store, &environment.metrics);
             let serving = serve_metrics(serving, &environment.metrics);
             tasks.spawn("metrics listener", listener.serve(serving));
         }
@@ -189,6 +196,19 @@ fn serve_metrics(serving: Serving, metrics: &Metrics) -> Serving {
         metrics: ServingMetrics::new(metrics, "metrics"),
         ..serving
     }
+}
+
+/// How much is written, and how well commits share the writes.
+fn count_commits(store: &Store, metrics: &Metrics) {
+    let commits = metrics.counter("conduit_commits_total", "Batches committed.", &[]);
+    let groups = metrics.counter("conduit_commit_groups_total", "Writes to the disk that committed them.", &[]);
+    store.on_visible(Arc::new(move |group| {
+        commits.add(group.len() as u64);
+        groups.add(1);
+    }));
+    let read = store.clone();
+    let position = move || read.visible().0 as f64;
+    metrics.observe_gauge("conduit_store_position", "The position of the newest commit.", &[], position);
 }
 
 /// Resident memory as the kernel counts it; 0 where it does not say.

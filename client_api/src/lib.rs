@@ -29,6 +29,7 @@ mod keys;
 mod limits;
 mod login;
 mod media;
+mod media_legacy;
 mod members;
 mod membership;
 mod messages;

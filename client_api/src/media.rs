@@ -1,5 +1,4 @@
-//! Client-Server API §"Content repository". Downloads without an access token are frozen by the specification, and
-//! nothing was ever uploaded here before that: those endpoints are absent.
+//! Client-Server API §"Content repository". Downloads without an access token are in `media_legacy`.
 
 use std::io::SeekFrom;
 use std::time::Duration;
@@ -118,9 +117,19 @@ pub(crate) async fn download(
     State(media): State<Media>,
     headers: HeaderMap,
 ) -> Answer {
-    let mxc = Mxc::new(&server, &id)?;
-    check_remote(&media, &mxc, &query)?;
-    send_file(media.download(&mxc, wait_of(&query)?).await?, None, &headers).await
+    send_download(&media, &Mxc::new(&server, &id)?, None, &query, &headers).await
+}
+
+/// Answers with the file, under a name of the client's or its own.
+pub(crate) async fn send_download(
+    media: &Media,
+    mxc: &Mxc,
+    name: Option<String>,
+    query: &Query,
+    headers: &HeaderMap,
+) -> Answer {
+    check_remote(media, mxc, query)?;
+    send_file(media.download(mxc, wait_of(query)?).await?, name, headers).await
 }
 
 /// `GET /media/download/{serverName}/{mediaId}/{fileName}`.
@@ -131,9 +140,7 @@ pub(crate) async fn download_named(
     State(media): State<Media>,
     headers: HeaderMap,
 ) -> Answer {
-    let mxc = Mxc::new(&server, &id)?;
-    check_remote(&media, &mxc, &query)?;
-    send_file(media.download(&mxc, wait_of(&query)?).await?, Some(name), &headers).await
+    send_download(&media, &Mxc::new(&server, &id)?, Some(name), &query, &headers).await
 }
 
 /// `GET /media/thumbnail/{serverName}/{mediaId}`.
@@ -144,8 +151,12 @@ pub(crate) async fn get_thumbnail(
     State(media): State<Media>,
     headers: HeaderMap,
 ) -> Answer {
-    let mxc = Mxc::new(&server, &id)?;
-    check_remote(&media, &mxc, &query)?;
+    send_thumbnail(&media, &Mxc::new(&server, &id)?, &query, &headers).await
+}
+
+/// Answers with the thumbnail that the query asks for.
+pub(crate) async fn send_thumbnail(media: &Media, mxc: &Mxc, query: &Query, headers: &HeaderMap) -> Answer {
+    check_remote(media, mxc, query)?;
     let method = match query.text("method")?.as_deref() {
         None | Some("scale") => ThumbnailMethod::Scale,
         Some("crop") => ThumbnailMethod::Crop,
@@ -158,7 +169,7 @@ pub(crate) async fn get_thumbnail(
         method,
         animated: query.parsed::<bool>("animated")?.unwrap_or(false),
     };
-    send_file(media.thumbnail(&mxc, &request, wait_of(&query)?).await?, None, &headers).await
+    send_file(media.thumbnail(mxc, &request, wait_of(query)?).await?, None, headers).await
 }
 
 /// Answers with a file, or the part of it that was asked for.

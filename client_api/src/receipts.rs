@@ -24,8 +24,8 @@ pub(crate) async fn set_receipt(
     JsonBody(body): JsonBody<ReceiptBody>,
 ) -> Answer {
     let thread = body.thread_id.as_deref();
-    if thread == Some("") {
-        return Err(ApiError::invalid_param("thread_id must not be empty"));
+    if thread.is_some_and(|thread| thread != "main" && EventId::parse(thread).is_err()) {
+        return Err(ApiError::invalid_param("thread_id must be main or the id of an event"));
     }
     let view = view_event(&user, &room, &event, &rooms)?;
     let kind = match kind.as_str() {

@@ -17,6 +17,9 @@ runtime::config_section! {
         pub max_pending_uploads: u32 = 50, reloadable;
         /// How long a reserved media id waits for its upload.
         pub pending_lifetime: Span = Span::seconds(24 * 3600), reloadable;
+        /// Whether media can be fetched without logging in, by the old endpoints. Whoever learns a
+        /// media id can then read it, so leave this off unless old clients need it.
+        pub unauthenticated_downloads: bool = false, reloadable;
         /// The longest that a download waits for an upload or a remote server, whatever the client asks.
         pub max_wait: Span = Span::seconds(60), reloadable;
     }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -54,11 +55,17 @@ impl Inner {
 
 impl HeldFiles {
     /// Copies every file into `dir`, a new media folder: as hard links where the file system can, since files never
-    /// change. `progress` is told of each file. Blocks; what was written is not synced to the disk.
+    /// change. `progress` is told after each file and may end the work. Blocks; what was written is not synced to the
+    /// disk.
     ///
     /// # Errors
-    /// `Disk`: `dir` cannot be written to, or a file cannot be read (operator). What was copied stays.
-    pub fn copy_to(&self, dir: &Path, progress: &mut dyn FnMut(CopiedFiles)) -> Result<CopiedFiles, MediaError> {
+    /// `Disk`: `dir` cannot be written to, or a file cannot be read (operator). `Interrupted` by `progress`. What was
+    /// copied stays.
+    pub fn copy_to(
+        &self,
+        dir: &Path,
+        progress: &mut dyn FnMut(CopiedFiles) -> ControlFlow<()>,
+    ) -> Result<CopiedFiles, MediaError> {
         let target = Disk::open(dir).map_err(MediaError::disk("make the folder for copies of media"))?;
         let mut hashes = Vec::new();
         let source = &self.0.disk;
@@ -73,7 +80,9 @@ impl HeldFiles {
             copied.files += 1;
             copied.links += u64::from(linking);
             copied.bytes += length;
-            progress(copied);
+            if progress(copied).is_break() {
+                return Err(MediaError::Interrupted);
+            }
         }
         Ok(copied)
     }

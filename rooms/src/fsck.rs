@@ -7,7 +7,7 @@ use storage::{Read, Store};
 use crate::error::RoomError;
 use crate::event::{Event, EventFlags};
 use crate::head::HeadRow;
-use crate::ids::{RoomNid, RoomSeq, SnapshotId};
+use crate::ids::{RoomNid, RoomSeq, SnapshotId, UserNid};
 use crate::keyspaces::{
     ALIASES, EVENT_IDS, EVENTS_BY_TIME, HEADS, PUBLIC_ROOMS, RECEIPT_LOG, RECEIPTS, RELATIONS, ROOM_ALIASES,
     ROOM_MEMBERS, ROOM_NIDS, SLOT_KEYS, STATE_LOG, STATE_NODES, STATE_SLOTS, THREADS, THREADS_BY_LATEST, TIMELINE,
@@ -62,6 +62,14 @@ impl Nodes for StoredNodes<'_> {
         let node = self.store.get(&STATE_NODES, &(self.room, id))?;
         Ok(std::sync::Arc::new(node.ok_or(RoomError::Inconsistent("missing state node"))?))
     }
+}
+
+/// The id of a user with this number, for those who name users in findings of their own.
+///
+/// # Errors
+/// Where the store cannot be read.
+pub fn find_user_id(store: &Store, user: UserNid) -> Result<Option<String>, RoomError> {
+    Ok(store.get(&USER_IDS, &user)?)
 }
 
 /// Checks everything stored about rooms. `progress` is told of each room before it is checked.

@@ -196,15 +196,14 @@ impl RoomView {
         if !event.flags().has(EventFlags::HAS_RELATIONS) {
             return Ok(bundle);
         }
-        let (mut count, mut latest, mut took_part) = (0, None, event.sender_nid() == self.viewer());
+        let (mut thread, mut took_part) = (Vec::new(), event.sender_nid() == self.viewer());
         let mut edits = Vec::new();
         for row in self.rooms.store.scan(&RELATIONS, &(self.room(), event.seq())).iter() {
             let ((_, _, child), row) = row?;
             match &*row.rel_type {
                 "m.replace" if row.sender == event.sender_nid() && *row.kind == *event.kind() => edits.push(child),
                 "m.thread" => {
-                    count += 1;
-                    latest = Some(child);
+                    thread.push(child);
                     took_part |= row.sender == self.viewer();
                 }
                 "m.reference" => {
@@ -219,10 +218,21 @@ impl RoomView {
         if event.state_key().is_none() && !event.flags().has(EventFlags::REDACTED) {
             bundle.replacement = self.find_replacement(edits)?;
         }
-        if let Some(latest) = latest {
-            bundle.thread = Some((count, self.rooms.event_at(self.room(), latest)?, took_part));
-        }
+        bundle.thread = self.find_latest(thread)?.map(|(count, latest)| (count, latest, took_part));
         Ok(bundle)
+    }
+
+    /// The latest event of a thread that the viewer may see, and how many there are up to it: who left the room learns
+    /// nothing of what was said after.
+    fn find_latest(&self, mut thread: Vec<RoomSeq>) -> Result<Option<(u64, Event)>, RoomError> {
+        let mut lens = self.lens();
+        while let Some(latest) = thread.pop() {
+            let latest = self.rooms.event_at(self.room(), latest)?;
+            if lens.can_see(&latest)? {
+                return Ok(Some((thread.len() as u64 + 1, latest)));
+            }
+        }
+        Ok(None)
     }
 
     /// The newest edit by time, then by event id.

@@ -86,7 +86,15 @@ impl Connection {
         self.serving.metrics.requests.add(1);
         let client = find_client_address(self.peer, request.headers(), &self.serving.trusted_proxies);
         request.extensions_mut().insert(ConnectInfo(SocketAddr::new(client, 0)));
-        self.serving.router.clone().call(request)
+        let waits = request.uri().path().ends_with("/sync");
+        let (clock, metrics) = (self.serving.clock.clone(), self.serving.metrics.clone());
+        let began = clock.monotonic();
+        let answer = self.serving.router.clone().call(request);
+        async move {
+            let answer = answer.await?;
+            metrics.count_response(answer.status(), clock.monotonic().saturating_sub(began), waits);
+            Ok(answer)
+        }
     }
 }
 

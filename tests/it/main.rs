@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "this is how a test fails")]
 
+mod backup;
 mod commands;
 mod config;
 mod crash;

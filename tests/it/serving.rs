@@ -159,6 +159,9 @@ async fn metrics_have_their_own_listener() {
     let metrics = port_of(server.metrics_address().unwrap());
     let response = exchange(TcpStream::connect(metrics).await.unwrap(), request).await;
     assert!(response.contains("conduit_http_requests_total{listener=\"matrix\"} 1\n"), "{response}");
+    assert!(response.contains("conduit_http_responses_total{listener=\"matrix\",status=\"4xx\"} 1\n"), "{response}");
+    assert!(response.contains("conduit_http_duration_seconds_count{listener=\"matrix\"} 1\n"), "{response}");
+    assert!(response.contains("conduit_store_position "), "{response}");
     assert!(response.contains("conduit_resident_bytes "), "{response}");
     assert!(server.shutdown().await);
 }
@@ -168,8 +171,9 @@ async fn backup_goes_through_the_control_socket() {
     let folder = tempfile::tempdir().unwrap();
     let config = config_in(folder.path(), &["127.0.0.1:0"]);
     let data_dir = config.data_dir.clone();
-    std::fs::create_dir_all(data_dir.join("media/ab")).unwrap();
-    std::fs::write(data_dir.join("media/ab/cd"), "picture").unwrap();
+    let picture = format!("media/files/ab/cd/{:060}", 0);
+    std::fs::create_dir_all(data_dir.join("media/files/ab/cd")).unwrap();
+    std::fs::write(data_dir.join(&picture), "picture").unwrap();
     let server = Server::start(config).await.unwrap();
     let mode = std::fs::metadata(data_dir.join("control.sock")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -185,8 +189,8 @@ async fn backup_goes_through_the_control_socket() {
     };
     let (done, progress) = send(data_dir.clone()).await.unwrap();
     assert!(done.unwrap().contains("1 media files"));
-    assert_eq!(progress, ["copying the database", "copying media"]);
-    assert_eq!(std::fs::read_to_string(target.join("media/ab/cd")).unwrap(), "picture");
+    assert_eq!(progress, ["copying the database", "copying the media", "writing to the disk"]);
+    assert_eq!(std::fs::read_to_string(target.join(&picture)).unwrap(), "picture");
     assert!(std::fs::read_dir(target.join("store")).unwrap().next().is_some());
 
     let (again, _) = send(data_dir.clone()).await.unwrap();

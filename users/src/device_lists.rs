@@ -27,7 +27,7 @@ pub(crate) const DEVICE_LIST_VERSION: Keyspace<UserNid, Stamped<()>> =
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LoggedChange {
     kind: DeviceListChangeKind,
-    only_for: Option<UserNid>,
+    pub(crate) only_for: Option<UserNid>,
 }
 stored!(LoggedChange, 1);
 

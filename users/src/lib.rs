@@ -21,6 +21,7 @@ mod e2ee;
 mod erase;
 mod error;
 mod filters;
+pub mod fsck;
 mod login_tokens;
 mod maintenance;
 mod openid;

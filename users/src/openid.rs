@@ -18,7 +18,7 @@ const LIFETIME_SECONDS: u64 = 3_600;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct OpenIdRow {
-    user: UserNid,
+    pub(crate) user: UserNid,
     pub(crate) expires_at_ms: u64,
 }
 stored!(OpenIdRow, 1);

@@ -46,8 +46,8 @@ pub struct Pusher {
 }
 
 #[derive(Serialize, Deserialize)]
-struct StoredPusher {
-    device: DeviceNid,
+pub(crate) struct StoredPusher {
+    pub(crate) device: DeviceNid,
     pusher: Pusher,
 }
 
@@ -124,7 +124,7 @@ fn delete_row(batch: &mut Batch, user: UserNid, app_id: &str, pushkey: &str) {
     batch.delete(&PUSHER_OWNERS, &(app_id.to_owned(), pushkey.to_owned(), user));
 }
 
-fn parse_pusher(json: &[u8]) -> Result<StoredPusher, UserError> {
+pub(crate) fn parse_pusher(json: &[u8]) -> Result<StoredPusher, UserError> {
     serde_json::from_slice(json).map_err(|_| UserError::Inconsistent("a stored pusher is not readable"))
 }
 

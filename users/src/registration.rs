@@ -19,8 +19,8 @@ pub(crate) const REGISTRATION_TOKENS: Keyspace<String, RegistrationTokenRow> =
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RegistrationTokenRow {
-    uses_allowed: Option<u32>,
-    uses: u32,
+    pub(crate) uses_allowed: Option<u32>,
+    pub(crate) uses: u32,
     expires_at_ms: Option<u64>,
 }
 stored!(RegistrationTokenRow, 1);

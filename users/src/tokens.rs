@@ -32,13 +32,13 @@ pub(crate) const REFRESH_TOKENS: Keyspace<TokenHash, RefreshTokenRow> =
 pub(crate) const DEVICE_TOKENS: Keyspace<(DeviceNid, bool, TokenHash), ()> =
     Keyspace::new("device_tokens", Profile::Points);
 
-const ACCESS: bool = true;
-const REFRESH: bool = false;
+pub(crate) const ACCESS: bool = true;
+pub(crate) const REFRESH: bool = false;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct AccessTokenRow {
-    user: UserNid,
-    device: DeviceNid,
+    pub(crate) user: UserNid,
+    pub(crate) device: DeviceNid,
     expires_at_ms: Option<u64>,
     /// The pair that ends when this token is used for the first time.
     replaces: Option<TokenPair>,
@@ -47,11 +47,11 @@ stored!(AccessTokenRow, 1);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RefreshTokenRow {
-    user: UserNid,
-    device: DeviceNid,
+    pub(crate) user: UserNid,
+    pub(crate) device: DeviceNid,
     expires_at_ms: Option<u64>,
     /// The access token that was issued together with this one.
-    access: TokenHash,
+    pub(crate) access: TokenHash,
     /// The pair that this token was exchanged for and that nobody has used yet.
     issued: Option<TokenPair>,
     /// The pair that ends when this token is used for the first time.

@@ -1,6 +1,9 @@
+use std::collections::BTreeMap;
+
 use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::parse_object;
 use crate::error::ApiError;
@@ -51,4 +54,16 @@ fn the_message_names_the_field() {
 fn deep_nesting_is_refused() {
     let deep = format!("{{\"a\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
     assert!(parse_object::<Value>(deep.as_bytes()).is_err());
+}
+
+#[test]
+fn what_others_could_not_read_is_refused_in_raw_values_too() {
+    let deep = format!("{}1{}", "[".repeat(100), "]".repeat(100));
+    for value in [r#""\ud800""#, r#""\ud800\u0041""#, r#"{"\udc00":1}"#, "1e400", &deep] {
+        let body = format!(r#"{{"content":{value}}}"#);
+        let parsed = parse_object::<BTreeMap<String, Box<RawValue>>>(body.as_bytes());
+        assert_eq!(parsed.unwrap_err().errcode(), "M_BAD_JSON", "{body}");
+    }
+    let fine = r#"{"content":["\ud83d\ude00",1.5,-1,true,null,{"a":{}},18446744073709551615,1e300]}"#;
+    assert!(parse_object::<BTreeMap<String, Box<RawValue>>>(fine.as_bytes()).is_ok());
 }

@@ -3,6 +3,7 @@
 use axum::body::Body;
 use hmac::{Hmac, KeyInit, Mac};
 use http::Request;
+use media::MediaConfig;
 use serde_json::{Value, json};
 use sha1::Sha1;
 
@@ -226,6 +227,7 @@ fn receipts_typing_and_presence() {
         bob.post(&receipt, json!({})).await.refused(403, "M_FORBIDDEN");
         bob.post(&format!("join/{room}"), json!({})).await.ok();
         bob.post(&receipt, json!({"thread_id": ""})).await.refused(400, "M_INVALID_PARAM");
+        bob.post(&receipt, json!({"thread_id": "x".repeat(2_000)})).await.refused(400, "M_INVALID_PARAM");
         bob.post(&receipt, json!({})).await.ok();
         bob.post(&format!("rooms/{room}/receipt/m.unknown/{event}"), json!({})).await.refused(400, "M_INVALID_PARAM");
         bob.post(&format!("rooms/{room}/read_markers"), json!({"m.fully_read": event, "m.read.private": event}))
@@ -358,6 +360,11 @@ fn media_goes_up_and_down() {
             Request::get(&path).header("authorization", format!("Bearer {}", bob.token)).header("range", "bytes=20-");
         assert_eq!(server.send(beyond.body(Body::empty()).unwrap()).await.status, 416);
         server.get(&path).await.refused(401, "M_MISSING_TOKEN");
+        let open = format!("/_matrix/media/v3/download/{id}");
+        server.get(&open).await.refused(404, "M_NOT_FOUND");
+        server.media.reload(MediaConfig { unauthenticated_downloads: true, ..MediaConfig::default() });
+        assert_eq!(server.get(&open).await.bytes, b"0123456789");
+        assert_eq!(server.get(&format!("{open}/x.txt")).await.bytes, b"0123456789");
         bob.get("/_matrix/client/v1/media/download/hs.test/nothing").await.refused(404, "M_NOT_FOUND");
         bob.get("/_matrix/client/v1/media/download/hs.test/%2e%2e").await.refused(400, "M_INVALID_PARAM");
         bob.get("/_matrix/client/v1/media/download/elsewhere.test/x").await.refused(502, "M_UNKNOWN");

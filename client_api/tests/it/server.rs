@@ -40,6 +40,7 @@ pub struct Server {
     pub router: Router,
     pub store: Store,
     pub clock: Clock,
+    pub media: Media,
     _files: tempfile::TempDir,
 }
 
@@ -145,8 +146,8 @@ impl Server {
         });
         let config = ClientApiConfig { public_baseurl: Some("https://hs.test".into()) };
         let clock_of_limits = clock.clone();
-        let parts = ClientApiParts { rooms, users, media, sync, clock: clock_of_limits, tasks, config, rate_limits };
-        Server { router: client_api::router(parts), store, clock, _files: files }
+        let parts = ClientApiParts { rooms, users, media: media.clone(), sync, clock: clock_of_limits, tasks, config, rate_limits };
+        Server { router: client_api::router(parts), store, clock, media, _files: files }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Reply {

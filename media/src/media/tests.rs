@@ -48,14 +48,14 @@ impl RemoteMedia for FakeRemote {
     }
 }
 
-struct Fixture {
-    media: Media,
+pub(crate) struct Fixture {
+    pub(crate) media: Media,
     clock: Clock,
     remote: Arc<FakeRemote>,
-    dir: TempDir,
+    pub(crate) dir: TempDir,
 }
 
-fn fixture() -> Fixture {
+pub(crate) fn fixture() -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let clock = Clock::fake(1_700_000_000_000);
     let remote = Arc::new(FakeRemote::default());
@@ -90,7 +90,7 @@ fn user(name: &str) -> UserId {
 }
 
 impl Fixture {
-    async fn upload(&self, bytes: &[u8]) -> Mxc {
+    pub(crate) async fn upload(&self, bytes: &[u8]) -> Mxc {
         let mut upload = self.media.new_upload();
         upload.write(bytes).await.unwrap();
         self.media.upload(&user("alice"), upload, Description::default()).await.unwrap()
@@ -102,7 +102,15 @@ impl Fixture {
         self.media.upload_reserved(&user(who), mxc, upload, Description::default()).await
     }
 
-    fn count(&self, folder: &str) -> usize {
+    pub(crate) async fn reserve(&self, who: &str) -> Mxc {
+        self.media.reserve(&user(who)).await.unwrap().mxc
+    }
+
+    pub(crate) fn find_problems(&self) -> Vec<crate::fsck::Problem> {
+        crate::fsck::check(&self.media.0.store, self.dir.path()).unwrap().problems
+    }
+
+    pub(crate) fn count(&self, folder: &str) -> usize {
         fn count(path: &Path) -> usize {
             let entries = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
             entries.map(|path| if path.is_dir() { count(&path) } else { 1 }).sum()
@@ -118,13 +126,13 @@ async fn read(mut download: Download) -> Vec<u8> {
     bytes
 }
 
-fn png(width: u32, height: u32) -> Vec<u8> {
+pub(crate) fn png(width: u32, height: u32) -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
     RgbImage::from_pixel(width, height, Rgb([7, 8, 9])).write_to(&mut bytes, ImageFormat::Png).unwrap();
     bytes.into_inner()
 }
 
-fn small(animated: bool) -> ThumbnailRequest {
+pub(crate) fn small(animated: bool) -> ThumbnailRequest {
     ThumbnailRequest { width: 30, height: 30, method: ThumbnailMethod::Crop, animated }
 }
 

@@ -122,6 +122,19 @@ fn relations_are_bundled_and_listed() {
         assert_eq!(page.events.len(), 1);
         assert_eq!(view.threads(None, 10, false).unwrap().events[0].event_id(), root.as_str());
         assert!(server.view(&room, bob_nid).threads(None, 10, true).unwrap().events.len() == 1);
+        // What is said in the thread after one left is not bundled for one.
+        server.change(&room, &bob, &bob, Membership::Leave).await.unwrap();
+        let later = server
+            .append(&room, Draft::message(alice.clone(), "m.room.message", relate("m.thread", json!({}))))
+            .await
+            .unwrap();
+        let thread_for = |viewer| {
+            let view = server.view(&room, viewer);
+            let (count, latest, _) = view.bundle(&view.event(&root).unwrap()).unwrap().thread.unwrap();
+            (count, latest.event_id().to_owned())
+        };
+        assert_eq!(thread_for(nid), (2, later.as_str().to_owned()));
+        assert_eq!(thread_for(bob_nid), (1, reply.as_str().to_owned()));
         server.assert_sound();
     });
 }

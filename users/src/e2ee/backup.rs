@@ -29,8 +29,8 @@ pub(crate) struct BackupRow {
     algorithm: String,
     auth_data: String,
     etag: u64,
-    count: u64,
-    is_deleted: bool,
+    pub(crate) count: u64,
+    pub(crate) is_deleted: bool,
 }
 stored!(BackupRow, 1);
 
