@@ -13,8 +13,12 @@ setup: ## install the compiler and libraries that are missing
 run: setup ## build with optimisation and run a server at 127.0.0.1:8008, data in ./data
 	$(CARGO) run --release --locked -- run $(ARGS)
 
-test: setup ## all tests
-	$(CARGO) test --workspace --locked $(ARGS)
+test: setup ## all tests, and a Rust client's scenario; ARGS="-p rooms redaction" for some tests only
+	$(CARGO) test $(or $(ARGS),--workspace) --locked
+ifeq ($(ARGS),)
+	$(CARGO) build --locked
+	. scripts/env.sh && tests/clients/run.sh rust "$$CARGO_TARGET_DIR/debug/conduit"
+endif
 
 check: setup ## what CI runs: format, lints, tests, generated files, documentation
 	@export PATH="$$HOME/.cargo/bin:$$PATH" && scripts/check.sh

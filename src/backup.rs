@@ -174,9 +174,8 @@ impl BackupSource {
 
 /// A copy, not a link: the backup keeps its key whatever is done to the original.
 fn copy_signing_key(from: &Path, to: &Path) -> io::Result<()> {
-    let mut copy = OpenOptions::new().write(true).create_new(true).mode(KEY_MODE).open(to)?;
-    io::copy(&mut File::open(from)?, &mut copy)?;
-    Ok(())
+    let key = fs::read(from)?;
+    OpenOptions::new().write(true).create_new(true).mode(KEY_MODE).open(to)?.write_all(&key)
 }
 
 /// The length of all files of a folder without folders.

@@ -120,7 +120,8 @@ impl Rooms {
         Ok(id)
     }
 
-    async fn commit_new(&self, room: RoomNid, head: Arc<Head>, batch: storage::Batch) -> Result<(), RoomError> {
+    /// Commits the first events of a room; its head is in memory from the moment they are visible.
+    pub(crate) async fn commit_new(&self, room: RoomNid, head: Arc<Head>, batch: storage::Batch) -> Result<(), RoomError> {
         self.memory.pending.lock().insert(room, Pending { head, members_changed: true });
         match self.store.commit(batch).await {
             Ok(_) => Ok(()),

@@ -22,7 +22,6 @@ use crate::event::EventFlags;
 use crate::head::Head;
 use crate::ids::{RoomSeq, SnapshotId};
 use crate::keyspaces::{HEADS, ROOM_NIDS, SLOT_KEYS, STATE_LOG, SlotKey};
-use crate::memory::Pending;
 use crate::rooms::Rooms;
 use crate::snapshot;
 
@@ -104,15 +103,10 @@ impl Rooms {
         let mut change = append.finish().ok_or(RoomError::Inconsistent("a room without events"))?;
         let id = pdu.room_id.as_str().to_owned();
         change.batch.expect_absent(&ROOM_NIDS, &id).expect_absent(&HEADS, &room).put(&ROOM_NIDS, &id, &room);
-        self.memory.pending.lock().insert(room, Pending { head: change.head, members_changed: true });
-        let committed = self.store.commit(change.batch).await;
-        if committed.is_err() {
-            self.memory.pending.lock().remove(&room);
-        }
-        match committed {
+        match self.commit_new(room, change.head, change.batch).await {
             // It was here already, or somebody was faster.
-            Ok(_) | Err(CommitError::Expectation { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
+            Err(RoomError::Commit(CommitError::Expectation { .. })) => Ok(()),
+            result => result,
         }
     }
 

@@ -78,7 +78,7 @@ pub fn write(value: &impl Serialize) -> Vec<u8> {
     out
 }
 
-/// [`write`] appending to a buffer.
+/// [`write()`] appending to a buffer.
 pub fn write_into(out: &mut Vec<u8>, value: &impl Serialize) {
     let mut serializer = serde_json::Serializer::with_formatter(out, CanonicalFormatter);
     // A Vec never refuses a write, and JSON values and our own views of them have string keys only.

@@ -1,6 +1,7 @@
 //! What the tests of this crate start from: a domain on a memory store with a clock that stands still.
 
 use std::{
+    cell::Cell,
     pin::pin,
     sync::Arc,
     task::{Context, Poll, Wake, Waker},
@@ -20,6 +21,17 @@ pub(crate) struct Fixture {
     pub(crate) store: Store,
     pub(crate) rooms: Rooms,
     runtime: tokio::runtime::Runtime,
+    /// Whether the test has broken something on purpose.
+    is_broken: Cell<bool>,
+}
+
+impl Drop for Fixture {
+    /// Whatever a test does leaves the store sound.
+    fn drop(&mut self) {
+        if !thread::panicking() && !self.is_broken.get() {
+            assert_eq!(crate::fsck::check(&self.store).unwrap().problems, []);
+        }
+    }
 }
 
 impl Fixture {
@@ -37,7 +49,13 @@ impl Fixture {
         let rooms = open_rooms(&store, &clock);
         drop(guard);
         let users = Users::open(store.clone(), rooms.clone(), clock.clone(), Random::seeded(7), config).unwrap();
-        Self { users, clock, store, rooms, runtime }
+        Self { users, clock, store, rooms, runtime, is_broken: Cell::new(false) }
+    }
+
+    /// What is broken in the store, which is expected from then on.
+    pub(crate) fn take_problems(&self) -> Vec<crate::fsck::Problem> {
+        self.is_broken.set(true);
+        crate::fsck::check(&self.store).unwrap().problems
     }
 
     /// The same store opened anew, as after a restart.
