@@ -23,7 +23,7 @@ same=(-c 16 --ops 50 --users 30 --messages 1000 --rooms 50 --history 20 --reques
   --page-events 1000 --passes 10 --state-events 500 --secs 20 --room-version 11)
 # The same rooms and members, and ten times the operations.
 longer=(-c 16 --ops 500 --users 30 --messages 10000 --rooms 50 --history 20 --requests 300 --fanout-messages 300
-  --rate 15 --page-events 1000 --passes 100 --state-events 500 --secs 60 --room-version 11)
+  --rate 15 --page-events 1000 --passes 100 --state-events 500 --secs 20 --room-version 11)
 
 measure() { # measure LABEL URL PIDS VERSION PARAMETER...
   local label=$1 url=$2 pids=$3 version=$4 out=$results/$1.jsonl idle
@@ -51,7 +51,7 @@ sum_resident() { # sum_resident PID,PID: with their children
 measure_conduit() { # measure_conduit LABEL PARAMETER...
   local label=$1
   shift
-  start_conduit "$binary"
+  start_conduit "$binary" "sync.connections_per_device=512"
   measure "$label" "$conduit_url" "$conduit_pid" "$("$binary" --version)" "$@"
   stop_conduit
 }

@@ -138,7 +138,7 @@ impl BackupSource {
         action.set("copy the media");
         report("copying the media".to_owned());
         let mut progress = |copied: CopiedFiles| {
-            if copied.files % REPORT_EVERY == 0 {
+            if copied.files.is_multiple_of(REPORT_EVERY) {
                 report(format!("copied {} media files ({})", copied.files, Size(copied.bytes)));
             }
             if self.tasks.is_shutting_down() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

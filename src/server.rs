@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use http::header;
+use media::Media;
 use runtime::{Clock, Metrics, Random, Tasks};
 use storage::{Backend, OpenError, Store};
 use tokio::sync::Semaphore;
@@ -77,6 +78,7 @@ pub struct Server {
     metrics_address: Option<ListenAddress>,
     tasks: Tasks,
     store: Store,
+    media: Media,
     certificate: Option<Arc<Certificate>>,
     grace: Duration,
 }
@@ -108,7 +110,12 @@ impl Server {
         let metrics_listener = metrics_listener.transpose()?;
         let Parts { store, users, media, router } = assemble_parts(&config, &environment, &tasks)?;
         let data_dir: Arc<Path> = config.data_dir.clone().into();
-        let backup = BackupSource { data_dir: data_dir.clone(), store: store.clone(), media, tasks: tasks.clone() };
+        let backup = BackupSource {
+            data_dir: data_dir.clone(),
+            store: store.clone(),
+            media: media.clone(),
+            tasks: tasks.clone(),
+        };
         let control = Control { data_dir, backup, users, tasks: tasks.clone() };
         let control_socket = control.bind().map_err(data_dir_failed)?;
         tasks.spawn("control listener", control.serve(control_socket));
@@ -132,7 +139,7 @@ impl Server {
             tasks.spawn("metrics listener", listener.serve(serving));
         }
         let grace = config.shutdown_grace.duration();
-        Ok(Server { addresses, metrics_address, tasks, store, certificate, grace })
+        Ok(Server { addresses, metrics_address, tasks, store, media, certificate, grace })
     }
 
     /// Where the server listens, with the real ports, in the order of the configuration.
@@ -145,12 +152,15 @@ impl Server {
         self.metrics_address.as_ref()
     }
 
-    /// Takes over the reloadable keys of `config` that belong to a server (the certificate).
+    /// Takes over the reloadable keys of `config` that belong to a server: the certificate and the
+    /// limits of media.
     ///
     /// # Errors
     /// [`TlsError`] when the certificate cannot be read; the old one stays in use.
     pub fn reload(&self, config: &Config) -> Result<(), TlsError> {
-        self.certificate.as_ref().map_or(Ok(()), |certificate| certificate.reload(config))
+        self.certificate.as_ref().map_or(Ok(()), |certificate| certificate.reload(config))?;
+        self.media.reload(config.media.clone());
+        Ok(())
     }
 
     /// Ready when the server wants to stop by itself, because a part that it needs has ended.

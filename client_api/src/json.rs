@@ -1,6 +1,7 @@
 //! JSON in and out: bodies with limits and Matrix error codes, answers as bytes.
 
 use std::fmt;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
@@ -30,17 +31,23 @@ impl<T: DeserializeOwned, const LIMIT: usize> FromRequest<Edge> for JsonBody<T, 
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &Edge) -> Result<Self, ApiError> {
-        let bytes = read_body(request.into_body(), LIMIT).await?;
+        let bytes = read_body(request.into_body(), LIMIT, BODY_TIME).await?;
         parse_object(&bytes).map(JsonBody)
     }
 }
 
-/// Reads a body of at most `limit` bytes.
+/// How long a client may take to send a body: nobody can hold connections open for nothing.
+const BODY_TIME: Duration = Duration::from_secs(60);
+
+/// Reads a body of at most `limit` bytes within `time`. Cancel-safe.
 ///
 /// # Errors
-/// `M_TOO_LARGE`; `M_UNKNOWN` if the connection breaks.
-pub(crate) async fn read_body(body: Body, limit: usize) -> Result<Bytes, ApiError> {
-    match Limited::new(body, limit).collect().await {
+/// `M_TOO_LARGE`; `M_UNKNOWN` if it takes too long or the connection breaks.
+async fn read_body(body: Body, limit: usize, time: Duration) -> Result<Bytes, ApiError> {
+    let Ok(read) = tokio::time::timeout(time, Limited::new(body, limit).collect()).await else {
+        return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "M_UNKNOWN", "the body took too long to arrive"));
+    };
+    match read {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => {
             Err(ApiError::too_large(format!("the body is larger than {limit} bytes")))

@@ -4,7 +4,7 @@ use axum::extract::State;
 use rooms::{PublicRoomsQuery, Rooms};
 use serde::Deserialize;
 use serde_json::{Map, json};
-use spec::ids::RoomId;
+use spec::ids::{RoomId, ServerName};
 
 use crate::error::ApiError;
 use crate::extract::{Args, OptionalUser, User};
@@ -21,7 +21,8 @@ fn parse_place(text: &str) -> Result<usize, ApiError> {
 fn check_server(server: Option<&str>, rooms: &Rooms) -> Result<(), ApiError> {
     match server {
         Some(server) if server != rooms.server_name().as_str() => {
-            Err(rooms::RoomError::RemoteUnavailable(server.to_owned()).into())
+            let server = ServerName::parse(server).map_err(|_| ApiError::invalid_param("server is malformed"))?;
+            Err(rooms::RoomError::RemoteUnavailable(server.as_str().to_owned()).into())
         }
         _ => Ok(()),
     }

@@ -17,9 +17,9 @@ use crate::limits::LimitClass;
 use crate::trace::TraceRequests;
 use crate::{
     account, account_data, admin, aliases, backup_keys, capabilities, context, create_room, devices, filter, hierarchy,
-    keys, login, media, media_legacy, members, membership, messages, openid, presence, profile, public_rooms, push_rules, pushers,
-    receipts, registration, relations, report, room_keys, send, shared_secret, state, sync, tags, threads, to_device,
-    typing, upgrade, user_directory, versions, well_known,
+    keys, login, media, media_legacy, members, membership, messages, openid, presence, profile, public_rooms,
+    push_rules, pushers, receipts, registration, relations, report, room_keys, send, shared_secret, state, sync, tags,
+    threads, to_device, typing, upgrade, user_directory, versions, well_known,
 };
 
 /// Who may call an endpoint.
@@ -343,7 +343,11 @@ fn media_routes() -> Vec<Route> {
             .limited(LimitClass::MediaUpload),
         post("/_matrix/media/v1/create", Auth::User, media::reserve).limited(LimitClass::MediaUpload),
         get("/_matrix/media/v3/download/{serverName}/{mediaId}", Auth::Anybody, media_legacy::download),
-        get("/_matrix/media/v3/download/{serverName}/{mediaId}/{fileName}", Auth::Anybody, media_legacy::download_named),
+        get(
+            "/_matrix/media/v3/download/{serverName}/{mediaId}/{fileName}",
+            Auth::Anybody,
+            media_legacy::download_named,
+        ),
         get("/_matrix/media/v3/thumbnail/{serverName}/{mediaId}", Auth::Anybody, media_legacy::get_thumbnail),
         get("/_matrix/media/v3/config", Auth::GuestReader, media::get_config),
         get("/_matrix/client/v1/media/config", Auth::GuestReader, media::get_config),

@@ -121,7 +121,12 @@ impl Rooms {
     }
 
     /// Commits the first events of a room; its head is in memory from the moment they are visible.
-    pub(crate) async fn commit_new(&self, room: RoomNid, head: Arc<Head>, batch: storage::Batch) -> Result<(), RoomError> {
+    pub(crate) async fn commit_new(
+        &self,
+        room: RoomNid,
+        head: Arc<Head>,
+        batch: storage::Batch,
+    ) -> Result<(), RoomError> {
         self.memory.pending.lock().insert(room, Pending { head, members_changed: true });
         match self.store.commit(batch).await {
             Ok(_) => Ok(()),

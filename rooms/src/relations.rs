@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use spec::ids::EventId;
 use spec::pdu::Pdu;
 use storage::Read;
@@ -56,6 +57,17 @@ fn read_relation(content: &str) -> Option<StatedRelation> {
     let relates = serde_json::from_str::<Relating<'_>>(content).ok()?.relates_to?;
     let (rel_type, parent) = (relates.rel_type?.into(), relates.event_id?.into());
     Some(StatedRelation { rel_type, parent, key: relates.key.map(Into::into) })
+}
+
+/// Whether an edit says what the event shall be: encrypted ones say it where only clients see it.
+fn has_new_content(edit: &Event) -> bool {
+    #[derive(Deserialize)]
+    struct Edit<'a> {
+        #[serde(borrow, rename = "m.new_content")]
+        new_content: Option<&'a RawValue>,
+    }
+    let new_content = edit.content_as::<Edit<'_>>().and_then(|content| content.new_content);
+    edit.kind() == "m.room.encrypted" || new_content.is_some_and(|content| content.get().starts_with('{'))
 }
 
 impl Append<'_> {
@@ -215,8 +227,9 @@ impl RoomView {
                 _ => {}
             }
         }
-        if event.state_key().is_none() && !event.flags().has(EventFlags::REDACTED) {
-            bundle.replacement = self.find_replacement(edits)?;
+        if event.state_key().is_none() && !event.flags().has(EventFlags::REDACTED) && !edits.is_empty() {
+            let is_edit = read_relation(event.content()).is_some_and(|stated| &*stated.rel_type == "m.replace");
+            bundle.replacement = if is_edit { None } else { self.find_replacement(edits)? };
         }
         bundle.thread = self.find_latest(thread)?.map(|(count, latest)| (count, latest, took_part));
         Ok(bundle)
@@ -235,11 +248,14 @@ impl RoomView {
         Ok(None)
     }
 
-    /// The newest edit by time, then by event id.
+    /// The newest edit by time, then by event id (Client-Server API §Validity of replacement events).
     fn find_replacement(&self, edits: Vec<RoomSeq>) -> Result<Option<Event>, RoomError> {
         let mut newest: Option<Event> = None;
         for edit in edits {
             let edit = self.rooms.event_at(self.room(), edit)?;
+            if !has_new_content(&edit) {
+                continue;
+            }
             let age = |event: &Event| (event.origin_server_ts(), event.event_id().to_owned());
             if newest.as_ref().is_none_or(|newest| age(&edit) > age(newest)) && self.lens().can_see(&edit)? {
                 newest = Some(edit);

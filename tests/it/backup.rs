@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -155,6 +155,9 @@ fn a_backup_overwrites_nothing_and_half_of_one_is_not_used() {
     let (made, told) = back_up(&inside);
     assert!(!made && told.contains("belongs to the running server"), "{told}");
     assert!(!inside.exists());
+    symlink(server.data_dir().join("store"), server.folder().join("door")).unwrap();
+    let (made, told) = back_up(&server.folder().join("door/copy"));
+    assert!(!made && told.contains("belongs to the running server"), "{told}");
 
     // What cannot be copied leaves half a backup.
     let half = server.folder().join("half");
@@ -175,10 +178,10 @@ fn a_backup_overwrites_nothing_and_half_of_one_is_not_used() {
         assert!(!refused.status.success() && told.contains("not finished"), "{command:?}: {told}");
     }
     assert!(!half.join("signing.key").exists(), "no new key was made");
-    fs::remove_dir_all(&half).unwrap();
-    let (made, told) = back_up(&half);
+    let whole = server.data_dir().join("backups/whole");
+    let (made, told) = back_up(&whole);
     assert!(made, "{told}");
-    assert_eq!(names_in(&half), ["media", "signing.key", "store"]);
+    assert_eq!(names_in(&whole), ["media", "signing.key", "store"]);
     assert!(server.terminate().success());
 }
 

@@ -23,7 +23,10 @@ nid!(
     pub struct DeviceNid
 );
 
-pub(crate) const DEVICES: Keyspace<(UserNid, Arc<str>), DeviceRow> = Keyspace::new("devices", Profile::Points);
+/// Owner and device ID.
+pub(crate) type DeviceKey = (UserNid, Arc<str>);
+
+pub(crate) const DEVICES: Keyspace<DeviceKey, DeviceRow> = Keyspace::new("devices", Profile::Points);
 /// Kept after a device is deleted, which is what keeps numbers from being reused.
 pub(crate) const DEVICE_OWNERS: Keyspace<DeviceNid, DeviceOwner> = Keyspace::new("device_owners", Profile::Points);
 pub(crate) const DEVICE_SEEN: Keyspace<DeviceNid, SeenRow> = Keyspace::new("device_seen", Profile::Points);
@@ -38,8 +41,10 @@ pub(crate) struct DeviceRow {
     pub(crate) nid: DeviceNid,
     pub(crate) display_name: Option<String>,
     created_ms: u64,
+    /// Changes with everything that is given to the device, so that its deletion misses nothing.
+    revision: u64,
 }
-stored!(DeviceRow, 1);
+stored!(DeviceRow, 2);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeviceOwner {
@@ -131,7 +136,7 @@ impl Users {
             let mut revoked = Vec::new();
             let nid = match self.store().get(&DEVICES, &key)? {
                 Some(row) => {
-                    batch.expect_equals(&DEVICES, &key, &row);
+                    expect_device(&mut batch, &key, &row);
                     revoked = self.delete_device_tokens(&mut batch, row.nid)?;
                     row.nid
                 }
@@ -156,7 +161,7 @@ impl Users {
         batch.put(
             &DEVICES,
             key,
-            &DeviceRow { nid, display_name: display_name.map(str::to_owned), created_ms: self.now_ms() },
+            &DeviceRow { nid, display_name: display_name.map(str::to_owned), created_ms: self.now_ms(), revision: 0 },
         );
         batch.put(&DEVICE_OWNERS, &nid, &DeviceOwner { user: key.0, device_id: Arc::clone(&key.1) });
         batch.touch(user_topic(key.0));
@@ -255,6 +260,15 @@ impl Users {
         Ok(self.store().get(&DEVICE_SEEN, &device)?.map_or(0, |seen| seen.at_ms))
     }
 
+    /// The row of a device that still exists, with its key.
+    pub(crate) fn live_device(&self, device: DeviceNid) -> Result<Option<(DeviceKey, DeviceRow)>, UserError> {
+        let Some(owner) = self.store().get(&DEVICE_OWNERS, &device)? else { return Ok(None) };
+        let key = (owner.user, owner.device_id);
+        // Another device may have its place now.
+        let row = self.store().get(&DEVICES, &key)?.filter(|row| row.nid == device);
+        Ok(row.map(|row| (key, row)))
+    }
+
     /// Deletes a device with its tokens, keys, pushers and queued messages; does nothing if it does not exist.
     /// Cancel-safe: the device is gone in one commit; what it left in its queue is removed after it.
     pub async fn delete_device(&self, user: UserNid, device_id: &str) -> Result<(), UserError> {
@@ -288,6 +302,13 @@ impl Users {
         }
         Ok(())
     }
+}
+
+/// Begins a batch that gives something to a device which the device's deletion must take away again (tokens, pushers).
+/// A deletion that has looked for such things before this commit fails and looks again; after it, this commit fails.
+pub(crate) fn expect_device(batch: &mut Batch, key: &DeviceKey, row: &DeviceRow) {
+    batch.expect_equals(&DEVICES, key, row);
+    batch.put(&DEVICES, key, &DeviceRow { revision: row.revision.wrapping_add(1), ..row.clone() });
 }
 
 fn check_display_name(name: Option<&str>) -> Result<(), UserError> {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use storage::{Batch, Keyspace, Profile, Read};
 
-use crate::{DeviceNid, Session, UserError, Users, topics::user_topic};
+use crate::{DeviceNid, Session, UserError, Users, devices::expect_device, topics::user_topic};
 
 /// Owner, `app_id`, `pushkey` → the pusher as JSON.
 pub(crate) const PUSHERS: Keyspace<(UserNid, String, String), Vec<u8>> = Keyspace::new("pushers", Profile::Points);
@@ -60,27 +60,33 @@ impl Users {
     /// Creates or replaces a pusher. Without `append`, other users lose theirs for the same app and key. Cancel-safe.
     ///
     /// # Errors
-    /// `InvalidParam`, `MissingParam`, `TooLarge`.
+    /// `InvalidParam`, `MissingParam`, `TooLarge`; `UnknownToken` when the device is deleted meanwhile.
     pub async fn set_pusher(&self, session: &Session, pusher: Pusher, append: bool) -> Result<(), UserError> {
         check_pusher(&pusher)?;
         let (app_id, pushkey) = (pusher.app_id.clone(), pusher.pushkey.clone());
-        let mut batch = Batch::new();
-        if !append {
-            for row in self.store().scan(&PUSHER_OWNERS, &(app_id.clone(), pushkey.clone())).iter() {
-                let ((_, _, owner), ()) = row?;
-                delete_row(&mut batch, owner, &app_id, &pushkey);
-            }
-        }
         let json = serde_json::to_vec(&StoredPusher { device: session.device, pusher })
             .map_err(|_| UserError::Inconsistent("a pusher does not serialise"))?;
         if json.len() > MAX_PUSHER_BYTES {
             return Err(UserError::TooLarge("the pusher"));
         }
-        batch.put(&PUSHERS, &(session.user, app_id.clone(), pushkey.clone()), &json);
-        batch.put(&PUSHER_OWNERS, &(app_id, pushkey, session.user), &());
-        batch.touch(user_topic(session.user));
-        self.store().commit(batch).await?;
-        Ok(())
+        loop {
+            let live = self.live_device(session.device)?;
+            let (device_key, device) = live.ok_or(UserError::UnknownToken { soft_logout: false })?;
+            let mut batch = Batch::new();
+            expect_device(&mut batch, &device_key, &device);
+            if !append {
+                for row in self.store().scan(&PUSHER_OWNERS, &(app_id.clone(), pushkey.clone())).iter() {
+                    let ((_, _, owner), ()) = row?;
+                    delete_row(&mut batch, owner, &app_id, &pushkey);
+                }
+            }
+            batch.put(&PUSHERS, &(session.user, app_id.clone(), pushkey.clone()), &json);
+            batch.put(&PUSHER_OWNERS, &(app_id.clone(), pushkey.clone(), session.user), &());
+            batch.touch(user_topic(session.user));
+            if self.try_commit(batch).await?.is_some() {
+                return Ok(());
+            }
+        }
     }
 
     /// Deletes a pusher, if it is there. Cancel-safe.

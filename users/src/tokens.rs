@@ -20,7 +20,11 @@ use sha2::{Digest, Sha256};
 use spec::ids::UserId;
 use storage::{Batch, Keyspace, Profile, Read, StreamPos, stored};
 
-use crate::{AccountKind, DeviceNid, UserError, Users, accounts::ACCOUNTS, devices::DEVICE_OWNERS};
+use crate::{
+    AccountKind, DeviceNid, UserError, Users,
+    accounts::ACCOUNTS,
+    devices::{DEVICE_OWNERS, expect_device},
+};
 
 /// SHA-256 of a token.
 pub(crate) type TokenHash = [u8; 32];
@@ -150,9 +154,10 @@ impl SessionCache {
     /// Keeps a session that was read when the revocation counter stood at `revocations`, unless its token was put in
     /// doubt or anything was revoked since: the next request then reads again.
     fn keep(&self, hash: TokenHash, session: &Arc<Session>, revocations: u64) {
-        self.sessions.insert(hash, Arc::clone(session));
-        if self.in_doubt.lock().contains_key(&hash) || self.revocations.load(Ordering::SeqCst) != revocations {
-            self.sessions.remove(&hash);
+        // Held over the insertion: whoever doubts the token later removes it, and nobody finds it meanwhile.
+        let in_doubt = self.in_doubt.lock();
+        if !in_doubt.contains_key(&hash) && self.revocations.load(Ordering::SeqCst) == revocations {
+            self.sessions.insert(hash, Arc::clone(session));
         }
     }
 
@@ -308,8 +313,11 @@ impl Users {
                 .get(&REFRESH_TOKENS, &hash)?
                 .filter(|row| row.expires_at_ms.is_none_or(|expires| self.now_ms() < expires))
                 .ok_or(UserError::UnknownToken { soft_logout: false })?;
+            let live = self.live_device(row.device)?;
+            let (device_key, device) = live.ok_or(UserError::UnknownToken { soft_logout: false })?;
             let mut batch = Batch::new();
             let mut revoked = Vec::new();
+            expect_device(&mut batch, &device_key, &device);
             for pair in [row.replaces, row.issued].into_iter().flatten() {
                 delete_pair(&mut batch, row.device, pair);
                 revoked.push(pair.access);

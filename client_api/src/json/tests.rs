@@ -1,11 +1,14 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use axum::body::Body;
 use axum::response::IntoResponse;
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::parse_object;
+use super::{parse_object, read_body};
 use crate::error::ApiError;
 
 #[derive(Debug, Deserialize)]
@@ -66,4 +69,13 @@ fn what_others_could_not_read_is_refused_in_raw_values_too() {
     }
     let fine = r#"{"content":["\ud83d\ude00",1.5,-1,true,null,{"a":{}},18446744073709551615,1e300]}"#;
     assert!(parse_object::<BTreeMap<String, Box<RawValue>>>(fine.as_bytes()).is_ok());
+}
+
+#[tokio::test]
+async fn a_body_that_never_ends_is_given_up() {
+    let silent = Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
+    let error = read_body(silent, 100, Duration::from_millis(5)).await.unwrap_err();
+    assert_eq!(error.into_response().status(), 408);
+    assert_eq!(read_body(Body::from("{}"), 100, Duration::from_secs(60)).await.unwrap(), "{}");
+    assert_eq!(read_body(Body::from("{}"), 1, Duration::from_secs(60)).await.unwrap_err().errcode(), "M_TOO_LARGE");
 }

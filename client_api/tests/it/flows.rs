@@ -195,6 +195,7 @@ fn rooms_are_created_as_asked() {
         }
         let list = server.get("/_matrix/client/v3/publicRooms?limit=5").await.ok();
         assert_eq!((list["chunk"].as_array().unwrap().len(), &list["total_room_count_estimate"]), (5, &json!(12)));
+        server.get("/_matrix/client/v3/publicRooms?server=%20").await.refused(400, "M_INVALID_PARAM");
         let next = format!("/_matrix/client/v3/publicRooms?since={}", list["next_batch"].as_str().unwrap());
         assert_eq!(server.get(&next).await.ok()["chunk"].as_array().unwrap().len(), 7);
         let search = json!({"filter": {"generic_search_term": "v12"}});

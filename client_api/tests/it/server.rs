@@ -146,7 +146,16 @@ impl Server {
         });
         let config = ClientApiConfig { public_baseurl: Some("https://hs.test".into()) };
         let clock_of_limits = clock.clone();
-        let parts = ClientApiParts { rooms, users, media: media.clone(), sync, clock: clock_of_limits, tasks, config, rate_limits };
+        let parts = ClientApiParts {
+            rooms,
+            users,
+            media: media.clone(),
+            sync,
+            clock: clock_of_limits,
+            tasks,
+            config,
+            rate_limits,
+        };
         Server { router: client_api::router(parts), store, clock, media, _files: files }
     }
 

@@ -102,6 +102,10 @@ fn relations_are_bundled_and_listed() {
             .append(&room, Draft::message(bob.clone(), "m.room.message", relate("m.replace", json!({}))))
             .await
             .unwrap();
+        // Without new content it is no edit.
+        let mut empty = relate("m.replace", json!({}));
+        empty.insert("m.new_content".into(), json!("x"));
+        server.append(&room, Draft::message(alice.clone(), "m.room.message", empty)).await.unwrap();
         let reply = server
             .append(&room, Draft::message(bob.clone(), "m.room.message", relate("m.thread", json!({}))))
             .await

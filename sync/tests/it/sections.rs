@@ -210,6 +210,10 @@ fn ignored_users_are_not_heard() {
         server.change(&own, &bob, &alice, Membership::Invite).await;
         let second = server.v3(&alice, Some(token(&first))).await;
         assert!(second.get("rooms").is_none(), "{second}");
+        let list = json!({"lists": {"all": {"ranges": [[0, 9]], "timeline_limit": 1, "required_state": []}}});
+        let sliding = server.sliding(&alice, list).await.unwrap();
+        assert_eq!(sliding["lists"]["all"]["count"], 1, "{sliding}");
+        assert!(sliding["rooms"].get(own.as_str()).is_none(), "{sliding}");
     });
 }
 

@@ -47,3 +47,19 @@ fn a_pusher_can_point_at_push_gateways_only() {
     let email = Pusher { kind: "email".into(), ..pusher("app", URL) };
     assert!(f.run(f.users.set_pusher(&session, email, false)).is_err());
 }
+
+#[test]
+fn no_pusher_outlives_its_device() {
+    let f = Fixture::new();
+    for _ in 0..50 {
+        let session = f.session("alice", "A");
+        std::thread::scope(|scope| {
+            let setting =
+                scope.spawn(|| crate::fixture::block_on(f.users.set_pusher(&session, pusher("app", URL), true)));
+            crate::fixture::block_on(f.users.delete_device(session.user, "A")).unwrap();
+            let set = setting.join().unwrap();
+            assert!(matches!(set, Ok(()) | Err(UserError::UnknownToken { .. })));
+        });
+        assert!(f.users.pushers(session.user).unwrap().is_empty());
+    }
+}

@@ -153,3 +153,32 @@ fn nobody_gets_in_after_a_logout_however_many_are_reading() {
         assert!(f.users.inner.sessions.in_doubt.lock().is_empty());
     }
 }
+
+#[test]
+fn nothing_that_comes_while_a_device_is_deleted_outlives_it() {
+    let f = Fixture::new();
+    let alice = f.account("alice").user;
+    let refreshable = || DeviceLogin { device_id: Some("D"), refreshable: true, ..DeviceLogin::default() };
+    for _ in 0..100 {
+        let session = f.run(f.users.start_session(alice, refreshable())).unwrap();
+        let refresh_token = session.tokens.refresh_token.unwrap();
+        let refreshed = std::thread::scope(|scope| {
+            let refreshing = scope.spawn(|| crate::fixture::block_on(f.users.refresh(&refresh_token)));
+            crate::fixture::block_on(f.users.delete_device(alice, "D")).unwrap();
+            refreshing.join().unwrap()
+        });
+        if let Ok(tokens) = refreshed {
+            assert!(!is_valid(&f, &tokens.access_token), "logged out");
+        }
+        f.run(f.users.start_session(alice, refreshable())).unwrap();
+        let (users, login) = (&f.users, refreshable());
+        let again = std::thread::scope(|scope| {
+            let again = scope.spawn(move || crate::fixture::block_on(users.start_session(alice, login)).unwrap());
+            crate::fixture::block_on(f.users.delete_device(alice, "D")).unwrap();
+            again.join().unwrap()
+        });
+        let is_there = f.users.device(alice, "D").unwrap().is_some();
+        assert_eq!(is_valid(&f, &again.tokens.access_token), is_there, "a login is before the logout or after it");
+        assert_eq!(crate::fsck::check(&f.store).unwrap().problems, []);
+    }
+}
