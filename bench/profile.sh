@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Shows where a Conduit binary spends its time in one scenario of hsload.
 #
-#   bench/profile.sh BINARY SCENARIO [hsload options]    such as: profile.sh conduit send --messages 20000
+#   bench/profile.sh BINARY SCENARIO [hsload options, in place of those below]
 #
 # Samples the server's threads by perf, by the CPU's counters or, in virtual machines without them, by the CPU clock.
 # The set-up of the scenario is sampled, too: choose enough operations to drown it. Prints the functions by their own
@@ -14,6 +14,9 @@ trap stop_conduit EXIT
 binary=$(realpath "${1:?usage: profile.sh BINARY SCENARIO [hsload options]}")
 scenario=${2:?a scenario of hsload}
 shift 2
+options=(-c 16 --users 30 --rooms 50 --history 20 --messages 20000 --requests 500 --ops 500 --page-events 1000
+  --state-events 500)
+if [ $# -gt 0 ]; then options=("$@"); fi
 need perf linux-perf
 need curl curl
 build_hsload
@@ -25,8 +28,7 @@ if ! perf stat -e cycles true 2>&1 | grep -qE '[0-9] +cycles'; then event=cpu-cl
 start_conduit "$binary"
 perf record --quiet -e "$event" -F 499 --call-graph dwarf,16384 -p "$conduit_pid" -o "$record" >&2 &
 perf_pid=$!
-"$HSLOAD" --label profile --base "$conduit_url" --pid "$conduit_pid" --room-version 11 -c 16 --users 30 --rooms 50 \
-  --history 20 --messages 20000 --requests 500 --ops 500 --page-events 1000 --state-events 500 "$@" "$scenario"
+"$HSLOAD" --label profile --base "$conduit_url" --pid "$conduit_pid" --room-version 11 "${options[@]}" "$scenario"
 kill -INT "$perf_pid"
 wait "$perf_pid" || true
 stop_conduit

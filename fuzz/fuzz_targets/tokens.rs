@@ -1,5 +1,4 @@
-//! Tokens that clients give back: a sync token that is accepted is what the server would have written; a cursor is
-//! written and read back as itself.
+//! Tokens that clients give back: what is accepted is what the server would have written.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -12,6 +11,6 @@ fuzz_target!(|text: &str| {
         assert!(token.to_device <= token.pos);
     }
     if let Ok(cursor) = text.parse::<Cursor>() {
-        assert_eq!(cursor.to_string().parse::<Cursor>().ok(), Some(cursor));
+        assert_eq!(cursor.to_string(), text);
     }
 });

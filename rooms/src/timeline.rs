@@ -42,7 +42,9 @@ impl FromStr for Cursor {
 
     fn from_str(text: &str) -> Result<Self, RoomError> {
         let seq = text.strip_prefix("c1_").and_then(|seq| seq.parse().ok());
-        seq.map(|seq| Cursor(RoomSeq(seq))).ok_or(RoomError::Invalid("malformed pagination token"))
+        let cursor = seq.map(|seq| Cursor(RoomSeq(seq)));
+        // One text a place: no leading zeros or signs.
+        cursor.filter(|cursor| cursor.to_string() == text).ok_or(RoomError::Invalid("malformed pagination token"))
     }
 }
 

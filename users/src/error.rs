@@ -85,13 +85,13 @@ pub enum UserError {
 
     // Ours, or the operator's.
     /// Reading failed.
-    #[error("reading failed")]
+    #[error("reading failed: {0}")]
     Storage(#[from] StorageError),
     /// Writing failed.
-    #[error("writing failed")]
+    #[error("writing failed: {0}")]
     Commit(#[from] CommitError),
     /// The room domain failed.
-    #[error("the room domain failed")]
+    #[error("rooms failed: {0}")]
     Rooms(#[from] RoomError),
     /// A stored row refers to something that is not there: a bug or a damaged store.
     #[error("stored data is inconsistent: {0}")]

@@ -57,7 +57,9 @@ fn pages_meet_without_gap_or_overlap() {
         }
         seen.reverse();
         assert_eq!(seen, all.events.iter().map(|event| event.event_id().to_owned()).collect::<Vec<_>>());
-        assert!("c1_x".parse::<Cursor>().is_err() && "5".parse::<Cursor>().is_err());
+        for malformed in ["c1_x", "5", "c1_-02", "c1_+5", "c1_"] {
+            assert!(malformed.parse::<Cursor>().is_err(), "{malformed}");
+        }
     });
 }
 
