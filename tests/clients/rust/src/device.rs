@@ -59,7 +59,7 @@ impl Device {
     async fn connect(homeserver: &str) -> Result<Self> {
         let client = Client::builder()
             .homeserver_url(homeserver)
-            .request_config(RequestConfig::new().timeout(Duration::from_secs(30)).retry_limit(3))
+            .request_config(RequestConfig::new().timeout(Duration::from_secs(90)).retry_limit(3))
             .with_encryption_settings(EncryptionSettings {
                 auto_enable_cross_signing: false,
                 backup_download_strategy: BackupDownloadStrategy::AfterDecryptionFailure,
@@ -180,7 +180,8 @@ pub async fn find(
     what: &str,
     wanted: impl Fn(&EventTimelineItem) -> bool,
 ) -> Result<EventTimelineItem> {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(90);
+    let mut looks = 0u32;
     loop {
         let items = timeline.items().await;
         let mut events = items.iter().filter_map(|item| item.as_event());
@@ -192,6 +193,11 @@ pub async fn find(
             bail!("{what} did not appear; the timeline has [{}]", seen.join("; "));
         }
         sleep(Duration::from_millis(100)).await;
+        looks += 1;
+        if looks % 50 == 0 {
+            // Several events that came with one sync of a short timeline have left a gap.
+            timeline.paginate_backwards(20).await.context("paging back")?;
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 const STEP_LIMIT: Duration = Duration::from_secs(60);
 
 /// Longest time to wait for one thing that another device did.
-const WAIT_LIMIT: Duration = Duration::from_secs(30);
+const WAIT_LIMIT: Duration = Duration::from_secs(90);
 
 /// A step failed without which the rest of the scenario has no meaning.
 #[derive(Debug)]
