@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 CARGO = export PATH="$$HOME/.cargo/bin:$$PATH" && . scripts/env.sh && cargo
 
-.PHONY: help setup run test check deny bench test-clients fuzz config clean
+.PHONY: help setup run test check deny bench test-clients test-interop fuzz config clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 22
@@ -42,6 +42,11 @@ test-clients: ## real clients against a release build; ARGS=js|nio|rust|all
 	@scripts/setup.sh clients
 	$(CARGO) build --release --locked
 	. scripts/env.sh && tests/clients/run.sh $(or $(ARGS),all) "$$CARGO_TARGET_DIR/release/conduit"
+
+test-interop: ## federation of a release build with Synapse and with itself; ARGS="--only moderation --versions 12"
+	@scripts/setup.sh interop
+	$(CARGO) build --release --locked
+	. scripts/env.sh && tests/interop/run.sh $(ARGS) "$$CARGO_TARGET_DIR/release/conduit"
 
 fuzz: setup ## fuzz the parsers, one minute each; SECONDS_EACH=60 ARGS="pdu tokens"
 	@export PATH="$$HOME/.cargo/bin:$$PATH" SECONDS_EACH=$(or $(SECONDS_EACH),60) && fuzz/run.sh $(ARGS)

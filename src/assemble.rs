@@ -1,20 +1,18 @@
 //! Connecting the parts of a server: the store, the domains and the edges. Decides nothing.
 
-use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use client_api::ClientApiParts;
-use federation::FederationParts;
+use federation::{
+    ClientParts, Destinations, DestinationsParts, Federation, FederationClient, FederationConfig, FederationParts,
+    HttpsParts, HttpsTransport, KeyRing, KeyRingParts, OwnKeys, RemoteMediaClient, Transport,
+};
 use media::{Media, MediaSetup};
 use rooms::{Rooms, RoomsConfig, RoomsParts};
 use runtime::{Clock, Tasks};
 use spec::ids::ServerName;
-use spec::signing::SigningKey;
 use storage::{Durability, KeyspaceInfo, Options, Store};
 use sync::{Sync, SyncParts};
 use users::{RegistrationMode, Users, UsersConfig};
@@ -22,13 +20,12 @@ use users::{RegistrationMode, Users, UsersConfig};
 use crate::backup::is_unfinished;
 use crate::config::{Config, DurabilityMode, Registration};
 use crate::server::{Environment, StartError};
+use crate::signing::read_signing_keys;
 
 /// How often it is looked for users who have gone away.
 const PRESENCE_INTERVAL: Duration = Duration::from_secs(10);
 /// How often expired rows and unused files are looked for.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(600);
-/// The signing key in `data_dir`.
-pub(crate) const KEY_FILE: &str = "signing.key";
 /// The database in `data_dir`.
 pub(crate) const STORE_DIR: &str = "store";
 /// The media in `data_dir`.
@@ -45,7 +42,9 @@ pub(crate) struct Parts {
 /// Every keyspace of every crate.
 #[must_use]
 pub fn all_keyspaces() -> Vec<KeyspaceInfo> {
-    [rooms::KEYSPACES, users::KEYSPACES, media::KEYSPACES, client_api::KEYSPACES].concat()
+    let mut keyspaces = [rooms::KEYSPACES, users::KEYSPACES, media::KEYSPACES, client_api::KEYSPACES].concat();
+    keyspaces.extend(federation::keyspaces());
+    keyspaces
 }
 
 /// Opens the store and builds everything on top of it.
@@ -55,7 +54,8 @@ pub(crate) fn assemble_parts(config: &Config, environment: &Environment, tasks: 
         return Err(StartError::UnfinishedBackup { data_dir: config.data_dir.clone() });
     }
     let server_name = ServerName::parse(&config.server_name).map_err(|error| StartError::Part(error.to_string()))?;
-    let signing_key = Arc::new(read_signing_key(&config.data_dir, environment)?);
+    let signing_keys = read_signing_keys(&config.data_dir, random)?;
+    let signing_key = signing_keys.current.clone();
     let store = open_store(config, environment)?;
     let rooms = Rooms::new(RoomsParts {
         store: store.clone(),
@@ -69,6 +69,7 @@ pub(crate) fn assemble_parts(config: &Config, environment: &Environment, tasks: 
     .map_err(|error| StartError::Part(error.to_string()))?;
     let users = Users::open(store.clone(), rooms.clone(), clock.clone(), random.clone(), users_config(config))
         .map_err(|error| StartError::Part(error.to_string()))?;
+    let outside = assemble_outside(config, environment, tasks, &store, &server_name, signing_keys)?;
     let media = Media::open(MediaSetup {
         store: store.clone(),
         server_name: server_name.clone(),
@@ -77,7 +78,7 @@ pub(crate) fn assemble_parts(config: &Config, environment: &Environment, tasks: 
         random: random.clone(),
         tasks: tasks.clone(),
         config: config.media.clone(),
-        remote: Arc::new(federation::NoRemoteMedia),
+        remote: Arc::new(RemoteMediaClient::new(outside.client.clone())),
     })
     .map_err(|error| StartError::Part(error.to_string()))?;
     let sync = Sync::new(SyncParts {
@@ -90,8 +91,27 @@ pub(crate) fn assemble_parts(config: &Config, environment: &Environment, tasks: 
     });
     spawn_until_shutdown(tasks, "maintenance", maintain(rooms.clone(), users.clone(), media.clone(), clock.clone()));
     spawn_until_shutdown(tasks, "presence expiry", expire_presence(users.clone(), clock.clone()));
-    let federation = federation::router(FederationParts { server_name, signing_key, clock: clock.clone() });
+    let Outside { client, keys, destinations, config: federation_config } = outside;
+    let federation = Federation::new(FederationParts {
+        store: store.clone(),
+        rooms: rooms.clone(),
+        users: users.clone(),
+        media: media.clone(),
+        clock: clock.clone(),
+        random: random.clone(),
+        tasks: tasks.clone(),
+        metrics: environment.metrics.clone(),
+        server_name,
+        signing_key,
+        config: federation_config,
+        client,
+        keys,
+        destinations,
+    });
+    federation.start();
     let router = client_api::router(ClientApiParts {
+        remote_rooms: Arc::new(federation.clone()),
+        remote_users: Arc::new(federation.clone()),
         rooms,
         users: users.clone(),
         media: media.clone(),
@@ -101,7 +121,66 @@ pub(crate) fn assemble_parts(config: &Config, environment: &Environment, tasks: 
         config: config.client.clone(),
         rate_limits: config.rate_limits.clone(),
     });
-    Ok(Parts { store, users, media, router: router.merge(federation) })
+    Ok(Parts { store, users, media, router: router.merge(federation.router()) })
+}
+
+/// What reaches other servers, before there are rooms to speak of.
+struct Outside {
+    client: FederationClient,
+    keys: KeyRing,
+    destinations: Destinations,
+    config: Arc<FederationConfig>,
+}
+
+fn assemble_outside(
+    config: &Config,
+    environment: &Environment,
+    tasks: &Tasks,
+    store: &Store,
+    server_name: &ServerName,
+    signing_keys: OwnKeys,
+) -> Result<Outside, StartError> {
+    let Environment { clock, random, .. } = environment;
+    let federation = Arc::new(config.federation.clone());
+    let transport: Arc<dyn Transport> = match &environment.transport {
+        Some(transport) => transport.0.clone(),
+        None => {
+            let transport = HttpsTransport::new(HttpsParts {
+                trusted_ca_file: config.trusted_ca_file.clone(),
+                allow_private_addresses: config.allow_private_addresses,
+                connect_timeout: federation.connect_timeout.duration(),
+                clock: clock.clone(),
+                random: random.clone(),
+            });
+            Arc::new(transport.map_err(|error| StartError::Part(error.to_string()))?)
+        }
+    };
+    let destinations = Destinations::open(DestinationsParts {
+        store: store.clone(),
+        clock: clock.clone(),
+        random: random.clone(),
+        config: federation.clone(),
+    })
+    .map_err(|error| StartError::Part(error.to_string()))?;
+    let client = FederationClient::new(ClientParts {
+        server_name: server_name.clone(),
+        signing_key: signing_keys.current.clone(),
+        clock: clock.clone(),
+        random: random.clone(),
+        destinations: destinations.clone(),
+        config: federation.clone(),
+        transport,
+    });
+    let keys = KeyRing::new(KeyRingParts {
+        store: store.clone(),
+        client: client.clone(),
+        clock: clock.clone(),
+        tasks: tasks.clone(),
+        server_name: server_name.clone(),
+        own: signing_keys,
+        config: federation.clone(),
+    });
+    Ok(Outside { client, keys, destinations, config: federation })
 }
 
 fn open_store(config: &Config, environment: &Environment) -> Result<Store, StartError> {
@@ -131,45 +210,6 @@ fn users_config(config: &Config) -> UsersConfig {
         registration_shared_secret: config.registration_shared_secret.clone(),
         settings: config.users.clone(),
     }
-}
-
-/// Reads the key that signs this server's events, or makes it on the first start. Whoever has it can
-/// speak in the server's name, so the file is for the server's own user only.
-fn read_signing_key(data_dir: &Path, environment: &Environment) -> Result<SigningKey, StartError> {
-    let path = data_dir.join(KEY_FILE);
-    let failed = |source| StartError::DataDir { path: path.clone(), source };
-    match fs::read_to_string(&path) {
-        Ok(text) => parse_signing_key(&text)
-            .ok_or_else(|| StartError::Part(format!("{} does not hold a signing key", path.display()))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let mut seed = [0; 32];
-            environment.random.fill(&mut seed);
-            let key = SigningKey::from_seed(seed, &environment.random.token(6))
-                .map_err(|error| StartError::Part(error.to_string()))?;
-            write_signing_key(&path, &key).map_err(failed)?;
-            Ok(key)
-        }
-        Err(error) => Err(failed(error)),
-    }
-}
-
-/// The line that other homeservers use too: algorithm, version, seed.
-fn parse_signing_key(text: &str) -> Option<SigningKey> {
-    let mut words = text.split_whitespace();
-    let ("ed25519", version, seed) = (words.next()?, words.next()?, words.next()?) else { return None };
-    let seed = base64::Engine::decode(&spec::hash::BASE64, seed).ok()?;
-    SigningKey::from_seed(seed.try_into().ok()?, version).ok()
-}
-
-/// Written whole and made durable before it is used: a key that got lost cannot be made again.
-fn write_signing_key(path: &Path, key: &SigningKey) -> io::Result<()> {
-    let temporary = path.with_extension("key.new");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    let seed = base64::Engine::encode(&spec::hash::BASE64, key.seed());
-    writeln!(file, "ed25519 {} {seed}", key.version())?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
 }
 
 /// Runs a loop that may be dropped at any of its awaits.

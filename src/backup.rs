@@ -17,7 +17,8 @@ use media::{CopiedFiles, Media, MediaError};
 use runtime::Tasks;
 use storage::Store;
 
-use crate::assemble::{KEY_FILE, MEDIA_DIR, STORE_DIR};
+use crate::assemble::{MEDIA_DIR, STORE_DIR};
+use crate::signing::KEY_FILE;
 
 /// The file that marks a folder as half a backup.
 const MARK: &str = "UNFINISHED_BACKUP";

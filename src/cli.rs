@@ -8,17 +8,20 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use runtime::LogHandle;
+use runtime::{Clock, LogHandle, Random};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
+use storage::{Backend, Options, Store};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::assemble::{STORE_DIR, all_keyspaces};
 use crate::config::{
     Config, ConfigErrors, ConfigSources, ListenAddress, LoadedConfig, Registration, load_config, render_default_config,
     render_effective_config,
 };
 use crate::control::{ControlRequest, send_control_request};
 use crate::server::Server;
+use crate::signing::rotate_signing_key;
 
 /// Tried in this order when neither `--config` nor CONDUIT_CONFIG is given.
 const USUAL_FILES: [&str; 2] = ["conduit.toml", "/etc/conduit/conduit.toml"];
@@ -73,6 +76,17 @@ enum Command {
     /// Look after accounts
     #[command(subcommand)]
     User(user::UserCommand),
+    /// Look after the key that signs in the server's name
+    #[command(subcommand)]
+    SigningKey(SigningKeyCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum SigningKeyCommand {
+    /// Begin a new key; the server must not run
+    ///
+    /// The old key stays published as one that was in use before, so that others can still check what it signed.
+    Rotate,
 }
 
 #[derive(Debug, Subcommand)]
@@ -99,6 +113,7 @@ pub fn run_command_line() -> ExitCode {
         Command::Backup { directory } => load(sources).and_then(|loaded| back_up(&loaded.config, &directory)),
         Command::Fsck { json } => return fsck::check_data(load(sources).map(|loaded| loaded.config), json),
         Command::User(command) => load(sources).and_then(|loaded| user::run(command, loaded.config)),
+        Command::SigningKey(SigningKeyCommand::Rotate) => load(sources).and_then(|loaded| rotate_key(&loaded.config)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -115,6 +130,17 @@ fn print(text: &str) -> Result<(), String> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.map_err(|error| error.to_string()),
     }
+}
+
+fn rotate_key(config: &Config) -> Result<(), String> {
+    // Whoever holds the database's lock would go on with the old key until its next start.
+    let path = config.data_dir.join(STORE_DIR);
+    let options = Options::new(Backend::Rocks { path }, all_keyspaces());
+    let store = Store::open(options).map_err(|error| format!("the server must not run: {error}"))?;
+    let (random, clock) = (Random::system(), Clock::system());
+    let key = rotate_signing_key(&config.data_dir, &random, clock.now_ms()).map_err(|error| error.to_string());
+    store.close().map_err(|error| error.to_string())?;
+    print(&format!("from its next start on the server signs with {}\n", key?))
 }
 
 fn find_sources(arguments: &SourceArguments) -> ConfigSources {

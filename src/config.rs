@@ -58,7 +58,7 @@ runtime::config_section! {
     }
     sections {
         client: client_api::ClientApiConfig, users: users::UsersSettings, media: media::MediaConfig, sync: sync::SyncConfig, tls: TlsConfig,
-        metrics: MetricsConfig, log: LogConfig, rate_limits: client_api::RateLimitsConfig
+        federation: federation::FederationConfig, metrics: MetricsConfig, log: LogConfig, rate_limits: client_api::RateLimitsConfig
     }
 }
 

@@ -15,6 +15,7 @@ mod config;
 mod control;
 mod listen;
 mod server;
+mod signing;
 mod tls;
 
 pub use cli::run_command_line;
@@ -24,5 +25,5 @@ pub use config::{
 };
 pub use control::{ControlError, ControlReply, ControlRequest, Password, send_control_request};
 pub use listen::ListenError;
-pub use server::{Environment, Server, StartError};
+pub use server::{Environment, OtherTransport, Server, StartError};
 pub use tls::TlsError;

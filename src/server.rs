@@ -34,6 +34,18 @@ pub struct Environment {
     pub backend: Backend,
     /// The metrics registry.
     pub metrics: Metrics,
+    /// The way to other servers, where it is not the network.
+    pub transport: Option<OtherTransport>,
+}
+
+/// A way to other servers that a test provides.
+#[derive(Clone)]
+pub struct OtherTransport(pub Arc<dyn federation::Transport>);
+
+impl std::fmt::Debug for OtherTransport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OtherTransport")
+    }
 }
 
 impl Environment {
@@ -44,6 +56,7 @@ impl Environment {
             random: Random::system(),
             backend: Backend::Rocks { path: config.data_dir.join(STORE_DIR) },
             metrics: Metrics::new(),
+            transport: None,
         }
     }
 }

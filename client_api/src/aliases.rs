@@ -7,14 +7,30 @@ use serde_json::{Map, Value, json};
 use spec::ids::{RoomAlias, RoomId};
 
 use crate::error::ApiError;
-use crate::extract::{Args, User};
+use crate::extract::{Anybody, Args, User};
 use crate::json::{Answer, JsonBody, answer, answer_empty};
+use crate::membership::Everywhere;
 
 /// `GET /directory/room/{roomAlias}`.
-pub(crate) async fn find_room(Args(alias): Args<RoomAlias>, State(rooms): State<Rooms>) -> Answer {
+pub(crate) async fn find_room(
+    _: Anybody,
+    Args(alias): Args<RoomAlias>,
+    State(Everywhere { rooms, remote }): State<Everywhere>,
+) -> Answer {
+    if alias.server_name() != rooms.server_name().as_str() {
+        let (room, servers) = remote.resolve_alias(&alias).await?;
+        return answer(&json!({"room_id": room, "servers": servers}));
+    }
     let (room, _) = rooms.find_alias(&alias)?;
-    answer(&json!({"room_id": room, "servers": [rooms.server_name()]}))
+    let stays = rooms.room_servers(rooms.known_room(&room)?)?;
+    let others = stays.iter().filter(|(server, stay)| stay.joined > 0 && *server != rooms.server_name());
+    let servers: Vec<_> = [rooms.server_name()].into_iter().chain(others.map(|(server, _)| server)).collect();
+    let servers = servers.get(..MAX_SERVERS).unwrap_or(&servers);
+    answer(&json!({"room_id": room, "servers": servers}))
 }
+
+/// The most servers that are told of one room.
+const MAX_SERVERS: usize = 50;
 
 #[derive(Deserialize)]
 pub(crate) struct AliasBody {

@@ -1,23 +1,28 @@
 //! Client-Server API §"Creation" of rooms.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use http::StatusCode;
 use rooms::{CreateRoom, Preset, RoomError, Rooms};
+use runtime::Tasks;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use spec::ids::{RoomAlias, UserId};
+use spec::ids::{RoomAlias, RoomId, UserId};
 use users::Users;
 
 use crate::error::{ApiError, unsupported_version};
 use crate::extract::User;
 use crate::json::{Answer, JsonBody, answer};
-use crate::membership::{check_invitable, refuse_third_party};
+use crate::membership::{Everywhere, check_invitable, is_remote, refuse_third_party};
 use crate::profile::member_content;
 use crate::public_rooms::RoomVisibility;
 
 const CREATE_BODY: usize = 1024 * 1024;
 /// Users that can be invited at once.
 const MAX_INVITES: usize = 100;
+/// How long the creator of a room waits for servers whose users are invited.
+const INVITE_WAIT: Duration = Duration::from_secs(10);
 
 #[derive(Deserialize)]
 struct StateEvent {
@@ -53,13 +58,21 @@ pub(crate) struct CreateBody {
 /// `POST /createRoom`.
 pub(crate) async fn create_room(
     user: User,
-    State(rooms): State<Rooms>,
+    State(everywhere): State<Everywhere>,
     State(users): State<Users>,
+    State(tasks): State<Tasks>,
     JsonBody(body): JsonBody<CreateBody, CREATE_BODY>,
 ) -> Answer {
-    let request = read_request(&user, &rooms, &users, body)?;
+    let rooms = &everywhere.rooms;
+    let request = read_request(&user, rooms, &users, body)?;
+    let is_direct = request.is_direct;
+    let elsewhere: Vec<UserId> =
+        request.invites.iter().map(|(target, _)| target).filter(|target| is_remote(rooms, target)).cloned().collect();
     match rooms.create_room(request).await {
-        Ok(room) => answer(&json!({"room_id": room})),
+        Ok(room) => {
+            invite_elsewhere(&everywhere, &tasks, &user.user_id, &room, elsewhere, is_direct).await;
+            answer(&json!({"room_id": room}))
+        }
         Err(RoomError::AliasTaken) => {
             Err(ApiError::new(StatusCode::BAD_REQUEST, "M_ROOM_IN_USE", "the alias is taken"))
         }
@@ -68,6 +81,35 @@ pub(crate) async fn create_room(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Invites users of other servers, whose servers have to sign. The room is there whatever comes of it; who is
+/// invited late is invited all the same.
+async fn invite_elsewhere(
+    everywhere: &Everywhere,
+    tasks: &Tasks,
+    sender: &UserId,
+    room: &RoomId,
+    targets: Vec<UserId>,
+    is_direct: bool,
+) {
+    if targets.is_empty() {
+        return;
+    }
+    let (remote, sender, room) = (everywhere.remote.clone(), sender.clone(), room.clone());
+    let inviting = tasks.spawn("inviting to a new room", async move {
+        for target in targets {
+            let mut content = Map::new();
+            if is_direct {
+                content.insert("is_direct".into(), true.into());
+            }
+            if let Err(error) = remote.invite(&sender, &room, &target, content).await {
+                tracing::info!(room_id = room.as_str(), target = target.as_str(), %error, "an invitation failed");
+            }
+        }
+    });
+    // The task goes on if it is not waited for any longer.
+    drop(tokio::time::timeout(INVITE_WAIT, inviting).await);
 }
 
 fn invalid_state(message: String) -> ApiError {

@@ -191,7 +191,7 @@ impl From<RoomError> for ApiError {
             | RoomError::EventNotFound
             | RoomError::StateNotFound
             | RoomError::AliasNotFound => ApiError::not_found(error.to_string()),
-            RoomError::NotInRoom | RoomError::Forbidden(_) | RoomError::Refused(_) => {
+            RoomError::NotInRoom | RoomError::NotResident | RoomError::Forbidden(_) | RoomError::Refused(_) => {
                 ApiError::forbidden(error.to_string())
             }
             RoomError::Invalid(message) => ApiError::invalid_param(message),
@@ -202,11 +202,38 @@ impl From<RoomError> for ApiError {
                 ApiError::new(StatusCode::BAD_REQUEST, "M_DUPLICATE_ANNOTATION", error.to_string())
             }
             RoomError::RemoteUnavailable(_) => ApiError::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", error.to_string()),
+            RoomError::RemoteRefused { status, errcode, message, .. } => refused_remotely(status, &errcode, message),
             RoomError::Busy => ApiError::limit_exceeded(1000),
             RoomError::Storage(error) => error.into(),
             RoomError::Commit(error) => error.into(),
             RoomError::Missing(_) | RoomError::Resolve(_) | RoomError::Inconsistent(_) => ApiError::internal(&error),
         }
+    }
+}
+
+/// The codes of other servers that a client is told. Any other could speak of the client's session here, which no
+/// other server has a say in.
+const PASSED_ON: [&str; 10] = [
+    "M_FORBIDDEN",
+    "M_NOT_FOUND",
+    "M_UNABLE_TO_AUTHORISE_JOIN",
+    "M_UNABLE_TO_GRANT_JOIN",
+    "M_INCOMPATIBLE_ROOM_VERSION",
+    "M_UNSUPPORTED_ROOM_VERSION",
+    "M_INVITE_BLOCKED",
+    "M_INVALID_PARAM",
+    "M_TOO_LARGE",
+    "M_BAD_STATE",
+];
+
+/// What another server refused is the client's if it says so; its own failures are no more than that it failed.
+fn refused_remotely(status: u16, errcode: &str, message: String) -> ApiError {
+    let errcode = PASSED_ON.into_iter().find(|known| *known == errcode);
+    match StatusCode::from_u16(status) {
+        Ok(status) if status.is_client_error() && status != StatusCode::UNAUTHORIZED => {
+            ApiError::new(status, errcode.unwrap_or("M_UNKNOWN"), message)
+        }
+        _ => ApiError::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", message),
     }
 }
 
@@ -259,6 +286,8 @@ impl From<UserError> for ApiError {
             UserError::ReservedAccountData => coded(StatusCode::METHOD_NOT_ALLOWED, "M_BAD_JSON"),
             UserError::PushRule(error) => refused_push_rule(&error),
             UserError::Busy { retry_after_ms } => ApiError::limit_exceeded(retry_after_ms),
+            UserError::RemoteUnavailable(_) => coded(StatusCode::BAD_GATEWAY, "M_UNKNOWN"),
+            UserError::RemoteRefused { status, errcode, message, .. } => refused_remotely(status, &errcode, message),
             UserError::Storage(error) => error.into(),
             UserError::Commit(error) => error.into(),
             UserError::Rooms(error) => error.into(),

@@ -1,6 +1,5 @@
 //! JSON in and out: bodies with limits and Matrix error codes, answers as bytes.
 
-use std::fmt;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -10,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Serialize;
-use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::Edge;
 use crate::error::ApiError;
@@ -73,86 +72,9 @@ pub(crate) fn parse_object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiEr
         };
     }
     let value = serde_json::from_str(text).map_err(|error| explain_error::<T>(text, &error))?;
-    check_nested(text)?;
+    // Also what no field of `T` keeps, and what fields keep as it is.
+    spec::json::check_text(text).map_err(|error| ApiError::bad_json(error.to_string()))?;
     Ok(value)
-}
-
-/// How deeply values may be nested: below what parsers of other clients and servers take, with room for the event and
-/// the answer around them.
-const MAX_DEPTH: u8 = 100;
-
-/// Refuses what a parser may choke on even if no field of the body keeps it: content is passed on to others as it is
-/// (messages to devices, one-time keys), and one bad value would make a whole answer unreadable for them.
-fn check_nested(text: &str) -> Result<(), ApiError> {
-    let mut reader = serde_json::Deserializer::from_str(text);
-    Nested { left: MAX_DEPTH }.deserialize(&mut reader).map_err(|error| ApiError::bad_json(error.to_string()))
-}
-
-/// Reads a value and forgets it: unlike `IgnoredAny`, it looks at escapes, numbers and the depth.
-#[derive(Clone, Copy)]
-struct Nested {
-    left: u8,
-}
-
-impl Nested {
-    fn descend<E: de::Error>(self) -> Result<Nested, E> {
-        let left = self.left.checked_sub(1).ok_or_else(|| E::custom("values are nested too deeply"))?;
-        Ok(Nested { left })
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Nested {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
-        reader.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Nested {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<(), A::Error> {
-        let inner = self.descend()?;
-        while values.next_element_seed(inner)?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut values: A) -> Result<(), A::Error> {
-        let inner = self.descend()?;
-        while values.next_key_seed(inner)?.is_some() {
-            values.next_value_seed(inner)?;
-        }
-        Ok(())
-    }
 }
 
 /// How many characters of a path are told.

@@ -1,14 +1,16 @@
 //! Client-Server API §"End-to-End Encryption": device keys and cross-signing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
 use ::sync::SyncToken;
 use axum::extract::State;
 use rooms::Rooms;
 use serde::Deserialize;
-use serde_json::{Map, json};
-use spec::ids::UserId;
-use users::{AuthData, CrossSigningUpload, KeyUpload, SignatureUpload, UiaPurpose, Users};
+use serde_json::{Map, Value, json};
+use spec::ids::{ServerName, UserId};
+use users::{AuthData, CrossSigningUpload, KeyUpload, RemoteUsers, SignatureUpload, UiaPurpose, Users};
 
 use crate::extract::User;
 use crate::json::{Answer, JsonBody, LARGE_BODY, answer};
@@ -27,55 +29,60 @@ pub(crate) async fn upload_keys(
     answer(&json!({"one_time_key_counts": counts.one_time_keys}))
 }
 
+/// How long other servers are waited for unless the client says otherwise, and the longest it may say, in
+/// milliseconds.
+const DEFAULT_TIMEOUT_MS: u64 = 10_000;
+const MAX_TIMEOUT_MS: u64 = 60_000;
+
+fn timeout_of(wanted_ms: Option<u64>) -> Duration {
+    Duration::from_millis(wanted_ms.unwrap_or(DEFAULT_TIMEOUT_MS).min(MAX_TIMEOUT_MS))
+}
+
+/// `failures` of an answer: the servers that did not answer.
+fn describe_failures(servers: BTreeSet<ServerName>) -> BTreeMap<ServerName, Map<String, Value>> {
+    servers.into_iter().map(|server| (server, Map::new())).collect()
+}
+
 #[derive(Deserialize)]
 pub(crate) struct QueryBody {
     device_keys: BTreeMap<UserId, Vec<String>>,
+    timeout: Option<u64>,
 }
 
 /// `POST /keys/query`.
 pub(crate) async fn query_keys(
     user: User,
     State(users): State<Users>,
-    State(rooms): State<Rooms>,
+    State(remote): State<Arc<dyn RemoteUsers>>,
     JsonBody(body): JsonBody<QueryBody, KEYS_BODY>,
 ) -> Answer {
-    let (local, failures) = split_servers(&rooms, body.device_keys);
-    let found = users.query_keys(Some(user.user), &local)?;
+    let timeout = timeout_of(body.timeout);
+    let (found, failures) = users.query_keys_everywhere(&*remote, user.user, body.device_keys, timeout).await?;
     answer(&json!({
         "device_keys": found.device_keys,
         "master_keys": found.master_keys,
         "self_signing_keys": found.self_signing_keys,
         "user_signing_keys": found.user_signing_keys,
-        "failures": failures,
+        "failures": describe_failures(failures),
     }))
 }
 
 #[derive(Deserialize)]
 pub(crate) struct ClaimBody {
     one_time_keys: BTreeMap<UserId, BTreeMap<String, String>>,
+    timeout: Option<u64>,
 }
 
 /// `POST /keys/claim`.
 pub(crate) async fn claim_keys(
     _: User,
     State(users): State<Users>,
-    State(rooms): State<Rooms>,
+    State(remote): State<Arc<dyn RemoteUsers>>,
     JsonBody(body): JsonBody<ClaimBody, KEYS_BODY>,
 ) -> Answer {
-    let (local, failures) = split_servers(&rooms, body.one_time_keys);
-    answer(&json!({"one_time_keys": users.claim_keys(&local).await?, "failures": failures}))
-}
-
-/// Those of this server, and `failures` for the others: they cannot be reached from here.
-fn split_servers<T>(
-    rooms: &Rooms,
-    wanted: BTreeMap<UserId, T>,
-) -> (BTreeMap<UserId, T>, Map<String, serde_json::Value>) {
-    let own = rooms.server_name().as_str().to_owned();
-    let (local, remote): (BTreeMap<_, _>, BTreeMap<_, _>) =
-        wanted.into_iter().partition(|(user, _)| user.server_name() == own);
-    let failures = remote.keys().map(|user| (user.server_name().to_owned(), json!({}))).collect();
-    (local, failures)
+    let timeout = timeout_of(body.timeout);
+    let (claimed, failures) = users.claim_keys_everywhere(&*remote, body.one_time_keys, timeout).await?;
+    answer(&json!({"one_time_keys": claimed, "failures": describe_failures(failures)}))
 }
 
 /// `GET /keys/changes`.

@@ -68,9 +68,9 @@ use ::media::Media;
 use ::sync::Sync;
 use axum::Router;
 use axum::extract::FromRef;
-use rooms::Rooms;
+use rooms::{RemoteRooms, Rooms};
 use runtime::{Clock, Tasks};
-use users::Users;
+use users::{RemoteUsers, Users};
 
 pub use config::{ClientApiConfig, RateLimitsConfig};
 pub use limits::LimitClass;
@@ -90,6 +90,10 @@ pub struct ClientApiParts {
     pub media: Media,
     /// Sync.
     pub sync: Sync,
+    /// Other servers, asked about rooms.
+    pub remote_rooms: Arc<dyn RemoteRooms>,
+    /// Other servers, asked about their users.
+    pub remote_users: Arc<dyn RemoteUsers>,
     /// Time, for rate limits.
     pub clock: Clock,
     /// Where work runs that goes on after its request.
@@ -109,6 +113,8 @@ pub(crate) struct EdgeParts {
     pub(crate) users: Users,
     pub(crate) media: Media,
     pub(crate) sync: Sync,
+    pub(crate) remote_rooms: Arc<dyn RemoteRooms>,
+    pub(crate) remote_users: Arc<dyn RemoteUsers>,
     pub(crate) tasks: Tasks,
     pub(crate) config: Arc<ClientApiConfig>,
     pub(crate) limits: Arc<RateLimits>,
@@ -138,6 +144,8 @@ states! {
     users: Users,
     media: Media,
     sync: Sync,
+    remote_rooms: Arc<dyn RemoteRooms>,
+    remote_users: Arc<dyn RemoteUsers>,
     tasks: Tasks,
     config: Arc<ClientApiConfig>,
     limits: Arc<RateLimits>,
@@ -147,10 +155,22 @@ states! {
 /// The router of all client-server endpoints, with the answers for unknown paths and methods. Other edges' routers
 /// can be merged into it as long as they have no fallback of their own.
 pub fn router(parts: ClientApiParts) -> Router {
-    let ClientApiParts { rooms, users, media, sync, clock, tasks, config, rate_limits } = parts;
+    let ClientApiParts { rooms, users, media, sync, remote_rooms, remote_users, clock, tasks, config, rate_limits } =
+        parts;
     let profile_updates = ProfileUpdates::new(rooms.clone(), users.clone(), tasks.clone());
     let limits = Arc::new(RateLimits::new(clock, rate_limits));
     let config = Arc::new(config);
-    let edge = Edge(Arc::new(EdgeParts { rooms, users, media, sync, tasks, config, limits, profile_updates }));
+    let edge = Edge(Arc::new(EdgeParts {
+        rooms,
+        users,
+        media,
+        sync,
+        remote_rooms,
+        remote_users,
+        tasks,
+        config,
+        limits,
+        profile_updates,
+    }));
     routes::build_router(edge)
 }

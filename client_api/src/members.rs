@@ -81,7 +81,7 @@ pub(crate) async fn get_members(
                 || not.is_some() && membership != not)
     };
     let snapshot = match query.text("at")? {
-        Some(at) => state_at(&rooms, &view, parse_place(&view, &at)?)?,
+        Some(at) => state_at(&view, parse_place(&view, &at)?)?,
         None => view.state()?,
     };
     let events: Vec<Event> = view.state_events_at(snapshot)?.into_iter().filter(wanted).collect();
@@ -101,12 +101,11 @@ fn membership_of(event: &Event) -> Option<Membership> {
 }
 
 /// The state at a place of the timeline, never later than the viewer may see.
-fn state_at(rooms: &Rooms, view: &RoomView, place: Cursor) -> Result<SnapshotId, ApiError> {
-    let newest = view.newest();
-    if place.0 >= newest.0 {
+fn state_at(view: &RoomView, place: Cursor) -> Result<SnapshotId, ApiError> {
+    if place >= view.newest()? {
         return Ok(view.state()?);
     }
     // Who may not see what happened there may not see who was there either.
-    let next = view.visible(rooms.events_after(view.room(), place.0, 1)?)?;
+    let next = view.visible(view.first_after(place)?.into_iter().collect())?;
     Ok(next.first().ok_or(RoomError::NotInRoom)?.state_before())
 }

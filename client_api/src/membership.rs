@@ -1,18 +1,23 @@
 //! Joining, leaving, inviting, knocking, kicking and banning (Client-Server API §"Room membership").
 
-use axum::extract::State;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::extract::{FromRef, State};
 use http::StatusCode;
-use rooms::{Membership, MembershipChange, RoomError, Rooms};
+use rooms::{Membership, MembershipChange, RemoteRooms, RestrictedJoin, RoomError, RoomNid, Rooms};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use spec::ids::{RoomAlias, RoomId, UserId};
+use spec::ids::{RoomAlias, RoomId, ServerName, UserId};
 use users::Users;
 
+use crate::Edge;
 use crate::error::ApiError;
 use crate::extract::{Args, User};
 use crate::guests::check_guest_access;
 use crate::json::{Answer, JsonBody, answer, answer_empty};
 use crate::profile::member_content;
+use crate::query::Query;
 use crate::send::find_room;
 
 #[derive(Deserialize)]
@@ -26,16 +31,100 @@ pub(crate) struct TargetBody {
     reason: Option<String>,
 }
 
-/// The room of an id or an alias.
+/// Rooms here, and other servers for those that are elsewhere.
+#[derive(Clone)]
+pub(crate) struct Everywhere {
+    pub(crate) rooms: Rooms,
+    pub(crate) remote: Arc<dyn RemoteRooms>,
+}
+
+impl FromRef<Edge> for Everywhere {
+    fn from_ref(edge: &Edge) -> Everywhere {
+        Everywhere { rooms: edge.rooms.clone(), remote: edge.remote_rooms.clone() }
+    }
+}
+
+/// The most servers of a request that are looked at.
+const MAX_VIA: usize = 50;
+
+/// The servers through which the client wants to enter a room: `via`, or `server_name` as it was called before
+/// specification v1.12. What is no server name is passed over.
 ///
 /// # Errors
-/// `M_INVALID_PARAM` for neither; `M_NOT_FOUND`.
-pub(crate) fn find_room_id(rooms: &Rooms, text: &str) -> Result<RoomId, ApiError> {
-    let malformed = |error: spec::ids::IdError| ApiError::invalid_param(format!("roomIdOrAlias: {error}"));
-    if text.starts_with('#') {
-        return Ok(rooms.find_alias(&RoomAlias::parse(text).map_err(malformed)?)?.0);
+/// `M_INVALID_PARAM` for what is not UTF-8.
+pub(crate) fn parse_via(query: &Query) -> Result<Vec<ServerName>, ApiError> {
+    let mut servers = Vec::new();
+    for name in ["via", "server_name"] {
+        for server in query.all(name).take(MAX_VIA) {
+            servers.extend(ServerName::parse(server?));
+        }
+        if !servers.is_empty() {
+            break;
+        }
     }
-    RoomId::parse(text).map_err(malformed)
+    Ok(servers)
+}
+
+impl Everywhere {
+    /// The room of an id or an alias, and the servers that its alias names.
+    ///
+    /// # Errors
+    /// `M_INVALID_PARAM` for neither; `M_NOT_FOUND`; what the alias's server says.
+    pub(crate) async fn find_room_id(&self, text: &str) -> Result<(RoomId, Vec<ServerName>), ApiError> {
+        let malformed = |error: spec::ids::IdError| ApiError::invalid_param(format!("roomIdOrAlias: {error}"));
+        if !text.starts_with('#') {
+            return Ok((RoomId::parse(text).map_err(malformed)?, Vec::new()));
+        }
+        let alias = RoomAlias::parse(text).map_err(malformed)?;
+        if alias.server_name() == self.rooms.server_name().as_str() {
+            return Ok((self.rooms.find_alias(&alias)?.0, Vec::new()));
+        }
+        Ok(self.remote.resolve_alias(&alias).await?)
+    }
+
+    /// Whether what is known here of a room is its present: this server is in it, or nobody else is.
+    ///
+    /// # Errors
+    /// Storage errors only.
+    pub(crate) fn is_here(&self, room: RoomNid) -> Result<bool, RoomError> {
+        let stays = self.rooms.room_servers(room)?;
+        let in_room = |server: &ServerName| stays.get(server).is_some_and(|stay| stay.joined > 0);
+        let elsewhere = stays.values().any(|stay| stay.joined > 0);
+        Ok(in_room(self.rooms.server_name()) || (!elsewhere && self.rooms.head(room)?.create().is_some()))
+    }
+
+    /// Joins or knocks: here if this server is in the room, else through another one.
+    async fn enter(
+        &self,
+        room: &RoomId,
+        via: &[ServerName],
+        user: &UserId,
+        membership: Membership,
+        content: Map<String, Value>,
+    ) -> Result<(), RoomError> {
+        let (sender, target) = (user.clone(), user.clone());
+        let change = MembershipChange { sender, target, membership, content: content.clone() };
+        let refusal = match self.rooms.change_membership(room, change).await {
+            Err(error @ (RoomError::NotResident | RoomError::RoomNotFound)) => error,
+            Err(error @ RoomError::Forbidden(_)) if membership == Membership::Join => {
+                let nid = self.rooms.known_room(room)?;
+                if self.rooms.judge_restricted_join(nid, user)? != RestrictedJoin::NobodyMay {
+                    return Err(error);
+                }
+                error
+            }
+            result => return result,
+        };
+        let entered = match membership {
+            Membership::Knock => self.remote.knock(user, room, via, content).await,
+            _ => self.remote.join(user, room, via, content).await,
+        };
+        match entered {
+            // Nobody is known who could be asked: the reason is that which was found here.
+            Err(RoomError::RoomNotFound) if !matches!(refusal, RoomError::NotResident) => Err(refusal),
+            entered => entered,
+        }
+    }
 }
 
 fn insert_reason(content: &mut Map<String, Value>, reason: Option<String>) {
@@ -48,59 +137,72 @@ fn insert_reason(content: &mut Map<String, Value>, reason: Option<String>) {
 async fn enter(
     user: &User,
     room: &RoomId,
+    via: &[ServerName],
     membership: Membership,
     reason: Option<String>,
-    rooms: &Rooms,
+    everywhere: &Everywhere,
     users: &Users,
 ) -> Answer {
+    let rooms = &everywhere.rooms;
     check_guest_access(user, rooms, room)?;
     let mut content = member_content(rooms, users, &user.user_id)?;
     insert_reason(&mut content, reason);
-    let (sender, target) = (user.user_id.clone(), user.user_id.clone());
-    rooms.change_membership(room, MembershipChange { sender, target, membership, content }).await?;
+    everywhere.enter(room, via, &user.user_id, membership, content).await?;
     answer(&json!({"room_id": room}))
+}
+
+/// What the client names, then what the alias names.
+fn merge_via(named: Vec<ServerName>, of_alias: Vec<ServerName>) -> Vec<ServerName> {
+    let mut seen = BTreeSet::new();
+    named.into_iter().chain(of_alias).filter(|server| seen.insert(server.clone())).collect()
 }
 
 /// `POST /join/{roomIdOrAlias}`.
 pub(crate) async fn join_any(
     user: User,
     Args(room): Args<String>,
-    State(rooms): State<Rooms>,
+    query: Query,
+    State(everywhere): State<Everywhere>,
     State(users): State<Users>,
     JsonBody(body): JsonBody<ReasonBody>,
 ) -> Answer {
-    let room = find_room_id(&rooms, &room)?;
-    enter(&user, &room, Membership::Join, body.reason, &rooms, &users).await
+    let (room, servers) = everywhere.find_room_id(&room).await?;
+    let via = merge_via(parse_via(&query)?, servers);
+    enter(&user, &room, &via, Membership::Join, body.reason, &everywhere, &users).await
 }
 
 /// `POST /rooms/{roomId}/join`.
 pub(crate) async fn join(
     user: User,
     Args(room): Args<RoomId>,
-    State(rooms): State<Rooms>,
+    query: Query,
+    State(everywhere): State<Everywhere>,
     State(users): State<Users>,
     JsonBody(body): JsonBody<ReasonBody>,
 ) -> Answer {
-    enter(&user, &room, Membership::Join, body.reason, &rooms, &users).await
+    let via = parse_via(&query)?;
+    enter(&user, &room, &via, Membership::Join, body.reason, &everywhere, &users).await
 }
 
 /// `POST /knock/{roomIdOrAlias}`.
 pub(crate) async fn knock(
     user: User,
     Args(room): Args<String>,
-    State(rooms): State<Rooms>,
+    query: Query,
+    State(everywhere): State<Everywhere>,
     State(users): State<Users>,
     JsonBody(body): JsonBody<ReasonBody>,
 ) -> Answer {
-    let room = find_room_id(&rooms, &room)?;
-    enter(&user, &room, Membership::Knock, body.reason, &rooms, &users).await
+    let (room, servers) = everywhere.find_room_id(&room).await?;
+    let via = merge_via(parse_via(&query)?, servers);
+    enter(&user, &room, &via, Membership::Knock, body.reason, &everywhere, &users).await
 }
 
 /// `POST /rooms/{roomId}/leave`.
 pub(crate) async fn leave(
     user: User,
     Args(room): Args<RoomId>,
-    State(rooms): State<Rooms>,
+    State(Everywhere { rooms, remote }): State<Everywhere>,
     JsonBody(body): JsonBody<ReasonBody>,
 ) -> Answer {
     let nid = find_room(&rooms, &room)?;
@@ -110,8 +212,15 @@ pub(crate) async fn leave(
         Some(Membership::Leave) => return answer_empty(),
         Some(_) => {}
     }
-    let target = TargetBody { user_id: user.user_id.clone(), reason: body.reason };
-    act(&user, &room, target, Membership::Leave, Map::new(), &rooms).await
+    let mut content = Map::new();
+    insert_reason(&mut content, body.reason);
+    let (sender, target) = (user.user_id.clone(), user.user_id.clone());
+    let change = MembershipChange { sender, target, membership: Membership::Leave, content: content.clone() };
+    match rooms.change_membership(&room, change).await {
+        Err(RoomError::NotResident) => remote.leave(&user.user_id, &room, content).await?,
+        result => result?,
+    }
+    answer_empty()
 }
 
 /// `POST /rooms/{roomId}/forget`.
@@ -140,7 +249,7 @@ pub(crate) struct InviteBody {
 pub(crate) async fn invite(
     user: User,
     Args(room): Args<RoomId>,
-    State(rooms): State<Rooms>,
+    State(Everywhere { rooms, remote }): State<Everywhere>,
     State(users): State<Users>,
     JsonBody(body): JsonBody<InviteBody>,
 ) -> Answer {
@@ -150,9 +259,24 @@ pub(crate) async fn invite(
         }
         return Err(ApiError::missing_param("user_id"));
     };
+    if is_remote(&rooms, &target) {
+        let nid = find_room(&rooms, &room)?;
+        if !rooms.is_resident(nid)? {
+            return Err(RoomError::NotInRoom.into());
+        }
+        let mut content = Map::new();
+        insert_reason(&mut content, body.reason);
+        remote.invite(&user.user_id, &room, &target, content).await?;
+        return answer_empty();
+    }
     check_invitable(&rooms, &users, &target)?;
     let content = member_content(&rooms, &users, &target)?;
     act(&user, &room, TargetBody { user_id: target, reason: body.reason }, Membership::Invite, content, &rooms).await
+}
+
+/// Whether the user is another server's, so that that has to sign their invitation.
+pub(crate) fn is_remote(rooms: &Rooms, user: &UserId) -> bool {
+    user.server_name() != rooms.server_name().as_str()
 }
 
 /// The answer to invitations by e-mail address or telephone number.

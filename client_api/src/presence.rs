@@ -46,7 +46,9 @@ pub(crate) async fn get_status(
         return Err(ApiError::forbidden("you do not share a room with this user"));
     }
     let Some(presence) = users.presence(nid) else {
-        if users.active_user(&subject)?.is_none() {
+        // Of a user of another server with whom a room is shared, nothing has been heard yet.
+        let is_local = subject.server_name() == rooms.server_name().as_str();
+        if is_local && users.active_user(&subject)?.is_none() {
             return Err(unknown());
         }
         return answer(&Map::from_iter([("presence".to_owned(), Value::from("offline"))]));

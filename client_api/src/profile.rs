@@ -1,10 +1,13 @@
 //! Client-Server API §"Profiles".
 
+use std::sync::Arc;
+
 use axum::extract::State;
+use http::StatusCode;
 use rooms::{Rooms, UserNid};
 use serde_json::{Map, Value};
 use spec::ids::UserId;
-use users::Users;
+use users::{RemoteUsers, UserError, Users};
 
 use crate::error::ApiError;
 use crate::extract::{Args, OptionalUser, User};
@@ -12,23 +15,61 @@ use crate::json::{Answer, JsonBody, answer, answer_empty};
 use crate::login::check_own;
 use crate::profile_updates::ProfileUpdates;
 
-/// The account whose profile this is; profiles of other servers' users are not known here.
+/// The account whose profile this is.
 fn find_subject(users: &Users, subject: &UserId) -> Result<UserNid, ApiError> {
     users.active_user(subject)?.ok_or_else(|| ApiError::not_found("no profile for this user"))
 }
 
+fn is_remote(rooms: &Rooms, subject: &UserId) -> bool {
+    subject.server_name() != rooms.server_name().as_str()
+}
+
+/// Asks the user's server. Nobody makes this server ask others without an account here.
+async fn ask_profile(
+    caller: &OptionalUser,
+    remote: &dyn RemoteUsers,
+    subject: &UserId,
+    field: Option<&str>,
+) -> Result<Map<String, Value>, ApiError> {
+    if caller.0.is_none() {
+        return Err(ApiError::forbidden("profiles of other servers' users are told to those who are logged in"));
+    }
+    remote.profile(subject, field).await.map_err(|error| match error {
+        // As far as this client is concerned, anything else is a failure of that server.
+        UserError::RemoteRefused { status, .. } if !matches!(status, 403 | 404) => {
+            ApiError::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", "the user's server did not tell the profile")
+        }
+        error => error.into(),
+    })
+}
+
 /// `GET /profile/{userId}`.
-pub(crate) async fn get_profile(_: OptionalUser, Args(subject): Args<UserId>, State(users): State<Users>) -> Answer {
+pub(crate) async fn get_profile(
+    caller: OptionalUser,
+    Args(subject): Args<UserId>,
+    State(users): State<Users>,
+    State(rooms): State<Rooms>,
+    State(remote): State<Arc<dyn RemoteUsers>>,
+) -> Answer {
+    if is_remote(&rooms, &subject) {
+        return answer(&ask_profile(&caller, &*remote, &subject, None).await?);
+    }
     answer(&users.profile(find_subject(&users, &subject)?)?)
 }
 
 /// `GET /profile/{userId}/{keyName}`.
 pub(crate) async fn get_field(
-    _: OptionalUser,
+    caller: OptionalUser,
     Args((subject, key)): Args<(UserId, String)>,
     State(users): State<Users>,
+    State(rooms): State<Rooms>,
+    State(remote): State<Arc<dyn RemoteUsers>>,
 ) -> Answer {
-    let value = users.profile_field(find_subject(&users, &subject)?, &key)?;
+    let value = if is_remote(&rooms, &subject) {
+        ask_profile(&caller, &*remote, &subject, Some(&key)).await?.remove(&key)
+    } else {
+        users.profile_field(find_subject(&users, &subject)?, &key)?
+    };
     let value = value.ok_or_else(|| ApiError::not_found("the profile has no such field"))?;
     answer(&Map::from_iter([(key, value)]))
 }
@@ -44,7 +85,7 @@ pub(crate) async fn set_field(
     check_own(&user, &subject)?;
     let value = body
         .remove(&key)
-        .ok_or_else(|| ApiError::new(http::StatusCode::BAD_REQUEST, "M_MISSING_PARAM", format!("{key} is missing")))?;
+        .ok_or_else(|| ApiError::new(StatusCode::BAD_REQUEST, "M_MISSING_PARAM", format!("{key} is missing")))?;
     change_field(&user, &users, &updates, &key, Some(value)).await
 }
 
@@ -62,7 +103,7 @@ pub(crate) async fn delete_field(
 async fn change_field(user: &User, users: &Users, updates: &ProfileUpdates, key: &str, value: Option<Value>) -> Answer {
     if user.is_guest && key != "displayname" {
         return Err(ApiError::new(
-            http::StatusCode::FORBIDDEN,
+            StatusCode::FORBIDDEN,
             "M_GUEST_ACCESS_FORBIDDEN",
             "guests may change their display name only",
         ));

@@ -3,12 +3,13 @@
 use axum::extract::State;
 use rooms::{PublicRoomsQuery, Rooms};
 use serde::Deserialize;
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 use spec::ids::{RoomId, ServerName};
 
 use crate::error::ApiError;
 use crate::extract::{Args, OptionalUser, User};
 use crate::json::{Answer, JsonBody, answer, answer_empty};
+use crate::membership::Everywhere;
 use crate::query::Query;
 
 const MAX_ROOMS: usize = 500;
@@ -18,13 +19,13 @@ fn parse_place(text: &str) -> Result<usize, ApiError> {
     skip.ok_or_else(|| ApiError::invalid_param("since is malformed"))
 }
 
-fn check_server(server: Option<&str>, rooms: &Rooms) -> Result<(), ApiError> {
-    match server {
+/// The other server whose list is wanted, if it is not this one's.
+fn parse_server(query: &Query, rooms: &Rooms) -> Result<Option<ServerName>, ApiError> {
+    match query.text("server")? {
         Some(server) if server != rooms.server_name().as_str() => {
-            let server = ServerName::parse(server).map_err(|_| ApiError::invalid_param("server is malformed"))?;
-            Err(rooms::RoomError::RemoteUnavailable(server.as_str().to_owned()).into())
+            ServerName::parse(server).map(Some).map_err(|_| ApiError::invalid_param("server is malformed"))
         }
-        _ => Ok(()),
+        _ => Ok(None),
     }
 }
 
@@ -44,8 +45,24 @@ fn list_rooms(rooms: &Rooms, wanted: &PublicRoomsQuery) -> Answer {
 }
 
 /// `GET /publicRooms`.
-pub(crate) async fn list(_: OptionalUser, query: Query, State(rooms): State<Rooms>) -> Answer {
-    check_server(query.text("server")?.as_deref(), &rooms)?;
+pub(crate) async fn list(
+    OptionalUser(user): OptionalUser,
+    query: Query,
+    State(Everywhere { rooms, remote }): State<Everywhere>,
+) -> Answer {
+    if let Some(server) = parse_server(&query, &rooms)? {
+        // Nobody makes this server ask others without an account here.
+        if user.is_none() {
+            return Err(ApiError::missing_token());
+        }
+        let mut wanted = Map::new();
+        let limit = query.parsed::<usize>("limit")?.filter(|limit| *limit > 0);
+        wanted.insert("limit".into(), limit.unwrap_or(MAX_ROOMS).min(MAX_ROOMS).into());
+        if let Some(since) = query.text("since")? {
+            wanted.insert("since".into(), since.into());
+        }
+        return answer(&remote.public_rooms(&server, wanted).await?);
+    }
     let skip = query.text("since")?.map(|since| parse_place(&since)).transpose()?.unwrap_or(0);
     let limit = query.parsed::<usize>("limit")?.filter(|limit| *limit > 0);
     let limit = Some(limit.unwrap_or(MAX_ROOMS).min(MAX_ROOMS));
@@ -71,15 +88,38 @@ pub(crate) struct SearchBody {
 pub(crate) async fn search(
     _: User,
     query: Query,
-    State(rooms): State<Rooms>,
+    State(Everywhere { rooms, remote }): State<Everywhere>,
     JsonBody(body): JsonBody<SearchBody>,
 ) -> Answer {
-    check_server(query.text("server")?.as_deref(), &rooms)?;
+    if let Some(server) = parse_server(&query, &rooms)? {
+        return answer(&remote.public_rooms(&server, wanted_elsewhere(body)).await?);
+    }
     let skip = body.since.as_deref().map(parse_place).transpose()?.unwrap_or(0);
     let limit = Some(body.limit.filter(|limit| *limit > 0).unwrap_or(MAX_ROOMS).min(MAX_ROOMS));
     let filter = body.filter.unwrap_or_default();
     let search = filter.generic_search_term.filter(|term| !term.is_empty());
     list_rooms(&rooms, &PublicRoomsQuery { search, room_types: filter.room_types, limit, skip })
+}
+
+/// The request in the words of the server-server API, which are the same.
+fn wanted_elsewhere(body: SearchBody) -> Map<String, Value> {
+    let mut wanted = Map::new();
+    wanted.insert("limit".into(), body.limit.filter(|limit| *limit > 0).unwrap_or(MAX_ROOMS).min(MAX_ROOMS).into());
+    if let Some(since) = body.since {
+        wanted.insert("since".into(), since.into());
+    }
+    let PublicFilter { generic_search_term, room_types } = body.filter.unwrap_or_default();
+    let mut filter = Map::new();
+    if let Some(term) = generic_search_term.filter(|term| !term.is_empty()) {
+        filter.insert("generic_search_term".into(), term.into());
+    }
+    if let Some(types) = room_types {
+        filter.insert("room_types".into(), json!(types));
+    }
+    if !filter.is_empty() {
+        wanted.insert("filter".into(), Value::Object(filter));
+    }
+    wanted
 }
 
 /// `GET /directory/list/room/{roomId}`.

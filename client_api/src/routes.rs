@@ -261,7 +261,8 @@ fn room_routes() -> Vec<Route> {
         put("/_matrix/client/v3/rooms/{roomId}/state/{eventType}/{stateKey}", Auth::Guest, state::set_one)
             .limited(LimitClass::Message),
         get("/_matrix/client/v3/rooms/{roomId}/aliases", Auth::GuestReader, aliases::get_of_room),
-        get("/_matrix/client/v3/directory/room/{roomAlias}", Auth::Anybody, aliases::find_room),
+        get("/_matrix/client/v3/directory/room/{roomAlias}", Auth::Anybody, aliases::find_room)
+            .limited(LimitClass::Search),
         put("/_matrix/client/v3/directory/room/{roomAlias}", Auth::User, aliases::create),
         delete("/_matrix/client/v3/directory/room/{roomAlias}", Auth::User, aliases::delete),
         get("/_matrix/client/v3/directory/list/room/{roomId}", Auth::Anybody, public_rooms::get_visibility),

@@ -1,8 +1,10 @@
 //! Client-Server API §"Send-to-Device messaging".
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use serde::Deserialize;
-use users::{ToDeviceMessages, TransactionScope, Users};
+use users::{RemoteUsers, ToDeviceMessages, Users};
 
 use crate::extract::{Args, User};
 use crate::json::{Answer, JsonBody, LARGE_BODY, answer_empty};
@@ -12,15 +14,14 @@ pub(crate) struct MessagesBody {
     messages: ToDeviceMessages,
 }
 
-/// `PUT /sendToDevice/{eventType}/{txnId}`. Messages to users of other servers reach nobody while this server does
-/// not federate.
+/// `PUT /sendToDevice/{eventType}/{txnId}`.
 pub(crate) async fn send_to_device(
     user: User,
     Args((kind, transaction)): Args<(String, String)>,
     State(users): State<Users>,
+    State(remote): State<Arc<dyn RemoteUsers>>,
     JsonBody(body): JsonBody<MessagesBody, LARGE_BODY>,
 ) -> Answer {
-    let scope = TransactionScope::Device(user.device);
-    users.queue_to_device(&user.user_id, &kind, Some((scope, &transaction)), &body.messages).await?;
+    users.send_to_devices(&*remote, &user, &kind, &transaction, body.messages).await?;
     answer_empty()
 }

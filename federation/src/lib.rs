@@ -1,47 +1,174 @@
-//! The server-server edge. So far it says which server this is and with which key it signs, so that
-//! what this server signs can be checked; it exchanges no events yet.
+//! The server-server edge: finding and trusting other servers, what they may ask of this one, taking
+//! in what they send, and sending what happens here.
 //!
-//! Invariants: what is served here is public, and is the same for whoever asks.
+//! Invariants:
+//! - Nothing of another server is used before its signature was checked against its own key, and
+//!   nothing is stored before it was bounded in size, number and depth.
+//! - Every wait for another server has a time limit, and no room waits for a server that it need not.
+//! - A received transaction is on the disk before it is acknowledged; what comes of its events is
+//!   decided after, one room at a time.
+//! - What goes out to a server is what that server may see, decided when it is sent.
+//! - No connection is made to an address inside this server's network unless the operator allows it.
 
+mod client;
+mod config;
+mod destinations;
+mod discovery;
+mod error;
+mod inbound;
 mod keys;
+mod remote;
 mod remote_media;
+mod remote_users;
+mod sender;
+mod serve;
+mod transport;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use http::header;
-use runtime::Clock;
+use media::Media;
+use rooms::Rooms;
+use runtime::{Clock, Metrics, Random, Tasks};
 use spec::ids::ServerName;
 use spec::signing::SigningKey;
+use storage::{KeyspaceInfo, Store};
+use users::Users;
 
-pub use remote_media::NoRemoteMedia;
+pub use client::{Ask, ClientParts, FederationClient};
+pub use config::FederationConfig;
+pub use destinations::{Destinations, DestinationsParts};
+pub use error::RemoteError;
+pub use keys::{KeyError, KeyRing, KeyRingParts, OldKey, OwnKeys};
+pub use remote_media::RemoteMediaClient;
+pub use serve::{Auth, RouteInfo, route_table};
+pub use transport::{
+    AnswerBody, BodyError, HttpsParts, HttpsTransport, Transport, TransportError, TransportStartError,
+};
 
-/// What the routes are built from.
-#[derive(Clone)]
+/// What the edge is built from.
 pub struct FederationParts {
-    /// This server.
-    pub server_name: ServerName,
-    /// The key that signs its events and answers.
-    pub signing_key: Arc<SigningKey>,
+    /// The store, opened with [`keyspaces`].
+    pub store: Store,
+    /// The rooms.
+    pub rooms: Rooms,
+    /// The accounts.
+    pub users: Users,
+    /// The content repository.
+    pub media: Media,
     /// Time.
     pub clock: Clock,
+    /// Randomness.
+    pub random: Random,
+    /// Where work runs.
+    pub tasks: Tasks,
+    /// Where it is counted.
+    pub metrics: Metrics,
+    /// This server.
+    pub server_name: ServerName,
+    /// The key that signs its events and requests.
+    pub signing_key: Arc<SigningKey>,
+    /// Settings.
+    pub config: Arc<FederationConfig>,
+    /// The way to other servers.
+    pub client: FederationClient,
+    /// Their keys, and ours.
+    pub keys: KeyRing,
+    /// Who can be reached.
+    pub destinations: Destinations,
 }
 
-/// The routes of this edge.
-pub fn router(parts: FederationParts) -> Router {
-    Router::new()
-        .route("/_matrix/federation/v1/version", get(version))
-        .route("/_matrix/key/v2/server", get(keys::serve_keys))
-        .with_state(parts)
+/// The server-server edge. A cheap handle.
+#[derive(Clone)]
+pub struct Federation(Arc<Inner>);
+
+/// Only this crate looks inside.
+pub struct Inner {
+    pub(crate) store: Store,
+    pub(crate) rooms: Rooms,
+    pub(crate) users: Users,
+    pub(crate) media: Media,
+    pub(crate) clock: Clock,
+    pub(crate) random: Random,
+    pub(crate) tasks: Tasks,
+    pub(crate) server_name: ServerName,
+    pub(crate) signing_key: Arc<SigningKey>,
+    pub(crate) config: Arc<FederationConfig>,
+    pub(crate) client: FederationClient,
+    pub(crate) keys: KeyRing,
+    pub(crate) destinations: Destinations,
+    pub(crate) sender: sender::Sender,
+    pub(crate) inbound: inbound::Inbound,
+    pub(crate) remote: remote::RemoteState,
 }
 
-/// `GET /_matrix/federation/v1/version` (Server-Server API §Retrieving the implementation).
-async fn version() -> Response {
-    respond(format!(r#"{{"server":{{"name":"Conduit","version":"{}"}}}}"#, env!("CARGO_PKG_VERSION")))
+impl std::ops::Deref for Federation {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
 }
 
-fn respond(body: impl Into<axum::body::Body>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], body.into()).into_response()
+impl Federation {
+    /// Builds the edge. Nothing runs until [`Federation::start`].
+    #[must_use]
+    pub fn new(parts: FederationParts) -> Federation {
+        let sender = sender::Sender::new(&parts);
+        let inbound = inbound::Inbound::new(&parts);
+        let FederationParts {
+            store,
+            rooms,
+            users,
+            media,
+            clock,
+            random,
+            tasks,
+            metrics: _,
+            server_name,
+            signing_key,
+            config,
+            client,
+            keys,
+            destinations,
+        } = parts;
+        Federation(Arc::new(Inner {
+            store,
+            rooms,
+            users,
+            media,
+            clock,
+            random,
+            tasks,
+            server_name,
+            signing_key,
+            config,
+            client,
+            keys,
+            destinations,
+            sender,
+            inbound,
+            remote: remote::RemoteState::default(),
+        }))
+    }
+
+    /// Begins to send what waits, and goes on with what was received and is not worked off.
+    pub fn start(&self) {
+        if self.config.enabled {
+            self.sender.start();
+            inbound::resume(self);
+        }
+    }
+
+    /// The routes of this edge: with federation switched off, only the server's version and keys.
+    #[must_use]
+    pub fn router(&self) -> Router {
+        serve::router(self.clone()).merge(keys::serve::routes(self.keys.clone()))
+    }
+}
+
+/// Every keyspace of this crate.
+#[must_use]
+pub fn keyspaces() -> Vec<KeyspaceInfo> {
+    [destinations::KEYSPACES, keys::KEYSPACES, inbound::KEYSPACES, sender::KEYSPACES].concat()
 }

@@ -166,6 +166,11 @@ impl MediaWriter {
         }
     }
 
+    /// How many bytes it takes at most.
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
     /// How many bytes have been written.
     pub fn length(&self) -> u64 {
         self.length

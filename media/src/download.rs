@@ -14,6 +14,9 @@ use crate::remote::RemoteMediaError;
 use crate::rows::{MEDIA, MediaInfo, MediaRow, MediaState};
 use crate::upload::Description;
 
+/// How long the bytes of remote media may be on their way, beyond the wait for the first of them.
+const MAX_TRANSFER: Duration = Duration::from_secs(600);
+
 /// A file that is open for reading; it stays readable if the media is deleted meanwhile.
 #[derive(Debug)]
 pub struct Download {
@@ -46,8 +49,8 @@ impl Complete {
 }
 
 impl Media {
-    /// Opens media for reading. Waits at most `wait` (and the configured maximum) for a reserved id to be filled,
-    /// or for a remote server. Cancel-safe. Client-Server API §`GET /media/download`.
+    /// Opens media for reading. Waits at most `wait` (and the configured maximum) for a reserved id to be filled, here
+    /// or on a remote server; remote media that are on their way are waited for. Cancel-safe. Client-Server API §`GET /media/download`.
     ///
     /// # Errors
     /// `NotFound`, `NotYetUploaded`, `RemoteTooLarge`, `RemoteUnavailable`, `Disk`, `Storage`, `Commit`.
@@ -111,7 +114,8 @@ impl Inner {
 
     async fn fetch_remote(&self, mxc: &Mxc, wait: Duration, limit: u64) -> Result<Complete, MediaError> {
         let mut writer = self.new_writer(limit);
-        let fetched = self.clock.timeout(wait, self.remote.fetch(mxc, wait, &mut writer)).await;
+        let limit_all = wait.saturating_add(MAX_TRANSFER);
+        let fetched = self.clock.timeout(limit_all, self.remote.fetch(mxc, wait, &mut writer)).await;
         let about = match fetched.unwrap_or(Err(RemoteMediaError::Unavailable)) {
             Ok(about) => about,
             Err(RemoteMediaError::NotFound) => return Err(MediaError::NotFound),

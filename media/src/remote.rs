@@ -9,12 +9,13 @@ use crate::mxc::Mxc;
 
 /// Fetches media from other servers; implemented by the federation edge.
 pub trait RemoteMedia: Send + Sync {
-    /// Writes the content of `mxc` into `into`, within `timeout` (also passed on as `timeout_ms`).
-    /// Server-Server API §Content repository. The future may be dropped at any time.
+    /// Writes the content of `mxc` into `into`. The remote server is told to wait for at most `wait` if the content has
+    /// not been uploaded yet (`timeout_ms`); bytes on their way may take longer, and whoever implements this gives up a
+    /// server that stalls. Server-Server API §Content repository. The future may be dropped at any time.
     fn fetch<'a>(
         &'a self,
         mxc: &'a Mxc,
-        timeout: Duration,
+        wait: Duration,
         into: &'a mut MediaWriter,
     ) -> Pin<Box<dyn Future<Output = Result<RemoteDescription, RemoteMediaError>> + Send + 'a>>;
 }

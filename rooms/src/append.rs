@@ -5,40 +5,35 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use spec::ids::{EventId, UserId};
 use spec::pdu::Pdu;
 use spec::power::PowerLevels;
-use spec::{auth, redact};
+use spec::redact;
 use storage::{Batch, Read, Stamped, StreamPos, Topic};
 
 use crate::draft::{Draft, Transaction};
 use crate::error::RoomError;
 use crate::event::{Event, EventFlags, EventRow};
 use crate::head::Head;
-use crate::ids::{RoomSeq, SnapshotId, TOPIC_MEMBERSHIP, TOPIC_ROOM, UserNid};
+use crate::ids::{RoomSeq, TOPIC_MEMBERSHIP, TOPIC_ROOM, UserNid};
 use crate::keyspaces::{
-    EVENT_IDS, EVENTS_BY_TIME, EventPlace, HEADS, MembershipRow, ROOM_MEMBERS, SLOT_KEYS, STATE_LOG, STATE_NODES,
-    STATE_SLOTS, SlotKey, TIMELINE, TRANSACTIONS, TRANSACTIONS_BY_TIME, TransactionRow, USER_ROOMS,
+    HEADS, MembershipRow, PROMOTED, ROOM_MEMBERS, STATE_NODES, SlotKey, TIMELINE, TRANSACTIONS, TRANSACTIONS_BY_TIME,
+    TransactionRow, USER_ROOMS,
 };
 use crate::membership::Membership;
+use crate::place::Stored;
 use crate::rooms::Rooms;
+use crate::servers::ServerStay;
 use crate::snapshot::{self, NewNodes};
 
 /// What a group of commands changes.
 pub(crate) struct Change {
+    /// To be written first, in order.
+    pub before: Vec<Batch>,
     pub batch: Batch,
     pub head: Arc<Head>,
     pub members_changed: bool,
-}
-
-/// Where an event was put.
-pub(crate) struct Placed {
-    pub seq: RoomSeq,
-    /// The state after it.
-    pub after: SnapshotId,
-    /// The slot of the state that it sets.
-    pub slot: Option<u32>,
 }
 
 /// A room's head on its way to the next one.
@@ -47,11 +42,16 @@ pub(crate) struct Append<'a> {
     pub(crate) head: Head,
     pub(crate) batch: Batch,
     pub(crate) nodes: NewNodes,
-    slots: HashMap<(Box<str>, Box<str>), u32>,
+    pub(crate) slots: HashMap<(Box<str>, Box<str>), u32>,
     /// Events of this batch.
     pub(crate) events: HashMap<RoomSeq, EventRow>,
-    ids: HashMap<Box<str>, RoomSeq>,
-    members: HashMap<UserNid, MembershipRow>,
+    pub(crate) ids: HashMap<Box<str>, RoomSeq>,
+    /// Stored events that this batch has looked at.
+    pub(crate) looked_at: RefCell<HashMap<RoomSeq, Stored>>,
+    /// Batches that have to be written before this one: a head that names their rows comes last.
+    pub(crate) before: Vec<Batch>,
+    pub(crate) members: HashMap<UserNid, MembershipRow>,
+    pub(crate) servers: HashMap<Box<str>, ServerStay>,
     transactions: HashMap<(UserNid, Box<str>, String), EventId>,
     /// Stored events whose row changes: flags and bodies.
     pub(crate) rewritten: HashMap<RoomSeq, (StreamPos, EventRow)>,
@@ -68,7 +68,10 @@ impl<'a> Append<'a> {
             slots: HashMap::new(),
             events: HashMap::new(),
             ids: HashMap::new(),
+            looked_at: RefCell::default(),
+            before: Vec::new(),
             members: HashMap::new(),
+            servers: HashMap::new(),
             transactions: HashMap::new(),
             rewritten: HashMap::new(),
         }
@@ -193,68 +196,6 @@ impl<'a> Append<'a> {
         Ok(same.then(|| current.event_id.clone()))
     }
 
-    fn build(&self, draft: Draft) -> Result<Arc<Pdu>, RoomError> {
-        let head = &self.head;
-        let rules = head.rules();
-        let content = serde_json::value::to_raw_value(&draft.content)
-            .map_err(|_| RoomError::Invalid("content cannot be written"))?;
-        let mut auth_events = Vec::new();
-        for (kind, key) in auth::auth_types(rules, &draft.kind, &draft.sender, draft.state_key.as_deref(), &content) {
-            if let Some(event) = self.current(&kind, &key)? {
-                auth_events.push(Value::from(event.event_id.as_str()));
-            }
-        }
-        let prev_events: Vec<Value> = head.row.extremities.iter().map(|(id, _)| Value::from(&**id)).collect();
-        let mut object = Map::new();
-        object.insert("auth_events".into(), reference(auth_events, rules));
-        object.insert("prev_events".into(), reference(prev_events, rules));
-        object.insert("content".into(), Value::Object(draft.content));
-        object.insert("depth".into(), head.row.depth.saturating_add(1).min(spec::canonical::MAX_INTEGER).into());
-        let now = draft.timestamp.unwrap_or(self.rooms.clock.now_ms() as i64);
-        object.insert("origin_server_ts".into(), now.into());
-        let creates = &*draft.kind == "m.room.create" && rules.room_id_is_create_hash;
-        if !creates {
-            object.insert("room_id".into(), head.room_id.as_str().into());
-        }
-        if rules.pair_references {
-            let id = format!("${}:{}", self.rooms.random.token(24), self.rooms.server_name.as_str());
-            object.insert("event_id".into(), id.into());
-            object.insert("origin".into(), self.rooms.server_name.as_str().into());
-        }
-        object.insert("sender".into(), draft.sender.as_str().into());
-        object.insert("type".into(), draft.kind.into_string().into());
-        if let Some(state_key) = draft.state_key {
-            object.insert("state_key".into(), state_key.into_string().into());
-        }
-        if let Some(redacts) = draft.redacts {
-            if rules.redacts_in_content {
-                object["content"]["redacts"] = redacts.as_str().into();
-            } else {
-                object.insert("redacts".into(), redacts.as_str().into());
-            }
-        }
-        Ok(Arc::new(Pdu::sign(object, &self.rooms.server_name, &self.rooms.signing_key, rules)?))
-    }
-
-    fn authorise(&self, pdu: &Arc<Pdu>) -> Result<(), RoomError> {
-        if &*pdu.kind == "m.room.create" {
-            return Ok(auth::check_auth_events(self.head.rules(), pdu, &[])?);
-        }
-        let failed = RefCell::new(None);
-        let state = |kind: &str, key: &str| match self.current(kind, key) {
-            Ok(event) => event,
-            Err(error) => {
-                *failed.borrow_mut() = Some(error);
-                None
-            }
-        };
-        let verdict = auth::check_state(self.head.rules(), pdu, &state);
-        match failed.into_inner() {
-            Some(error) => Err(error),
-            None => Ok(verdict?),
-        }
-    }
-
     pub(crate) fn read_member(&self, pdu: &Pdu) -> Result<Option<(UserNid, Membership)>, RoomError> {
         let (Some(user), "m.room.member") = (pdu.state_key.as_deref(), &*pdu.kind) else { return Ok(None) };
         #[derive(serde::Deserialize)]
@@ -268,83 +209,7 @@ impl<'a> Append<'a> {
         Ok(Some((nid, membership)))
     }
 
-    /// Stores an event of ours at the end of the room: the head moves onto it.
-    pub(crate) fn add_event(
-        &mut self,
-        pdu: &Arc<Pdu>,
-        sender: UserNid,
-        transaction: Option<&(UserNid, Transaction)>,
-    ) -> Result<RoomSeq, RoomError> {
-        let before = self.head.row.state;
-        let transaction = transaction.map(|(_, transaction)| (transaction.device.clone(), transaction.id.clone()));
-        let placed = self.place_event(pdu, sender, before, EventFlags::default(), transaction)?;
-        if let Some(slot) = placed.slot {
-            self.batch.put(&STATE_LOG, &(self.head.room, StreamPos::PENDING, slot), &placed.seq);
-            self.head.row.state = placed.after;
-            self.head.remember_state(pdu);
-        }
-        self.head.row.depth = pdu.depth;
-        self.head.row.extremities = vec![(pdu.event_id.as_str().into(), placed.seq)];
-        Ok(placed.seq)
-    }
-
-    /// The rows every event brings: itself with the states around it, its id, its time. An event that
-    /// was rejected changes no state.
-    pub(crate) fn place_event(
-        &mut self,
-        pdu: &Arc<Pdu>,
-        sender: UserNid,
-        before: SnapshotId,
-        flags: EventFlags,
-        transaction: Option<(Box<str>, Box<str>)>,
-    ) -> Result<Placed, RoomError> {
-        let room = self.head.room;
-        let seq = self.head.row.next_seq;
-        let (mut after, mut replaces, mut changed) = (before, None, None);
-        if let Some(state_key) = pdu.state_key.as_deref().filter(|_| !flags.has(EventFlags::REJECTED)) {
-            let slot = self.intern_slot(&pdu.kind, state_key)?;
-            let nodes = self.rooms.nodes(room);
-            replaces = snapshot::get(&nodes, &self.nodes, before, slot)?;
-            after = snapshot::set(&nodes, &mut self.nodes, before, slot, Some(seq))?;
-            changed = Some(slot);
-        }
-        let row = EventRow { flags, sender, before, after, replaces, redacted_by: None, transaction, pdu: pdu.clone() };
-        self.batch.expect_absent(&EVENT_IDS, &pdu.event_id.as_str().to_owned());
-        self.batch.put(&EVENT_IDS, &pdu.event_id.as_str().to_owned(), &EventPlace { room, seq });
-        self.batch.put(&EVENTS_BY_TIME, &(room, pdu.origin_server_ts, seq), &());
-        self.events.insert(seq, row);
-        self.ids.insert(pdu.event_id.as_str().into(), seq);
-        self.head.row.next_seq = seq.next();
-        if &*pdu.kind == "m.room.create" {
-            self.head.room_id = pdu.room_id.clone();
-            self.head.row.room_id = pdu.room_id.as_str().into();
-        }
-        Ok(Placed { seq, after, slot: changed })
-    }
-
-    pub(crate) fn intern_slot(&mut self, kind: &str, state_key: &str) -> Result<u32, RoomError> {
-        let room = self.head.room;
-        let key: (Box<str>, Box<str>) = (kind.into(), state_key.into());
-        if let Some(&slot) = self.slots.get(&key) {
-            return Ok(slot);
-        }
-        let slot = match self.rooms.state_slot(room, kind, state_key)? {
-            Some(slot) => slot,
-            None => {
-                let slot = self.head.row.next_slot;
-                self.head.row.next_slot =
-                    slot.checked_add(1).ok_or(RoomError::Refused("the room has too much state"))?;
-                let row = SlotKey { kind: kind.into(), state_key: state_key.into() };
-                self.batch.put(&STATE_SLOTS, &(room, kind.to_owned(), state_key.to_owned()), &slot);
-                self.batch.put(&SLOT_KEYS, &(room, slot), &row);
-                slot
-            }
-        };
-        self.slots.insert(key, slot);
-        Ok(slot)
-    }
-
-    fn member_row(&self, user: UserNid) -> Result<Option<MembershipRow>, RoomError> {
+    pub(crate) fn member_row(&self, user: UserNid) -> Result<Option<MembershipRow>, RoomError> {
         match self.members.get(&user) {
             Some(row) => Ok(Some(*row)),
             None => Ok(self.rooms.store.get(&ROOM_MEMBERS, &(self.head.room, user))?),
@@ -359,8 +224,12 @@ impl<'a> Append<'a> {
     ) -> Result<(), RoomError> {
         let room = self.head.room;
         let old = self.member_row(user)?;
+        self.keep_server(user, old.map(|row| row.membership), membership)?;
         let left_at = match old {
-            Some(row) if row.membership == Membership::Join && membership != Membership::Join => Some(seq),
+            // A place in the timeline, also where the member event is not part of it.
+            Some(row) if row.membership == Membership::Join && membership != Membership::Join => {
+                Some(seq.min(self.head.last_seq()))
+            }
             Some(row) => row.left_at,
             None => None,
         };
@@ -425,12 +294,16 @@ impl<'a> Append<'a> {
             Ok(Arc::new(Pdu::from_trusted(pdu.event_id.clone(), &json)?))
         };
         self.remove_relation(target)?;
-        self.change_row(target, |row| {
-            row.pdu = redacted(&row.pdu)?;
-            row.flags = row.flags.with(EventFlags::REDACTED);
-            row.redacted_by = Some(by);
-            Ok(())
-        })?;
+        // States from before it became part of the timeline name the row that it had as an outlier.
+        let outlier = self.rooms.store.get(&PROMOTED, &(self.head.room, target))?;
+        for seq in [Some(target), outlier].into_iter().flatten() {
+            self.change_row(seq, |row| {
+                row.pdu = redacted(&row.pdu)?;
+                row.flags = row.flags.with(EventFlags::REDACTED);
+                row.redacted_by = Some(by);
+                Ok(())
+            })?;
+        }
         if let Some(pdu) = self.rewritten.get(&target).map(|(_, row)| row.pdu.clone())
             && let Some(state_key) = pdu.state_key.as_deref()
             && self.current_seq(&pdu.kind, state_key)? == Some(target)
@@ -449,6 +322,7 @@ impl<'a> Append<'a> {
         if let Some(row) = self.events.get_mut(&seq) {
             return change(row);
         }
+        self.looked_at.get_mut().remove(&seq);
         if !self.rewritten.contains_key(&seq) {
             let event = self.rooms.event_at(self.head.room, seq)?;
             self.rewritten.insert(seq, (event.pos(), event.to_row()?));
@@ -469,7 +343,7 @@ impl<'a> Append<'a> {
 
     /// The batch of everything added, unless nothing was.
     pub fn finish(mut self) -> Option<Change> {
-        if self.events.is_empty() {
+        if self.events.is_empty() && self.batch.is_empty() {
             return None;
         }
         let room = self.head.room;
@@ -485,11 +359,11 @@ impl<'a> Append<'a> {
         self.head.row.last_node = self.nodes.next;
         self.batch.put(&HEADS, &room, &self.head.row);
         self.batch.touch(Topic::new(TOPIC_ROOM, room.0));
-        Some(Change { batch: self.batch, head: Arc::new(self.head), members_changed: !self.members.is_empty() })
+        Some(Change {
+            before: self.before,
+            batch: self.batch,
+            head: Arc::new(self.head),
+            members_changed: !self.members.is_empty(),
+        })
     }
-}
-
-/// `prev_events` and `auth_events`: ids, or in room versions 1 and 2 pairs of id and hashes.
-fn reference(ids: Vec<Value>, rules: &spec::version::RoomVersionRules) -> Value {
-    if rules.pair_references { ids.into_iter().map(|id| json!([id, {}])).collect() } else { ids.into() }
 }

@@ -63,16 +63,13 @@ pub struct CreateRoom {
 }
 
 impl Rooms {
-    /// Creates a room: all of its first events in one commit. Cancel-safe: it is made, or it is not.
+    /// Creates a room: all of its first events in one commit. Users of other servers get the power that invited users
+    /// get, but no invitation yet: their servers have to sign it ([`crate::RemoteRooms::invite`]). Cancel-safe: it is made, or it is not.
     ///
     /// # Errors
-    /// [`RoomError::AliasTaken`]; [`RoomError::RemoteUnavailable`] if a user of another server is
-    /// invited; what the authorisation rules forbid; malformed content.
+    /// [`RoomError::AliasTaken`]; what the authorisation rules forbid; malformed content.
     pub async fn create_room(&self, request: CreateRoom) -> Result<RoomId, RoomError> {
         for (user, _) in &request.invites {
-            if user.server_name() != self.server_name.as_str() {
-                return Err(RoomError::RemoteUnavailable(user.server_name().to_owned()));
-            }
             self.intern_user(user).await?;
         }
         let creator = self.intern_user(&request.creator).await?;
@@ -96,7 +93,7 @@ impl Rooms {
         let room = self.new_room_nid();
         let alias = request.alias.clone();
         let public = request.public;
-        let mut drafts = draft_events(request.clone());
+        let mut drafts = draft_events(request.clone(), self.server_name.as_str());
         if let Some(create) = drafts.first_mut() {
             create.timestamp = Some(self.clock.now_ms() as i64 + attempt);
         }
@@ -141,8 +138,8 @@ impl Rooms {
     }
 }
 
-/// The events of a new room, in the order the specification gives.
-fn draft_events(request: CreateRoom) -> Vec<Draft> {
+/// The events of a new room, in the order the specification gives; invitations of users of this server only.
+fn draft_events(request: CreateRoom, server: &str) -> Vec<Draft> {
     let creator = request.creator.clone();
     let state = |kind: &str, key: &str, content: Map<String, Value>| Draft::state(creator.clone(), kind, key, content);
     let (join_rule, guest_access) = match request.preset {
@@ -177,7 +174,7 @@ fn draft_events(request: CreateRoom) -> Vec<Draft> {
         let content = json!({"topic": topic, "m.topic": {"m.text": [{"body": topic, "mimetype": "text/plain"}]}});
         drafts.push(state("m.room.topic", "", object(content)));
     }
-    for (user, mut content) in request.invites {
+    for (user, mut content) in request.invites.into_iter().filter(|(user, _)| user.server_name() == server) {
         content.insert("membership".into(), "invite".into());
         if request.is_direct {
             content.insert("is_direct".into(), true.into());

@@ -47,9 +47,24 @@ pub enum RoomError {
     /// Events that this one cites are not known yet: fetch them first (remote server, or nobody).
     #[error("{} of the events it cites are missing here", .0.len())]
     Missing(Vec<spec::ids::EventId>),
-    /// Another server would be needed, and cannot be reached from here (client, or operator).
-    #[error("server {0} cannot be reached: this server does not federate")]
+    /// Another server would be needed, and cannot be reached (remote server, or operator).
+    #[error("{0} cannot be reached")]
     RemoteUnavailable(String),
+    /// Another server refused, and said why (client, or remote server).
+    #[error("{server} refused: {message}")]
+    RemoteRefused {
+        /// Who refused.
+        server: spec::ids::ServerName,
+        /// The status it answered.
+        status: u16,
+        /// Its `errcode`.
+        errcode: String,
+        /// Its `error`.
+        message: String,
+    },
+    /// This server has nobody in the room: another one has to do it (client: nobody's fault).
+    #[error("this server is not in the room")]
+    NotResident,
     /// The server is shutting down, or too much waits for this room; try again (us).
     #[error("the server is too busy; try again")]
     Busy,

@@ -10,7 +10,7 @@ use storage::{Corrupt, StreamPos, Value, ValueBuf};
 use crate::ids::{RoomNid, RoomSeq, SnapshotId, UserNid};
 
 const VERSION: u8 = 1;
-const FIXED: usize = 72;
+const FIXED: usize = 80;
 
 /// What is known of an event besides its JSON.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,6 +27,8 @@ impl EventFlags {
     pub const OUTLIER: EventFlags = EventFlags(8);
     /// Some event relates to it: there are rows in the relations keyspace.
     pub const HAS_RELATIONS: EventFlags = EventFlags(16);
+    /// This server took it in for its sender's server, and passes it on to the others in the room.
+    pub const RELAY: EventFlags = EventFlags(32);
 
     /// Whether all flags of `other` are set.
     #[must_use]
@@ -54,6 +56,8 @@ pub(crate) struct EventRow {
     pub before: SnapshotId,
     /// State after the event: the same unless it is a state event.
     pub after: SnapshotId,
+    /// When it was first stored, as an outlier or else: more than all of its auth events.
+    pub arrival: u64,
     /// The state event that this one replaces.
     pub replaces: Option<RoomSeq>,
     pub redacted_by: Option<RoomSeq>,
@@ -104,6 +108,7 @@ impl Value for EventRow {
         head[56..60].copy_from_slice(&(content.start as u32).to_le_bytes());
         head[60..64].copy_from_slice(&(content.end as u32).to_le_bytes());
         head[64..72].copy_from_slice(&self.after.0.to_le_bytes());
+        head[72..80].copy_from_slice(&self.arrival.to_le_bytes());
         out.push(&head);
         let (device, txn) = match &self.transaction {
             Some((device, txn)) => (Some(&**device), Some(&**txn)),
@@ -259,6 +264,12 @@ impl Event {
         SnapshotId(u64::from_le_bytes(number(&self.bytes, 64)))
     }
 
+    /// When it was first stored, as an outlier or else, counted in events of the room: later than all of its auth
+    /// events.
+    pub(crate) fn arrival(&self) -> u64 {
+        u64::from_le_bytes(number(&self.bytes, 72))
+    }
+
     /// The state event that this one replaced.
     #[must_use]
     pub fn replaces(&self) -> Option<RoomSeq> {
@@ -348,6 +359,7 @@ impl Event {
             sender: self.sender_nid(),
             before: self.state_before(),
             after: self.state_after(),
+            arrival: self.arrival(),
             replaces: self.replaces(),
             redacted_by: self.redacted_by(),
             transaction: self.transaction().map(|(device, txn)| (device.into(), txn.into())),

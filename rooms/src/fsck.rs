@@ -9,13 +9,15 @@ use crate::event::{Event, EventFlags};
 use crate::head::HeadRow;
 use crate::ids::{RoomNid, RoomSeq, SnapshotId, UserNid};
 use crate::keyspaces::{
-    ALIASES, EVENT_IDS, EVENTS_BY_TIME, HEADS, PUBLIC_ROOMS, RECEIPT_LOG, RECEIPTS, RELATIONS, ROOM_ALIASES,
-    ROOM_MEMBERS, ROOM_NIDS, SLOT_KEYS, STATE_LOG, STATE_NODES, STATE_SLOTS, THREADS, THREADS_BY_LATEST, TIMELINE,
-    USER_IDS, USER_NIDS, USER_ROOMS,
+    ALIASES, BACKWARD, EVENT_IDS, EVENTS_BY_TIME, HEADS, ORDER, PUBLIC_ROOMS, RECEIPT_LOG, RECEIPTS, RELATIONS,
+    ROOM_ALIASES, ROOM_MEMBERS, ROOM_NIDS, SLOT_KEYS, STATE_LOG, STATE_NODES, STATE_SLOTS, THREADS, THREADS_BY_LATEST,
+    TIMELINE, USER_IDS, USER_NIDS, USER_ROOMS,
 };
 use crate::membership::Membership;
 use crate::snapshot::{self, NewNodes, Node, Nodes};
 use crate::visibility::membership_of;
+
+mod servers;
 
 /// One broken invariant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +91,7 @@ pub fn check(store: &Store, progress: &mut dyn FnMut(usize)) -> Result<Findings,
         findings.rooms += 1;
     }
     check_event_ids(store, &mut findings)?;
+    servers::check_strays(store, &mut findings)?;
     check_directory(store, &mut findings)?;
     Ok(findings)
 }
@@ -125,6 +128,7 @@ fn check_room(
     let events = check_timeline(store, room, head, place, findings)?;
     check_state(store, room, head, &events, place, findings)?;
     check_members(store, room, head, place, findings)?;
+    servers::check_room_servers(store, room, place, findings)?;
     check_relations(store, room, place, findings)?;
     check_receipts(store, room, place, findings)
 }
@@ -145,7 +149,12 @@ fn check_timeline(
 ) -> Result<BTreeMap<RoomSeq, Known>, RoomError> {
     let (mut events, mut ids) = (BTreeMap::new(), HashSet::new());
     let mut cited: HashMap<String, RoomSeq> = HashMap::new();
-    for seq in (1..head.next_seq.0).map(RoomSeq) {
+    let history = store.scan(&TIMELINE, &room).until(&(room, RoomSeq::FIRST)).keys();
+    let history: Vec<RoomSeq> = history.map(|key| key.map(|(_, seq)| seq)).collect::<Result<_, _>>()?;
+    findings.expect(history.first().is_none_or(|first| *first >= head.first_seq), place, || {
+        "there is history before the room's first".into()
+    });
+    for seq in history.into_iter().chain((1..head.next_seq.0).map(RoomSeq)) {
         let read = store.get_with(&TIMELINE, &(room, seq), |row| Event::from_stored(room, seq, row))?;
         let event = match read {
             Some(Ok(event)) => event,
@@ -166,10 +175,16 @@ fn check_timeline(
         });
         let timed = store.contains(&EVENTS_BY_TIME, &(room, event.origin_server_ts(), seq))?;
         findings.expect(timed, place, || format!("event {} is not found by its time", seq.0));
+        let ordered = store.contains(&ORDER, &(room, event.depth(), seq))?;
+        findings.expect(ordered == event.flags().is_visible(), place, || {
+            format!("event {} is in the order of the timeline: {ordered}", seq.0)
+        });
         findings.expect(ids.insert(event.event_id().to_owned()), place, || {
             format!("event {} is there twice", event.event_id())
         });
         match event.to_pdu() {
+            // What a rejected event follows is of no interest.
+            Ok(_) if event.flags().has(EventFlags::REJECTED) => {}
             Ok(pdu) => cited.extend(pdu.prev_events.iter().map(|id| (id.as_str().to_owned(), seq))),
             Err(error) => findings.add(place, format!("event {}: {error}", seq.0)),
         }
@@ -178,7 +193,12 @@ fn check_timeline(
         events.insert(seq, known);
     }
     for (id, seq) in cited {
-        findings.expect(ids.contains(&id), place, || format!("event {} follows {id}, which is not there", seq.0));
+        let known = ids.contains(&id) || store.contains(&BACKWARD, &(room, id.clone()))?;
+        findings.expect(known, place, || format!("event {} follows {id}, which is not there", seq.0));
+    }
+    for key in store.scan(&BACKWARD, &room).keys() {
+        let (_, id) = key?;
+        findings.expect(!ids.contains(&id), place, || format!("history ends at {id}, which is there"));
     }
     let beyond =
         store.scan(&TIMELINE, &room).from(&(room, head.next_seq)).until(&(room, RoomSeq::FIRST_OUTLIER)).keys().next();
@@ -214,7 +234,8 @@ fn check_state(
         });
     }
     for (slot, seq) in snapshot::full(&nodes, head.state)? {
-        findings.expect(events.get(&seq).is_some_and(|event| event.is_state), place, || {
+        let is_state = seq >= RoomSeq::FIRST_OUTLIER || events.get(&seq).is_some_and(|event| event.is_state);
+        findings.expect(is_state, place, || {
             format!("the current state names event {}, which is no state event of the room", seq.0)
         });
         let key = store.get(&SLOT_KEYS, &(room, slot))?;
@@ -225,6 +246,9 @@ fn check_state(
     }
     for row in store.scan(&STATE_LOG, &room).iter() {
         let ((_, pos, slot), seq) = row?;
+        if seq >= RoomSeq::FIRST_OUTLIER {
+            continue;
+        }
         let after = events.get(&seq).map(|event| event.after);
         let value = after.map(|after| snapshot::get(&nodes, &NewNodes::default(), after, slot)).transpose()?.flatten();
         findings
@@ -253,11 +277,13 @@ fn check_members(
         let slot = store.get(&STATE_SLOTS, &(room, "m.room.member".to_owned(), id.clone()))?;
         let current =
             slot.map(|slot| snapshot::get(&nodes, &NewNodes::default(), head.state, slot)).transpose()?.flatten();
-        findings
-            .expect(current == Some(row.seq), place, || format!("the membership of {id} is not what the state says"));
         let event = store
             .get_with(&TIMELINE, &(room, row.seq), |stored| Event::from_stored(room, row.seq, stored))?
             .transpose()?;
+        let is_outside = event.as_ref().map(|event| servers::is_outside(store, event)).transpose()?.unwrap_or(false);
+        findings.expect(current == Some(row.seq) || is_outside, place, || {
+            format!("the membership of {id} is not what the state says")
+        });
         findings.expect(event.as_ref().and_then(membership_of) == Some(row.membership), place, || {
             format!("the membership of {id} is not what its event says")
         });

@@ -24,6 +24,10 @@ pub(crate) struct HeadRow {
     pub state: SnapshotId,
     pub next_seq: RoomSeq,
     pub next_outlier: RoomSeq,
+    /// The number of the oldest backfilled event; 0 if none was backfilled.
+    pub first_seq: RoomSeq,
+    /// How many events were stored, of whatever kind.
+    pub arrivals: u64,
     pub last_node: u64,
     pub next_slot: u32,
     /// The largest depth of the extremities.
@@ -56,6 +60,8 @@ impl Head {
             state: SnapshotId::EMPTY,
             next_seq: RoomSeq::FIRST,
             next_outlier: RoomSeq::FIRST_OUTLIER,
+            first_seq: RoomSeq(0),
+            arrivals: 0,
             last_node: 0,
             next_slot: 0,
             depth: 0,
@@ -134,6 +140,17 @@ impl Head {
     #[must_use]
     pub fn join_rules(&self) -> Option<&Arc<Pdu>> {
         self.join_rules.as_ref()
+    }
+
+    /// Forgets an event kept at hand whose key is no longer in the state.
+    pub(crate) fn forget_state(&mut self, kind: &str, state_key: &str) {
+        if state_key.is_empty() {
+            match kind {
+                "m.room.power_levels" => self.power_levels = None,
+                "m.room.join_rules" => self.join_rules = None,
+                _ => {}
+            }
+        }
     }
 
     /// Keeps the events that authorise most others at hand.

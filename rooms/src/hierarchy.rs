@@ -1,16 +1,15 @@
 //! Room summaries and the hierarchy of spaces (Client-Server API §Spaces, `GET /room_summary`).
 
-use std::collections::HashSet;
-
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-use spec::ids::{RoomId, UserId};
-use spec::power::PowerLevels;
+use spec::ids::{RoomId, ServerName};
+use storage::Read;
 
 use crate::error::RoomError;
 use crate::event::Event;
 use crate::ids::{RoomNid, UserNid};
+use crate::keyspaces::SERVER_MEMBERS;
 use crate::membership::Membership;
 use crate::rooms::Rooms;
 
@@ -51,18 +50,6 @@ pub struct RoomSummary {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encryption: Option<String>,
 }
-
-/// A part of a space's hierarchy.
-#[derive(Debug)]
-pub struct HierarchyPage {
-    /// Each room, with the events that make others its children.
-    pub rooms: Vec<(RoomSummary, Vec<Box<RawValue>>)>,
-    /// How many rooms to skip for the next page.
-    pub next: Option<usize>,
-}
-
-/// How many rooms one walk through a hierarchy visits.
-const MAX_WALK: usize = 2000;
 
 impl Rooms {
     /// What may be told of a room. Its caller has checked that it may be told.
@@ -119,6 +106,37 @@ impl Rooms {
         }
     }
 
+    /// Whether another server may know of the room what a summary tells: its users are in it or invited, or could come
+    /// in (Server-Server API §Spaces).
+    ///
+    /// # Errors
+    /// Storage errors only.
+    pub fn may_server_know(&self, room: RoomNid, server: &ServerName) -> Result<bool, RoomError> {
+        if self.has_users_of(room, server)? || self.may_know(room, None)? {
+            return Ok(true);
+        }
+        let summary = self.summary(room)?;
+        for id in &summary.allowed_room_ids {
+            let Ok(id) = RoomId::parse(id) else { continue };
+            let Some(allowed) = self.room_nid(&id)? else { continue };
+            if self.room_servers(allowed)?.get(server).is_some_and(|stay| stay.joined > 0) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a user of the server is in the room, or invited.
+    fn has_users_of(&self, room: RoomNid, server: &ServerName) -> Result<bool, RoomError> {
+        for key in self.store.scan(&SERVER_MEMBERS, &(room, server.as_str().to_owned())).keys() {
+            let row = self.membership(room, key?.2)?;
+            if row.is_some_and(|row| matches!(row.membership, Membership::Join | Membership::Invite)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn is_in_any(&self, rooms: &[String], user: UserNid) -> Result<bool, RoomError> {
         for id in rooms {
             let Some(room) = RoomId::parse(id).ok().map(|id| self.room_nid(&id)).transpose()?.flatten() else {
@@ -131,52 +149,15 @@ impl Rooms {
         Ok(false)
     }
 
-    /// A walk through a space and what is below it, each room once, children in their order.
+    /// The children of a space in the specified order: the child's id and its stripped event with a time.
     ///
     /// # Errors
-    /// [`RoomError::NotInRoom`] if the user may not know of the root.
-    pub fn hierarchy(
+    /// Storage errors only.
+    pub fn space_children(
         &self,
-        root: &RoomId,
-        user: UserNid,
+        room: RoomNid,
         suggested_only: bool,
-        max_depth: Option<usize>,
-        skip: usize,
-        limit: usize,
-    ) -> Result<HierarchyPage, RoomError> {
-        let root = self.room_nid(root)?.ok_or(RoomError::NotInRoom)?;
-        if !self.may_know(root, Some(user))? {
-            return Err(RoomError::NotInRoom);
-        }
-        let (mut stack, mut seen, mut rooms, mut index) = (vec![(root, 0)], HashSet::from([root]), Vec::new(), 0);
-        while let Some((room, depth)) = stack.pop() {
-            let summary = self.summary(room)?;
-            let children = match summary.room_type.as_deref() {
-                Some("m.space") if max_depth.is_none_or(|max| depth < max) => self.children(room, suggested_only)?,
-                _ => Vec::new(),
-            };
-            // A stack: the first child has to come out first.
-            for (child, _) in children.iter().rev() {
-                let Some(child) = RoomId::parse(child).ok().map(|id| self.room_nid(&id)).transpose()?.flatten() else {
-                    continue;
-                };
-                if seen.len() < MAX_WALK && self.may_know(child, Some(user))? && seen.insert(child) {
-                    stack.push((child, depth + 1));
-                }
-            }
-            if index >= skip {
-                rooms.push((summary, children.into_iter().map(|(_, event)| event).collect()));
-            }
-            index += 1;
-            if rooms.len() >= limit {
-                return Ok(HierarchyPage { rooms, next: (!stack.is_empty()).then_some(index) });
-            }
-        }
-        Ok(HierarchyPage { rooms, next: None })
-    }
-
-    /// The children of a space in the specified order: the child's id and its stripped event with a time.
-    fn children(&self, room: RoomNid, suggested_only: bool) -> Result<Vec<(String, Box<RawValue>)>, RoomError> {
+    ) -> Result<Vec<(String, Box<RawValue>)>, RoomError> {
         let head = self.head(room)?;
         let mut children = Vec::new();
         for seq in self.state_seqs(room, head.state())? {
@@ -201,40 +182,6 @@ impl Rooms {
         }
         children.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(children.into_iter().map(|(_, child, event)| (child, event)).collect())
-    }
-
-    /// Adds to a join's content the user of this server who authorises it, if only a restricted join rule lets it in.
-    pub(crate) fn authorise_restricted_join(
-        &self,
-        room: RoomNid,
-        user: &UserId,
-        content: &mut Map<String, Value>,
-    ) -> Result<(), RoomError> {
-        content.remove("join_authorised_via_users_server");
-        let head = self.head(room)?;
-        let Some(nid) = self.user_nid(user)? else { return Ok(()) };
-        let invited = self
-            .membership(room, nid)?
-            .is_some_and(|row| matches!(row.membership, Membership::Join | Membership::Invite));
-        if invited || !head.rules().restricted_join {
-            return Ok(());
-        }
-        let summary = self.summary(room)?;
-        if !matches!(summary.join_rule.as_str(), "restricted" | "knock_restricted")
-            || !self.is_in_any(&summary.allowed_room_ids, nid)?
-        {
-            return Ok(());
-        }
-        let create = head.create().ok_or(RoomError::Inconsistent("room without a create event"))?;
-        let levels = PowerLevels::from_state(head.power_levels().map(|event| &**event), create, head.rules());
-        for member in self.joined_members(room)?.iter() {
-            let member = self.user_id(*member)?;
-            if member.server_name() == self.server_name().as_str() && levels.user(&member).at_least(levels.invite()) {
-                content.insert("join_authorised_via_users_server".into(), member.as_str().into());
-                break;
-            }
-        }
-        Ok(())
     }
 }
 

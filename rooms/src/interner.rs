@@ -45,6 +45,37 @@ impl Rooms {
         }
     }
 
+    /// Gives numbers to all of these users who have none. Cancel-safe.
+    ///
+    /// # Errors
+    /// Storage errors only.
+    pub async fn intern_users(&self, users: impl IntoIterator<Item = &UserId>) -> Result<(), RoomError> {
+        let mut unknown = std::collections::BTreeSet::new();
+        for user in users {
+            if self.user_nid(user)?.is_none() {
+                unknown.insert(user.clone());
+            }
+        }
+        if unknown.len() > 1 {
+            let mut batch = Batch::new();
+            for user in &unknown {
+                let nid = self.new_user_nid();
+                batch.expect_absent(&USER_NIDS, &user.as_str().to_owned()).expect_absent(&USER_IDS, &nid);
+                batch.put(&USER_NIDS, &user.as_str().to_owned(), &nid).put(&USER_IDS, &nid, &user.as_str().to_owned());
+            }
+            match self.store.commit(batch).await {
+                Ok(_) => return Ok(()),
+                // Someone else was faster with one of them: one at a time, then.
+                Err(CommitError::Expectation { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        for user in &unknown {
+            self.intern_user(user).await?;
+        }
+        Ok(())
+    }
+
     /// The id behind a number.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use crate::event::EventRow;
 use crate::head::HeadRow;
 use crate::ids::{RoomNid, RoomSeq, UserNid};
 use crate::membership::Membership;
+use crate::servers::ServerStay;
 use crate::snapshot::Node;
 
 /// User id → number.
@@ -35,6 +36,15 @@ pub(crate) const USER_ROOMS: Keyspace<(UserNid, RoomNid), Stamped<MembershipRow>
 /// A room's members.
 pub(crate) const ROOM_MEMBERS: Keyspace<(RoomNid, UserNid), MembershipRow> =
     Keyspace::new("room_members", Profile::Log);
+/// The servers that are, or were, in a room.
+pub(crate) const ROOM_SERVERS: Keyspace<(RoomNid, String), ServerStay> = Keyspace::new("room_servers", Profile::Log);
+/// The rooms that a server is in.
+pub(crate) const SERVER_ROOMS: Keyspace<(String, RoomNid), ()> = Keyspace::new("server_rooms", Profile::Log);
+/// The users of a server who have, or had, a membership of a room.
+pub(crate) const SERVER_MEMBERS: Keyspace<(RoomNid, String, UserNid), ()> =
+    Keyspace::new("server_members", Profile::Log);
+/// What an invited or knocking user was told of a room that this server is not in: a JSON array of stripped state.
+pub(crate) const STRIPPED: Keyspace<(RoomNid, UserNid), Vec<u8>> = Keyspace::new("stripped_state", Profile::Points);
 /// (parent, child) of events that relate to others.
 pub(crate) const RELATIONS: Keyspace<(RoomNid, RoomSeq, RoomSeq), RelationRow> =
     Keyspace::new("relations", Profile::Log);
@@ -45,6 +55,15 @@ pub(crate) const THREADS_BY_LATEST: Keyspace<(RoomNid, RoomSeq), RoomSeq> =
     Keyspace::new("threads_by_latest", Profile::Log);
 /// Events by time, for timestamp_to_event.
 pub(crate) const EVENTS_BY_TIME: Keyspace<(RoomNid, i64, RoomSeq), ()> = Keyspace::new("events_by_time", Profile::Log);
+/// The timeline in topological order: by depth, then by number.
+pub(crate) const ORDER: Keyspace<(RoomNid, i64, RoomSeq), ()> = Keyspace::new("timeline_order", Profile::Log);
+/// Events of the timeline that were outliers before → the number they have as such.
+pub(crate) const PROMOTED: Keyspace<(RoomNid, RoomSeq), RoomSeq> = Keyspace::new("promoted", Profile::Points);
+/// Backward extremities: previous events that are not part of the timeline → the depth of the event that cites them.
+pub(crate) const BACKWARD: Keyspace<(RoomNid, String), i64> = Keyspace::new("backward_extremities", Profile::Log);
+/// Redactions that came before what they redact: (room, redacted event id, redaction).
+pub(crate) const EARLY_REDACTIONS: Keyspace<(RoomNid, String, RoomSeq), ()> =
+    Keyspace::new("early_redactions", Profile::Log);
 /// (user, device, transaction id with its scope) → the event it made.
 pub(crate) const TRANSACTIONS: Keyspace<(UserNid, String, String), TransactionRow> =
     Keyspace::new("event_transactions", Profile::Points);
@@ -78,10 +97,18 @@ pub const KEYSPACES: &[KeyspaceInfo] = &[
     STATE_LOG.info(),
     USER_ROOMS.info(),
     ROOM_MEMBERS.info(),
+    ROOM_SERVERS.info(),
+    SERVER_ROOMS.info(),
+    SERVER_MEMBERS.info(),
+    STRIPPED.info(),
     RELATIONS.info(),
     THREADS.info(),
     THREADS_BY_LATEST.info(),
     EVENTS_BY_TIME.info(),
+    ORDER.info(),
+    PROMOTED.info(),
+    BACKWARD.info(),
+    EARLY_REDACTIONS.info(),
     TRANSACTIONS.info(),
     TRANSACTIONS_BY_TIME.info(),
     RECEIPTS.info(),

@@ -12,10 +12,13 @@
 //! - No network call happens inside a room's queue.
 
 mod append;
+mod backfill;
+mod build;
 mod create;
 mod directory;
 mod draft;
 mod encounters;
+mod enter;
 mod error;
 mod event;
 pub mod fsck;
@@ -23,16 +26,24 @@ mod head;
 mod hierarchy;
 mod ids;
 mod interner;
+mod invites;
 mod keyspaces;
 mod maintenance;
 mod membership;
 mod memory;
+mod outliers;
 mod permissions;
+mod place;
 mod receipts;
 mod receive;
 mod relations;
+mod remote;
 mod render;
+mod resolve;
+mod restricted;
 mod rooms;
+mod server_view;
+mod servers;
 mod snapshot;
 mod state;
 mod timeline;
@@ -48,7 +59,7 @@ pub use draft::{Draft, Transaction};
 pub use error::RoomError;
 pub use event::{Event, EventFlags};
 pub use head::Head;
-pub use hierarchy::{HierarchyPage, RoomSummary};
+pub use hierarchy::RoomSummary;
 pub use ids::{
     RoomNid, RoomSeq, SnapshotId, TOPIC_DEVICE, TOPIC_DEVICE_LISTS, TOPIC_EPHEMERAL, TOPIC_MEMBERSHIP, TOPIC_ROOM,
     TOPIC_USER, UserNid,
@@ -56,9 +67,13 @@ pub use ids::{
 pub use keyspaces::KEYSPACES;
 pub use membership::{Membership, MembershipChange, UserRoom};
 pub use receipts::{Receipt, ReceiptKind};
-pub use receive::{CheckedPdu, Unusable, Verdict};
+pub use receive::{CheckedPdu, Received, Unusable, Verdict};
 pub use relations::{Bundle, RelationQuery};
+pub use remote::{Remote, RemoteRooms};
 pub use render::{EventFormat, Renderer};
+pub use restricted::RestrictedJoin;
 pub use rooms::{Rooms, RoomsConfig, RoomsParts};
+pub use server_view::{JoinState, ServerView};
+pub use servers::ServerStay;
 pub use timeline::{Cursor, Direction, Page};
 pub use view::RoomView;

@@ -185,10 +185,11 @@ impl Rooms {
     /// and leaving one that one has left, change nothing. Cancel-safe.
     ///
     /// # Errors
-    /// [`RoomError::Forbidden`] with the rule that forbids it; [`RoomError::RemoteUnavailable`] where
-    /// another server would have to take part.
+    /// [`RoomError::Forbidden`] with the rule that forbids it; [`RoomError::NotResident`] where another
+    /// server has to do it; [`RoomError::RemoteUnavailable`] where another one would have to take part.
     pub async fn change_membership(&self, room: &RoomId, change: MembershipChange) -> Result<(), RoomError> {
         let nid = self.known_room(room)?;
+        self.expect_resident(nid)?;
         if change.target.server_name() != self.server_name().as_str() {
             if matches!(change.membership, Membership::Invite) {
                 return Err(RoomError::RemoteUnavailable(change.target.server_name().to_owned()));

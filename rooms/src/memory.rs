@@ -11,12 +11,14 @@ use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
 use quick_cache::{sync, unsync};
-use spec::ids::UserId;
+use spec::acl::ServerAcl;
+use spec::ids::{ServerName, UserId};
 use storage::Committed;
 
 use crate::head::Head;
-use crate::ids::{RoomNid, TOPIC_MEMBERSHIP, TOPIC_ROOM, UserNid};
+use crate::ids::{RoomNid, RoomSeq, TOPIC_MEMBERSHIP, TOPIC_ROOM, UserNid};
 use crate::membership::UserRoom;
+use crate::servers::ServerStay;
 use crate::snapshot::Node;
 
 const SHARDS: usize = 16;
@@ -68,6 +70,9 @@ pub(crate) struct Memory {
     pub heads: LoadingCache<RoomNid, Arc<Head>>,
     pub user_rooms: LoadingCache<UserNid, Arc<BTreeMap<RoomNid, UserRoom>>>,
     pub joined_members: LoadingCache<RoomNid, Arc<Vec<UserNid>>>,
+    pub room_servers: LoadingCache<RoomNid, Arc<BTreeMap<ServerName, ServerStay>>>,
+    /// By the event that they were read from, and whether it was redacted then.
+    pub acls: sync::Cache<RoomNid, ((RoomSeq, bool), Arc<ServerAcl>)>,
     pub nodes: sync::Cache<(RoomNid, u64), Arc<Node>>,
     pub user_nids: sync::Cache<Box<str>, UserNid>,
     pub user_ids: sync::Cache<UserNid, UserId>,
@@ -84,6 +89,8 @@ impl Memory {
             heads: LoadingCache::new(entries),
             user_rooms: LoadingCache::new(entries),
             joined_members: LoadingCache::new(entries),
+            room_servers: LoadingCache::new(entries),
+            acls: sync::Cache::new(entries),
             nodes: sync::Cache::new(entries * 4),
             user_nids: sync::Cache::new(entries * 2),
             user_ids: sync::Cache::new(entries * 2),
@@ -103,6 +110,7 @@ impl Memory {
                     if let Some(pending) = self.pending.lock().remove(&room) {
                         if pending.members_changed {
                             self.joined_members.forget(&room);
+                            self.room_servers.forget(&room);
                         }
                         self.heads.replace(room, pending.head);
                     }

@@ -12,7 +12,8 @@ impl RoomView {
     /// Storage errors only.
     pub fn may_set_state(&self, kind: &str) -> Result<bool, RoomError> {
         let head = self.head();
-        let create = head.create().ok_or(RoomError::Inconsistent("room without a create event"))?;
+        // A room known only from outside.
+        let Some(create) = head.create() else { return Ok(false) };
         let levels = PowerLevels::from_state(head.power_levels().map(|event| &**event), create, head.rules());
         Ok(self.is_joined() && levels.user(&self.viewer_id).at_least(levels.required_for_event(kind, true)))
     }

@@ -4,7 +4,7 @@
 //! the network (keys, missing events) happens before, outside of the queue: a [`CheckedPdu`] has its
 //! hash and signatures verified, and [`RoomError::Missing`] names what is to be fetched first.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use spec::auth::{self, AuthFailure};
@@ -12,18 +12,22 @@ use spec::ids::{EventId, ServerName, UserId};
 use spec::pdu::{Pdu, PduError, ReceivedPdu, SignatureFailure};
 use spec::power::PowerLevels;
 use spec::signing::VerifyKey;
-use spec::state_res::{EventSource, StateMap, resolve_conflicts};
 use spec::version::{RoomVersion, RoomVersionRules};
-use storage::{CommitError, Read, StreamPos};
+use storage::{CommitError, Read};
 
 use crate::append::Append;
 use crate::error::RoomError;
 use crate::event::EventFlags;
 use crate::head::Head;
-use crate::ids::{RoomSeq, SnapshotId};
-use crate::keyspaces::{HEADS, ROOM_NIDS, SLOT_KEYS, STATE_LOG, SlotKey};
+use crate::ids::{RoomNid, RoomSeq, SnapshotId};
+use crate::keyspaces::{EARLY_REDACTIONS, HEADS, ROOM_NIDS};
+use crate::place::{Part, Placing, Stored};
 use crate::rooms::Rooms;
-use crate::snapshot;
+
+/// The most bytes of events that one command brings to a room's writer.
+const MAX_COMMAND_BYTES: usize = 1024 * 1024;
+/// The most events of one command.
+const MAX_COMMAND_EVENTS: usize = 64;
 
 /// An event of another server's whose format, hash and signatures were checked.
 #[derive(Clone, Debug)]
@@ -54,10 +58,35 @@ impl CheckedPdu {
         Ok(CheckedPdu(Arc::new(received.into_pdu(rules)?)))
     }
 
+    /// An event that this server signed itself, or one that another server returned with its signature beside ours and
+    /// that was verified so.
+    #[must_use]
+    pub fn of_ours(pdu: Arc<Pdu>) -> CheckedPdu {
+        CheckedPdu(pdu)
+    }
+
     /// The event.
     #[must_use]
     pub fn pdu(&self) -> &Arc<Pdu> {
         &self.0
+    }
+}
+
+/// An event for a room's writer, with what had to be fetched for it.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// The event.
+    pub pdu: CheckedPdu,
+    /// The state before it as another server gave it, where events that it follows are not known here. All of these
+    /// events are stored; those that were rejected do not count.
+    pub state_before: Option<Vec<EventId>>,
+    /// Whether this server took it in for its sender's server, and passes it on (`send_join` and the like).
+    pub relay: bool,
+}
+
+impl From<CheckedPdu> for Received {
+    fn from(pdu: CheckedPdu) -> Self {
+        Received { pdu, state_before: None, relay: false }
     }
 }
 
@@ -75,14 +104,32 @@ pub enum Verdict {
 }
 
 impl Rooms {
-    /// Takes in an event of a room that is known here. Cancel-safe: once submitted, it is carried out.
+    /// Takes in events of a room that is known here, in the order given, in one commit if they are few. One result for
+    /// each. Cancel-safe: what is submitted is carried out.
     ///
     /// # Errors
-    /// [`RoomError::Missing`] with events to fetch first; [`RoomError::RoomNotFound`].
+    /// For one event: [`RoomError::Missing`] with events to fetch first. For all: [`RoomError::Busy`], storage errors.
+    pub async fn receive_all(
+        &self,
+        room: RoomNid,
+        received: Vec<Received>,
+    ) -> Result<Vec<Result<Verdict, RoomError>>, RoomError> {
+        self.intern_people(received.iter().map(|received| &received.pdu)).await?;
+        let mut verdicts = Vec::with_capacity(received.len());
+        for group in split_commands(received, |received| &received.pdu) {
+            verdicts.extend(self.submit_received(room, group).await?);
+        }
+        Ok(verdicts)
+    }
+
+    /// [`Rooms::receive_all`] for one event.
+    ///
+    /// # Errors
+    /// The same, and [`RoomError::RoomNotFound`].
     pub async fn receive(&self, pdu: CheckedPdu) -> Result<Verdict, RoomError> {
         let room = self.known_room(&pdu.0.room_id)?;
-        self.intern_people(&pdu.0).await?;
-        self.submit_received(room, pdu).await
+        let verdict = self.receive_all(room, vec![pdu.into()]).await?.pop();
+        verdict.unwrap_or(Err(RoomError::Busy))
     }
 
     /// Begins a room of another server's at its create event. Cancel-safe.
@@ -95,7 +142,7 @@ impl Rooms {
             return Err(RoomError::Invalid("a room begins with its create event"));
         }
         auth::check_auth_events(version.rules(), &pdu, &[])?;
-        self.intern_people(&pdu).await?;
+        self.intern_people([&CheckedPdu(pdu.clone())]).await?;
         let sender = self.user_nid(&pdu.sender)?.ok_or(RoomError::Inconsistent("sender without a number"))?;
         let room = self.new_room_nid();
         let mut append = Append::new(self, Head::empty(room, pdu.room_id.clone(), version));
@@ -110,252 +157,282 @@ impl Rooms {
         }
     }
 
-    /// Numbers for the sender and, for a member event, for whom it is about: the writer commits no batch but its own.
-    async fn intern_people(&self, pdu: &Pdu) -> Result<(), RoomError> {
-        self.intern_user(&pdu.sender).await?;
-        if let (Some(user), "m.room.member") = (pdu.state_key.as_deref(), &*pdu.kind)
-            && let Ok(user) = UserId::parse(user)
-        {
-            self.intern_user(&user).await?;
+    /// Numbers for the senders and, for member events, for whom they are about: the writer commits no batch but its own.
+    pub(crate) async fn intern_people(&self, pdus: impl IntoIterator<Item = &CheckedPdu>) -> Result<(), RoomError> {
+        let mut people = Vec::new();
+        for CheckedPdu(pdu) in pdus {
+            people.push(pdu.sender.clone());
+            if &*pdu.kind == "m.room.member" {
+                people.extend(pdu.state_key.as_deref().and_then(|user| UserId::parse(user).ok()));
+            }
         }
-        Ok(())
+        self.intern_users(&people).await
+    }
+
+    /// Which of these events are not stored; with `outliers`, one that is stored as an outlier counts as stored.
+    ///
+    /// # Errors
+    /// Storage errors only.
+    pub fn unknown_events(&self, room: RoomNid, ids: &[EventId], outliers: bool) -> Result<Vec<EventId>, RoomError> {
+        let mut unknown = Vec::new();
+        for id in ids {
+            let place = self.find_event(id.as_str())?.filter(|place| place.room == room);
+            if place.is_none_or(|place| !outliers && place.seq >= RoomSeq::FIRST_OUTLIER) {
+                unknown.push(id.clone());
+            }
+        }
+        Ok(unknown)
     }
 }
 
-/// The stored events of a room, and those of the batch under way, for state resolution.
-struct Events<'a, 'b>(&'a Append<'b>);
-
-impl EventSource for Events<'_, '_> {
-    fn event(&self, id: &EventId) -> Option<Arc<Pdu>> {
-        self.0.pdu(id).ok().flatten().map(|(pdu, _)| pdu)
+/// Parts of a few events and bytes each, so that no command holds a room's queue for long.
+pub(crate) fn split_commands<T>(items: Vec<T>, pdu: impl Fn(&T) -> &CheckedPdu) -> Vec<Vec<T>> {
+    let (mut groups, mut bytes) = (Vec::new(), 0);
+    for item in items {
+        let size = pdu(&item).0.json.len();
+        bytes += size;
+        match groups.last_mut() {
+            Some(group) if bytes <= MAX_COMMAND_BYTES && Vec::len(group) < MAX_COMMAND_EVENTS => group.push(item),
+            _ => {
+                groups.push(vec![item]);
+                bytes = size;
+            }
+        }
     }
-
-    fn is_rejected(&self, id: &EventId) -> bool {
-        matches!(self.0.pdu(id), Ok(Some((_, flags))) if flags.has(EventFlags::REJECTED))
-    }
-
-    fn arrival(&self, id: &EventId) -> Option<u64> {
-        // Auth events are always stored before the events that cite them.
-        let seq = self.0.place_of(id.as_str()).ok().flatten()?;
-        u64::try_from(seq.0).ok()
-    }
+    groups
 }
 
 impl Append<'_> {
-    /// An event of this room by its id, with what is known of it.
-    fn pdu(&self, id: &EventId) -> Result<Option<(Arc<Pdu>, EventFlags)>, RoomError> {
-        let Some(seq) = self.place_of(id.as_str())? else { return Ok(None) };
-        if let Some(row) = self.events.get(&seq) {
-            return Ok(Some((row.pdu.clone(), row.flags)));
+    /// Authorises received events and adds them. One that fails leaves nothing behind, or everything is dropped.
+    pub(crate) fn receive_group(
+        &mut self,
+        received: Vec<Received>,
+    ) -> Result<Vec<Result<Verdict, RoomError>>, RoomError> {
+        let mut verdicts = Vec::with_capacity(received.len());
+        for received in received {
+            let before = self.added();
+            let verdict = self.receive(received);
+            if verdict.is_err() && self.added() != before {
+                return Err(RoomError::Busy);
+            }
+            verdicts.push(verdict);
         }
-        let event = self.rooms.event_at(self.head.room, seq)?;
-        Ok(Some((Arc::new(event.to_pdu()?), event.flags())))
+        Ok(verdicts)
     }
 
-    /// Authorises a received event and adds it.
-    pub(crate) fn receive(&mut self, pdu: CheckedPdu) -> Result<Verdict, RoomError> {
-        let pdu = pdu.0;
-        if self.place_of(pdu.event_id.as_str())?.is_some() {
-            return Ok(Verdict::Known);
+    fn receive(&mut self, received: Received) -> Result<Verdict, RoomError> {
+        let Received { pdu: CheckedPdu(pdu), state_before, relay } = received;
+        if pdu.room_id != self.head.room_id {
+            return Err(RoomError::Invalid("the event is of another room"));
         }
-        let auth_events = self.cited_auth_events(&pdu)?;
-        let before = self.state_before(&pdu)?;
-        let verdict = self.judge(&pdu, &auth_events, before)?;
-        let flags = match &verdict {
+        let promoted = match self.find_known(&pdu)? {
+            Known::Placed => return Ok(Verdict::Known),
+            Known::Outlier(outlier) => Some(outlier),
+            Known::No => None,
+        };
+        let (auth_events, before) = self.gather_states(&pdu, state_before.as_deref())?;
+        let verdict = self.judge(&pdu, &auth_events, before, true)?;
+        let mut flags = match &verdict {
             Verdict::Rejected(_) => EventFlags::REJECTED,
             Verdict::SoftFailed(_) => EventFlags::SOFT_FAILED,
             Verdict::Accepted | Verdict::Known => EventFlags::default(),
         };
+        if relay && verdict == Verdict::Accepted {
+            flags = flags.with(EventFlags::RELAY);
+        }
         let sender = self.rooms.user_nid(&pdu.sender)?.ok_or(RoomError::Inconsistent("sender without a number"))?;
-        let placed = self.place_event(&pdu, sender, before, flags, None)?;
+        let placing = Placing { part: Part::Timeline, sender, before, flags, transaction: None, promoted };
+        let placed = self.place_event(&pdu, placing)?;
+        if !matches!(verdict, Verdict::Rejected(_)) {
+            self.move_backward_extremities(&pdu)?;
+        }
         if verdict == Verdict::Accepted {
-            let cited: BTreeSet<&str> = pdu.prev_events.iter().map(EventId::as_str).collect();
-            self.head.row.extremities.retain(|(id, _)| !cited.contains(&**id));
-            self.head.row.extremities.push((pdu.event_id.as_str().into(), placed.seq));
-            self.head.row.depth = self.head.row.depth.max(pdu.depth);
-            let roots = self.states_after(&self.head.row.extremities.clone())?;
-            let current = self.resolve(&roots)?;
-            self.move_current_state(current)?;
-            self.apply_redaction(&pdu, placed.seq)?;
-            if let Some(relation) = self.find_relation(&pdu)? {
-                self.add_relation(relation, &pdu, sender, placed.seq)?;
-            }
+            self.move_extremities(&pdu, placed.seq);
+            self.resolve_current_state()?;
+            self.connect(&pdu, sender, placed.seq)?;
         }
         Ok(verdict)
     }
 
-    /// Empties what an accepted redaction names, if it is here and its sender may (Room Versions §Handling redactions).
-    fn apply_redaction(&mut self, pdu: &Pdu, by: RoomSeq) -> Result<(), RoomError> {
-        let Some(id) = pdu.redacts(self.head.rules()) else { return Ok(()) };
-        let (Some(seq), Some((target, _))) = (self.place_of(id.as_str())?, self.pdu(&id)?) else { return Ok(()) };
-        let create = self.head.create.as_ref().ok_or(RoomError::Inconsistent("room without a create event"))?;
-        let levels = PowerLevels::from_state(self.head.power_levels.as_deref(), create, self.head.rules());
-        let may = target.sender.server_name() == pdu.sender.server_name()
-            || levels.user(&pdu.sender).at_least(levels.redact());
-        if may && &*target.kind != "m.room.create" {
-            self.redact(seq, by)?;
+    /// What an accepted event means to others: what it redacts, what redacted it before it came, what it relates to.
+    pub(crate) fn connect(&mut self, pdu: &Arc<Pdu>, sender: crate::UserNid, seq: RoomSeq) -> Result<(), RoomError> {
+        self.apply_redaction(pdu, seq)?;
+        self.apply_early_redactions(pdu)?;
+        if let Some(relation) = self.find_relation(pdu)? {
+            self.add_relation(relation, pdu, sender, seq)?;
         }
         Ok(())
     }
 
-    fn cited_auth_events(&self, pdu: &Pdu) -> Result<Vec<(Arc<Pdu>, EventFlags)>, RoomError> {
+    /// Whether the event is stored already, and as what.
+    pub(crate) fn find_known(&self, pdu: &Pdu) -> Result<Known, RoomError> {
+        Ok(match self.place_of(pdu.event_id.as_str())? {
+            Some(seq) if seq < RoomSeq::FIRST_OUTLIER => Known::Placed,
+            Some(seq) => Known::Outlier(self.stored(seq)?),
+            None => Known::No,
+        })
+    }
+
+    /// The auth events of a received event, and the state before it.
+    ///
+    /// # Errors
+    /// [`RoomError::Missing`] with all that has to be fetched.
+    pub(crate) fn gather_states(
+        &mut self,
+        pdu: &Pdu,
+        state_before: Option<&[EventId]>,
+    ) -> Result<(Vec<Stored>, SnapshotId), RoomError> {
+        let (auth_events, mut missing) = self.cited_auth_events(pdu)?;
+        if state_before.is_none() {
+            for id in &pdu.prev_events {
+                if self.anchored(id)?.is_none() {
+                    missing.push(id.clone());
+                }
+            }
+        }
+        if !missing.is_empty() {
+            return Err(RoomError::Missing(missing));
+        }
+        let before = match state_before {
+            Some(ids) => self.state_of(ids)?,
+            None => self.state_before(pdu)?,
+        };
+        Ok((auth_events, before))
+    }
+
+    /// Empties what an accepted redaction names, if its sender may (Room Versions §Handling redactions). What is not
+    /// here yet is emptied when it comes.
+    fn apply_redaction(&mut self, pdu: &Pdu, by: RoomSeq) -> Result<(), RoomError> {
+        let Some(id) = pdu.redacts(self.head.rules()) else { return Ok(()) };
+        let target = self.stored_by_id(&id)?;
+        if target.as_ref().is_none_or(|target| target.seq >= RoomSeq::FIRST_OUTLIER) {
+            self.batch.put(&EARLY_REDACTIONS, &(self.head.room, id.as_str().to_owned(), by), &());
+        }
+        match target {
+            Some(target) if self.may_redact(pdu, &target.pdu)? => self.redact(target.seq, by),
+            _ => Ok(()),
+        }
+    }
+
+    fn apply_early_redactions(&mut self, pdu: &Pdu) -> Result<(), RoomError> {
+        let (room, id) = (self.head.room, pdu.event_id.as_str().to_owned());
+        let keys: Vec<_> = self.rooms.store.scan(&EARLY_REDACTIONS, &(room, id)).keys().collect::<Result<_, _>>()?;
+        for key in keys {
+            self.batch.delete(&EARLY_REDACTIONS, &key);
+            let redaction = self.stored(key.2)?;
+            if let Some(target) = self.place_of(pdu.event_id.as_str())?
+                && self.may_redact(&redaction.pdu, pdu)?
+            {
+                self.redact(target, key.2)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn may_redact(&self, redaction: &Pdu, target: &Pdu) -> Result<bool, RoomError> {
+        let create = self.head.create.as_ref().ok_or(RoomError::Inconsistent("room without a create event"))?;
+        let levels = PowerLevels::from_state(self.head.power_levels.as_deref(), create, self.head.rules());
+        let may = target.sender.server_name() == redaction.sender.server_name()
+            || levels.user(&redaction.sender).at_least(levels.redact());
+        Ok(may && &*target.kind != "m.room.create")
+    }
+
+    /// The auth events that are stored, and the ids of those that are not.
+    pub(crate) fn cited_auth_events(&self, pdu: &Pdu) -> Result<(Vec<Stored>, Vec<EventId>), RoomError> {
         let (mut found, mut missing) = (Vec::new(), Vec::new());
         for id in &pdu.auth_events {
-            match self.pdu(id)? {
+            match self.stored_by_id(id)? {
                 Some(event) => found.push(event),
                 None => missing.push(id.clone()),
             }
         }
-        for id in &pdu.prev_events {
-            if self.place_of(id.as_str())?.is_none() {
-                missing.push(id.clone());
-            }
-        }
-        if missing.is_empty() { Ok(found) } else { Err(RoomError::Missing(missing)) }
+        Ok((found, missing))
     }
 
-    fn state_before(&mut self, pdu: &Pdu) -> Result<SnapshotId, RoomError> {
-        let mut places = Vec::with_capacity(pdu.prev_events.len());
-        for id in &pdu.prev_events {
-            let seq = self.place_of(id.as_str())?.ok_or_else(|| RoomError::Missing(vec![id.clone()]))?;
-            places.push((id.as_str().into(), seq));
-        }
-        if places.is_empty() {
-            return Err(RoomError::Invalid("only the create event has no previous events"));
-        }
-        let roots = self.states_after(&places)?;
-        self.resolve(&roots)
-    }
-
-    fn states_after(&self, events: &[(Box<str>, RoomSeq)]) -> Result<BTreeSet<SnapshotId>, RoomError> {
-        let mut roots = BTreeSet::new();
-        for (_, seq) in events {
-            roots.insert(match self.events.get(seq) {
-                Some(row) => row.after,
-                None => self.rooms.event_at(self.head.room, *seq)?.state_after(),
-            });
-        }
-        Ok(roots)
-    }
-
-    /// The rules of steps 4 to 6 on receipt: by its auth events, by the state before it (else rejected), by the
-    /// current state (else soft-failed).
-    fn judge(
+    /// The rules that the event and its auth events decide (steps 1 to 4 on receipt): the reason to reject it.
+    pub(crate) fn judge_by_auth_events(
         &self,
         pdu: &Pdu,
-        auth_events: &[(Arc<Pdu>, EventFlags)],
-        before: SnapshotId,
-    ) -> Result<Verdict, RoomError> {
-        let rejected = |failure: AuthFailure| Ok(Verdict::Rejected(failure.to_string()));
+        auth_events: &[Stored],
+    ) -> Result<Option<AuthFailure>, RoomError> {
         let rules = self.head.rules();
-        if auth_events.iter().any(|(_, flags)| flags.has(EventFlags::REJECTED)) {
-            return rejected(AuthFailure::AuthEventMissing);
+        if auth_events.iter().any(|event| event.flags.has(EventFlags::REJECTED)) {
+            return Ok(Some(AuthFailure::AuthEventMissing));
         }
-        let auth_pdus: Vec<Arc<Pdu>> = auth_events.iter().map(|(pdu, _)| pdu.clone()).collect();
+        let auth_pdus: Vec<Arc<Pdu>> = auth_events.iter().map(|event| event.pdu.clone()).collect();
         if let Err(failure) = auth::check_auth_events(rules, pdu, &auth_pdus) {
-            return rejected(failure);
+            return Ok(Some(failure));
         }
-        let create = self.head.create.clone();
+        let create = self.find_create(&auth_pdus)?;
         let cited = |kind: &str, key: &str| match kind {
             "m.room.create" => create.clone(),
             _ => auth_pdus.iter().find(|auth| *auth.kind == *kind && auth.state_key.as_deref() == Some(key)).cloned(),
         };
-        if let Err(failure) = auth::check_state(rules, pdu, &cited) {
-            return rejected(failure);
+        Ok(auth::check_state(rules, pdu, &cited).err())
+    }
+
+    /// The room's create event: of a room that is being entered, among the auth events or by the room's id.
+    fn find_create(&self, auth_events: &[Arc<Pdu>]) -> Result<Option<Arc<Pdu>>, RoomError> {
+        if self.head.create.is_some() {
+            return Ok(self.head.create.clone());
         }
-        for (state, soft) in [(before, false), (self.head.row.state, true)] {
-            let wanted = auth::auth_types(rules, &pdu.kind, &pdu.sender, pdu.state_key.as_deref(), &pdu.content);
-            let mut at = BTreeMap::new();
-            for (kind, key) in wanted {
-                if let Some(event) = self.state_pdu(state, &kind, &key)? {
-                    at.insert((kind, key), event);
-                }
-            }
-            let lookup = |kind: &str, key: &str| match kind {
-                "m.room.create" => create.clone(),
-                _ => at.get(&(Box::from(kind), Box::from(key))).cloned(),
-            };
-            match auth::check_state(rules, pdu, &lookup) {
-                Ok(()) => {}
-                Err(failure) if soft => return Ok(Verdict::SoftFailed(failure.to_string())),
-                Err(failure) => return rejected(failure),
+        if let Some(id) = self.head.room_id.create_event_id() {
+            return Ok(self.stored_by_id(&id)?.map(|stored| stored.pdu));
+        }
+        Ok(auth_events.iter().find(|auth| &*auth.kind == "m.room.create").cloned())
+    }
+
+    /// The rules of steps 4 to 6 on receipt: by its auth events, by the state before it (else rejected), and, for what
+    /// happens now, by the current state (else soft-failed).
+    pub(crate) fn judge(
+        &self,
+        pdu: &Pdu,
+        auth_events: &[Stored],
+        before: SnapshotId,
+        is_new: bool,
+    ) -> Result<Verdict, RoomError> {
+        if let Some(failure) = self.judge_by_auth_events(pdu, auth_events)? {
+            return Ok(Verdict::Rejected(failure.to_string()));
+        }
+        let current = Some(self.head.row.state).filter(|current| is_new && *current != before);
+        for (state, soft) in [(Some(before), false), (current, true)] {
+            let Some(state) = state else { continue };
+            match (self.check_by_state(pdu, state)?, soft) {
+                (Ok(()), _) => {}
+                (Err(failure), true) => return Ok(Verdict::SoftFailed(failure.to_string())),
+                (Err(failure), false) => return Ok(Verdict::Rejected(failure.to_string())),
             }
         }
         Ok(Verdict::Accepted)
     }
 
-    /// The state event of a key in any snapshot.
-    fn state_pdu(&self, state: SnapshotId, kind: &str, key: &str) -> Result<Option<Arc<Pdu>>, RoomError> {
-        let Some(slot) = self.known_slot(kind, key)? else { return Ok(None) };
-        let nodes = self.rooms.nodes(self.head.room);
-        let Some(seq) = snapshot::get(&nodes, &self.nodes, state, slot)? else { return Ok(None) };
-        if let Some(row) = self.events.get(&seq) {
-            return Ok(Some(row.pdu.clone()));
-        }
-        Ok(Some(Arc::new(self.rooms.event_at(self.head.room, seq)?.to_pdu()?)))
-    }
-
-    /// One state out of several, by the algorithm of the room version.
-    fn resolve(&mut self, roots: &BTreeSet<SnapshotId>) -> Result<SnapshotId, RoomError> {
-        let mut rest = roots.iter();
-        let Some(&first) = rest.next() else { return Ok(SnapshotId::EMPTY) };
-        if rest.next().is_none() {
-            return Ok(first);
-        }
-        let sets = roots.iter().map(|root| self.state_map(*root)).collect::<Result<Vec<_>, _>>()?;
-        let resolution = resolve_conflicts(self.head.rules(), &sets, &Events(self))?;
-        let mut resolved = first;
-        for ((kind, key), winner) in resolution.decided {
-            let slot = self.intern_slot(&kind, &key)?;
-            let seq = match winner {
-                Some(id) => Some(self.place_of(id.as_str())?.ok_or_else(|| RoomError::Missing(vec![id.clone()]))?),
-                None => None,
-            };
-            let nodes = self.rooms.nodes(self.head.room);
-            if snapshot::get(&nodes, &self.nodes, resolved, slot)? != seq {
-                resolved = snapshot::set(&nodes, &mut self.nodes, resolved, slot, seq)?;
+    /// Whether a state of the room allows the event.
+    pub(crate) fn check_by_state(&self, pdu: &Pdu, state: SnapshotId) -> Result<Result<(), AuthFailure>, RoomError> {
+        let rules = self.head.rules();
+        let mut at = BTreeMap::new();
+        for (kind, key) in auth::auth_types(rules, &pdu.kind, &pdu.sender, pdu.state_key.as_deref(), &pdu.content) {
+            if let Some(event) = self.state_pdu(state, &kind, &key)? {
+                at.insert((kind, key), event);
             }
         }
-        Ok(resolved)
+        let create = match self.head.create.clone() {
+            Some(create) => Some(create),
+            None => self.state_pdu(state, "m.room.create", "")?,
+        };
+        let lookup = |kind: &str, key: &str| match kind {
+            "m.room.create" => create.clone(),
+            _ => at.get(&(Box::from(kind), Box::from(key))).cloned(),
+        };
+        Ok(auth::check_state(rules, pdu, &lookup))
     }
+}
 
-    fn state_map(&self, root: SnapshotId) -> Result<StateMap<EventId>, RoomError> {
-        let mut map = StateMap::new();
-        for (slot, seq) in snapshot::full(&self.rooms.nodes(self.head.room).with(&self.nodes), root)? {
-            let SlotKey { kind, state_key } = self.slot_key(slot)?;
-            let id = match self.events.get(&seq) {
-                Some(row) => row.pdu.event_id.clone(),
-                None => EventId::parse(self.rooms.event_at(self.head.room, seq)?.event_id())
-                    .map_err(|_| RoomError::Inconsistent("malformed event id"))?,
-            };
-            map.insert((kind, state_key), id);
-        }
-        Ok(map)
-    }
-
-    fn slot_key(&self, slot: u32) -> Result<SlotKey, RoomError> {
-        if let Some(key) = self.new_slot_key(slot) {
-            return Ok(key);
-        }
-        let key = self.rooms.store.get(&SLOT_KEYS, &(self.head.room, slot))?;
-        key.ok_or(RoomError::Inconsistent("state slot without a key"))
-    }
-
-    /// Makes a resolved state the current one: the log, the memberships and the head follow what differs.
-    fn move_current_state(&mut self, current: SnapshotId) -> Result<(), RoomError> {
-        let room = self.head.room;
-        let changes = snapshot::diff(&self.rooms.nodes(room).with(&self.nodes), self.head.row.state, current)?;
-        self.head.row.state = current;
-        for (slot, _, seq) in changes {
-            let SlotKey { kind, state_key } = self.slot_key(slot)?;
-            let Some(seq) = seq else { continue };
-            self.batch.put(&STATE_LOG, &(room, StreamPos::PENDING, slot), &seq);
-            let Some(pdu) = self.state_pdu(current, &kind, &state_key)? else { continue };
-            self.head.remember_state(&pdu);
-            if let Some((user, membership)) = self.read_member(&pdu)? {
-                self.add_membership(user, membership, seq)?;
-            }
-        }
-        Ok(())
-    }
+/// Whether an event is stored.
+pub(crate) enum Known {
+    /// In the timeline, or in the history before it.
+    Placed,
+    /// Outside of it.
+    Outlier(Stored),
+    /// Not at all.
+    No,
 }

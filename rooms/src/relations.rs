@@ -132,10 +132,14 @@ impl Append<'_> {
     ) -> Result<(), RoomError> {
         let (room, Relation { parent, rel_type }) = (self.head.room, relation);
         if &*rel_type == "m.thread" {
-            if let Some(latest) = self.rooms.store.get(&THREADS, &(room, parent))? {
-                self.batch.delete(&THREADS_BY_LATEST, &(room, latest));
+            let latest = self.rooms.store.get(&THREADS, &(room, parent))?;
+            // History that comes late makes no thread the latest.
+            if latest.is_none_or(|latest| latest < seq) {
+                if let Some(latest) = latest {
+                    self.batch.delete(&THREADS_BY_LATEST, &(room, latest));
+                }
+                self.batch.put(&THREADS, &(room, parent), &seq).put(&THREADS_BY_LATEST, &(room, seq), &parent);
             }
-            self.batch.put(&THREADS, &(room, parent), &seq).put(&THREADS_BY_LATEST, &(room, seq), &parent);
         }
         self.batch.put(&RELATIONS, &(room, parent, seq), &RelationRow { rel_type, kind: pdu.kind.clone(), sender });
         let known = self.event(parent)?.is_some_and(|event| event.flags().has(EventFlags::HAS_RELATIONS));
@@ -279,7 +283,7 @@ impl RoomView {
     ) -> Result<Page, RoomError> {
         let parent = self.event(parent)?;
         let mut found = self.collect_relations(parent.seq(), query)?;
-        let (from, to) = (from.map(|cursor| cursor.0), to.map(|cursor| cursor.0));
+        let (from, to) = (from.map(|cursor| cursor.seq), to.map(|cursor| cursor.seq));
         // A cursor lies after the event of its number.
         match direction {
             Direction::Backward => {
@@ -297,8 +301,9 @@ impl RoomView {
                 events.push(event);
             }
             if events.len() >= limit {
-                let at = if direction == Direction::Backward { RoomSeq(seq.0 - 1) } else { *seq };
-                end = (index + 1 < found.len()).then_some(Cursor(at));
+                let at = Cursor::after(&self.rooms.event_at(self.room(), *seq)?);
+                let at = if direction == Direction::Backward { at.before() } else { at };
+                end = (index + 1 < found.len()).then_some(at);
                 break;
             }
         }
@@ -340,12 +345,12 @@ impl RoomView {
         let (mut lens, mut events) = (self.lens(), Vec::new());
         let mut scan = self.rooms.store.scan(&THREADS_BY_LATEST, &self.room()).reverse();
         if let Some(from) = from {
-            scan = scan.until(&(self.room(), from.0.next()));
+            scan = scan.until(&(self.room(), from.seq.next()));
         }
         for row in scan.iter() {
             let ((_, latest), root) = row?;
             if events.len() >= limit {
-                return Ok(Page { events, end: Some(Cursor(latest)) });
+                return Ok(Page { events, end: Some(Cursor::after(&self.rooms.event_at(self.room(), latest)?)) });
             }
             let event = self.rooms.event_at(self.room(), root)?;
             if !lens.can_see(&event)? {

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use runtime::{Clock, Random, Tasks};
-use spec::ids::ServerName;
+use spec::ids::{EventId, ServerName};
 use spec::signing::SigningKey;
 use spec::version::RoomVersion;
-use storage::{Read, Store};
+use storage::{Read, Store, StreamPos};
 
 use crate::error::RoomError;
 use crate::event::Event;
 use crate::ids::{RoomNid, RoomSeq};
-use crate::keyspaces::{EVENT_IDS, EventPlace, TIMELINE};
+use crate::keyspaces::{EVENT_IDS, EventPlace, HEADS, TIMELINE};
 use crate::memory::Memory;
 use crate::typing::Typing;
 use crate::writer::Queues;
@@ -138,12 +138,38 @@ impl Rooms {
         Ok(self.store.get(&EVENT_IDS, &event_id.to_owned())?)
     }
 
+    /// The room of a stored event, outliers included. Whether anybody may see the event is another matter.
+    ///
+    /// # Errors
+    /// Storage errors only.
+    pub fn room_of_event(&self, id: &EventId) -> Result<Option<RoomNid>, RoomError> {
+        Ok(self.find_event(id.as_str())?.map(|place| place.room))
+    }
+
     /// The timeline events of a room after `after`, oldest first, at most `limit`.
     ///
     /// # Errors
     /// Storage errors only.
     pub fn events_after(&self, room: RoomNid, after: RoomSeq, limit: usize) -> Result<Vec<Event>, RoomError> {
         self.scan_events(room, after.next(), RoomSeq::FIRST_OUTLIER, limit, false)
+    }
+
+    /// The rooms whose timeline has grown after the position: for those who follow it and were away. Looks at every
+    /// room.
+    ///
+    /// # Errors
+    /// Storage errors only.
+    pub fn rooms_changed_after(&self, pos: StreamPos) -> Result<Vec<RoomNid>, RoomError> {
+        let mut changed = Vec::new();
+        for row in self.store.scan(&HEADS, &()).iter() {
+            let (room, head) = row?;
+            let last = RoomSeq(head.next_seq.0.saturating_sub(1));
+            let event = self.store.get_with(&TIMELINE, &(room, last), |row| Event::from_stored(room, last, row))?;
+            if event.transpose()?.is_some_and(|event| event.pos() > pos) {
+                changed.push(room);
+            }
+        }
+        Ok(changed)
     }
 
     /// Events numbered `from..until`, at most `limit`, in either direction.

@@ -229,6 +229,29 @@ pub(crate) fn set<N: Nodes>(
     Ok(child.map_or(root, |node| SnapshotId::new(node as u64, root.height())))
 }
 
+/// A snapshot of these entries, which are sorted by slot, each slot once. Makes no node that it does not need.
+pub(crate) fn build(new: &mut NewNodes, entries: &[(u32, RoomSeq)]) -> SnapshotId {
+    let Some(&(last, _)) = entries.last() else { return SnapshotId::EMPTY };
+    let mut height = 1;
+    while !covers(height, last) {
+        height += 1;
+    }
+    let mut level: Vec<(u32, i64)> = entries.iter().map(|(slot, seq)| (*slot, seq.0)).collect();
+    for _ in 0..height {
+        let mut above: Vec<(u32, i64)> = Vec::with_capacity(level.len().div_ceil(FANOUT as usize));
+        for group in level.chunk_by(|a, b| a.0 >> BITS == b.0 >> BITS) {
+            let mut node = Node::default();
+            for (at, item) in group {
+                node.set(at & (FANOUT - 1), *item);
+            }
+            let base = group.first().map_or(0, |(at, _)| at >> BITS);
+            above.push((base, new.add(node) as i64));
+        }
+        level = above;
+    }
+    level.first().map_or(SnapshotId::EMPTY, |(_, node)| SnapshotId::new(*node as u64, height))
+}
+
 /// Every entry of the snapshot, by slot.
 pub(crate) fn full<N: Nodes>(nodes: &N, root: SnapshotId) -> Result<Vec<(u32, RoomSeq)>, N::Error> {
     let mut entries = Vec::new();

@@ -9,7 +9,7 @@ use storage::{Read, StreamPos};
 use crate::error::RoomError;
 use crate::event::Event;
 use crate::ids::{RoomNid, RoomSeq};
-use crate::keyspaces::EVENTS_BY_TIME;
+use crate::keyspaces::{EVENTS_BY_TIME, ORDER};
 use crate::rooms::Rooms;
 use crate::view::RoomView;
 
@@ -26,14 +26,36 @@ pub enum Direction {
     Forward,
 }
 
-/// A place between two events of a room: after all events up to and including this number.
-/// As text it is opaque to clients, and versioned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cursor(pub RoomSeq);
+/// A place between two events of a room, in topological order: after all events of a lesser depth, and of this depth
+/// those numbered up to and including this one. As text it is opaque to clients, and versioned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cursor {
+    /// The depth.
+    pub depth: i64,
+    /// The number, among events of that depth.
+    pub seq: RoomSeq,
+}
+
+impl Cursor {
+    /// Before everything.
+    pub const START: Cursor = Cursor { depth: -1, seq: RoomSeq(0) };
+
+    /// The place after an event.
+    #[must_use]
+    pub fn after(event: &Event) -> Cursor {
+        Cursor { depth: event.depth(), seq: event.seq() }
+    }
+
+    /// The place before the event that this one is after.
+    #[must_use]
+    pub fn before(self) -> Cursor {
+        Cursor { seq: RoomSeq(self.seq.0.saturating_sub(1)), ..self }
+    }
+}
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "c1_{}", self.0.0)
+        write!(f, "c2_{}_{}", self.depth, self.seq.0)
     }
 }
 
@@ -41,8 +63,9 @@ impl FromStr for Cursor {
     type Err = RoomError;
 
     fn from_str(text: &str) -> Result<Self, RoomError> {
-        let seq = text.strip_prefix("c1_").and_then(|seq| seq.parse().ok());
-        let cursor = seq.map(|seq| Cursor(RoomSeq(seq)));
+        let parts = text.strip_prefix("c2_").and_then(|parts| parts.split_once('_'));
+        let cursor =
+            parts.and_then(|(depth, seq)| Some(Cursor { depth: depth.parse().ok()?, seq: RoomSeq(seq.parse().ok()?) }));
         // One text a place: no leading zeros or signs.
         cursor.filter(|cursor| cursor.to_string() == text).ok_or(RoomError::Invalid("malformed pagination token"))
     }
@@ -58,16 +81,15 @@ pub struct Page {
 }
 
 impl RoomView {
-    /// The place after the newest event.
-    #[must_use]
-    pub fn newest(&self) -> Cursor {
-        Cursor(self.ends_at().unwrap_or(self.head().last_seq()))
-    }
-
-    /// The place before the oldest event.
-    #[must_use]
-    pub fn oldest(&self) -> Cursor {
-        Cursor(RoomSeq(0))
+    /// The place after the newest event that the viewer may see by membership.
+    ///
+    /// # Errors
+    /// Storage errors only.
+    pub fn newest(&self) -> Result<Cursor, RoomError> {
+        match self.ends_at() {
+            Some(end) => Ok(Cursor::after(&self.rooms.event_at(self.room(), end)?)),
+            None => Ok(Cursor { depth: self.head().row.depth, seq: self.head().last_seq() }),
+        }
     }
 
     /// The place after everything that had come by a position.
@@ -75,11 +97,14 @@ impl RoomView {
     /// # Errors
     /// Storage errors only.
     pub fn cursor_at(&self, pos: StreamPos) -> Result<Cursor, RoomError> {
-        self.rooms.seq_at(self.room(), pos).map(Cursor)
+        match self.rooms.seq_at(self.room(), pos)? {
+            seq if seq < RoomSeq::FIRST => Ok(Cursor::START),
+            seq => Ok(Cursor::after(&self.rooms.event_at(self.room(), seq)?)),
+        }
     }
 
-    /// A page of at most `limit` events from a place, up to another. Events that the viewer may not
-    /// see, or that `wanted` refuses, are left out; a page may so come short, even empty, and still have an end.
+    /// A page of at most `limit` events from a place, up to another, in topological order. Events that the viewer may
+    /// not see, or that `wanted` refuses, are left out; a page may so come short, even empty, and still have an end.
     ///
     /// # Errors
     /// Storage errors only.
@@ -91,37 +116,42 @@ impl RoomView {
         limit: usize,
         wanted: &dyn Fn(&Event) -> bool,
     ) -> Result<Page, RoomError> {
-        let mut lens = self.lens();
-        let mut events = Vec::new();
-        let (mut at, mut scanned) = (from.0, 0);
-        let last = self.newest().0;
-        loop {
-            let backward = direction == Direction::Backward;
-            let (low, high) = match (direction, to) {
-                (Direction::Backward, to) => {
-                    (to.map_or(RoomSeq::MIN, |to| to.0.next()), RoomSeq(at.0.min(last.0)).next())
-                }
-                (Direction::Forward, to) => (at.next(), to.map_or(last, |to| to.0.min(last)).next()),
-            };
-            if low >= high {
-                return Ok(Page { events, end: None });
+        let (room, last) = (self.room(), self.newest()?);
+        let key = |cursor: Cursor| (room, cursor.depth, cursor.seq.next());
+        let backward = direction == Direction::Backward;
+        let (low, high) = match direction {
+            Direction::Backward => (to.unwrap_or(Cursor::START), from.min(last)),
+            Direction::Forward => (from, to.map_or(last, |to| to.min(last))),
+        };
+        let (mut lens, mut events, mut scanned) = (self.lens(), Vec::new(), 0);
+        if low >= high {
+            return Ok(Page { events, end: None });
+        }
+        let scan = self.rooms.store.scan(&ORDER, &room).from(&key(low)).until(&key(high));
+        let scan = if backward { scan.reverse() } else { scan };
+        for found in scan.keys() {
+            let (_, depth, seq) = found?;
+            let event = self.rooms.event_at(room, seq)?;
+            if wanted(&event) && lens.can_see(&event)? {
+                events.push(event);
             }
-            let wish = (limit - events.len()).clamp(1, CHUNK);
-            let chunk = self.rooms.scan_events(self.room(), low, high, wish, backward)?;
-            if chunk.is_empty() {
-                return Ok(Page { events, end: None });
-            }
-            scanned += chunk.len();
-            for event in chunk {
-                at = if backward { RoomSeq(event.seq().0 - 1) } else { event.seq() };
-                if wanted(&event) && lens.can_see(&event)? {
-                    events.push(event);
-                }
-            }
+            scanned += 1;
             if events.len() >= limit || scanned >= MAX_SCANNED {
-                return Ok(Page { events, end: Some(Cursor(at)) });
+                let at = Cursor { depth, seq };
+                return Ok(Page { events, end: Some(if backward { at.before() } else { at }) });
             }
         }
+        Ok(Page { events, end: None })
+    }
+
+    /// The first event after a place, whoever may see it.
+    ///
+    /// # Errors
+    /// Storage errors only.
+    pub fn first_after(&self, place: Cursor) -> Result<Option<Event>, RoomError> {
+        let from = (self.room(), place.depth, place.seq.next());
+        let first = self.rooms.store.scan(&ORDER, &self.room()).from(&from).keys().next().transpose()?;
+        first.map(|(room, _, seq)| self.rooms.event_at(room, seq)).transpose()
     }
 
     /// The event closest in time to `timestamp`, not before it (forward) or not after it (backward)
@@ -158,7 +188,7 @@ impl Rooms {
     pub(crate) fn seq_at(&self, room: RoomNid, pos: StreamPos) -> Result<RoomSeq, RoomError> {
         let mut high = self.head(room)?.last_seq();
         loop {
-            let chunk = self.scan_events(room, RoomSeq::MIN, high.next(), CHUNK, true)?;
+            let chunk = self.scan_events(room, RoomSeq::FIRST, high.next(), CHUNK, true)?;
             let Some(oldest) = chunk.last() else { return Ok(RoomSeq(0)) };
             if let Some(event) = chunk.iter().find(|event| event.pos() <= pos) {
                 return Ok(event.seq());

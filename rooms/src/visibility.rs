@@ -45,6 +45,8 @@ pub(crate) struct Lens<'a> {
     user_id: String,
     joined: bool,
     left_at: Option<RoomSeq>,
+    /// The depth of the event at which they left, once it was asked for.
+    left_depth: Option<i64>,
     memo: Option<(SnapshotId, Seen)>,
 }
 
@@ -52,7 +54,7 @@ impl<'a> Lens<'a> {
     pub fn new(rooms: &'a Rooms, room: RoomNid, user_id: &str, row: Option<UserRoom>) -> Lens<'a> {
         let joined = row.is_some_and(|row| row.membership == Membership::Join);
         let left_at = row.and_then(|row| row.left_at);
-        Lens { rooms, room, user_id: user_id.to_owned(), joined, left_at, memo: None }
+        Lens { rooms, room, user_id: user_id.to_owned(), joined, left_at, left_depth: None, memo: None }
     }
 
     /// What held at a snapshot.
@@ -86,19 +88,33 @@ impl<'a> Lens<'a> {
             "m.room.member" if event.state_key() == Some(&self.user_id) => return Ok(true),
             _ => {}
         }
-        Ok(self.allows(seen, event.seq()))
+        self.allows(seen, event)
     }
 
-    fn allows(&self, seen: Seen, seq: RoomSeq) -> bool {
+    fn allows(&mut self, seen: Seen, event: &Event) -> Result<bool, RoomError> {
         if seen.membership == Some(Membership::Join) {
-            return true;
+            return Ok(true);
         }
-        match seen.visibility {
+        Ok(match seen.visibility {
             HistoryVisibility::WorldReadable => true,
-            HistoryVisibility::Shared => self.joined || self.left_at.is_some_and(|left| left > seq),
+            HistoryVisibility::Shared => self.joined || self.left_after(event)?,
             HistoryVisibility::Invited => seen.membership == Some(Membership::Invite),
             HistoryVisibility::Joined => false,
+        })
+    }
+
+    /// Whether a former member left after the event. History that was fetched later may be of the time before they came
+    /// or after they left: its numbers do not tell, so its depth has to.
+    fn left_after(&mut self, event: &Event) -> Result<bool, RoomError> {
+        let Some(left_at) = self.left_at else { return Ok(false) };
+        if event.seq() >= RoomSeq::FIRST {
+            return Ok(left_at > event.seq());
         }
+        let depth = match self.left_depth {
+            Some(depth) => depth,
+            None => *self.left_depth.insert(self.rooms.event_at(self.room, left_at)?.depth()),
+        };
+        Ok(event.depth() < depth)
     }
 }
 

@@ -9,14 +9,15 @@ use std::collections::{HashMap, VecDeque};
 
 use parking_lot::Mutex;
 use spec::ids::EventId;
+use storage::CommitError;
 use tokio::sync::oneshot;
 
-use crate::append::Append;
+use crate::append::{Append, Change};
 use crate::draft::{Draft, Transaction};
 use crate::error::RoomError;
 use crate::ids::{RoomNid, UserNid};
 use crate::memory::Pending;
-use crate::receive::{CheckedPdu, Verdict};
+use crate::receive::{CheckedPdu, Received, Verdict};
 use crate::rooms::Rooms;
 
 /// The most commands of one commit.
@@ -33,9 +34,13 @@ pub(crate) struct Queues(Mutex<HashMap<RoomNid, VecDeque<Command>>>);
 enum Command {
     /// Events of ours.
     Append { drafts: Vec<Draft>, transaction: Option<(UserNid, Transaction)>, reply: Reply<Vec<EventId>> },
-    /// An event of another server's, checked.
-    Receive { pdu: CheckedPdu, reply: Reply<Verdict> },
+    /// Whatever concerns events of other servers: worked on off the async workers, a commit of its own.
+    Job(Job),
 }
+
+/// Changes a room, says whether to commit that, and how to answer once it is committed.
+type Job = Box<dyn FnOnce(&mut Append<'_>) -> (bool, JobAnswer) + Send>;
+type JobAnswer = Box<dyn FnOnce(Result<(), RoomError>) + Send>;
 
 impl Command {
     /// Whether it is of one event of ours: those are committed together.
@@ -46,44 +51,77 @@ impl Command {
 
 type Reply<T> = oneshot::Sender<Result<T, RoomError>>;
 
-/// What is to be answered once the commit is done.
-enum Answer {
-    Appended(Reply<Vec<EventId>>, Vec<EventId>),
-    Received(Reply<Verdict>, Verdict),
-}
-
-impl Answer {
-    fn send(self, committed: Result<(), RoomError>) {
-        // Whoever asked may have gone; what is committed stays.
-        match self {
-            Answer::Appended(reply, ids) => drop(reply.send(committed.map(|()| ids))),
-            Answer::Received(reply, verdict) => drop(reply.send(committed.map(|()| verdict))),
-        }
-    }
-}
-
 impl Rooms {
     /// Appends events to a room: builds, signs, authorises and commits them, all or none. Returns
     /// their ids, once they are as durable as configured. With a transaction that was used before,
     /// returns what it made then. Cancel-safe: once submitted, the command is carried out.
     ///
     /// # Errors
-    /// What forbids the first event that cannot be appended; [`RoomError::Busy`] if too much waits.
+    /// What forbids the first event that cannot be appended; [`RoomError::NotResident`] for a room that other servers
+    /// are in and this one is not; [`RoomError::Busy`] if too much waits.
     pub async fn append(
         &self,
         room: RoomNid,
         drafts: Vec<Draft>,
         transaction: Option<(UserNid, Transaction)>,
     ) -> Result<Vec<EventId>, RoomError> {
+        self.expect_resident(room)?;
         let (reply, answer) = oneshot::channel();
         self.submit(room, Command::Append { drafts, transaction, reply })?;
         answer.await.unwrap_or(Err(RoomError::Busy))
     }
 
-    /// Hands a received event to the room's writer. Cancel-safe: once submitted, it is carried out.
-    pub(crate) async fn submit_received(&self, room: RoomNid, pdu: CheckedPdu) -> Result<Verdict, RoomError> {
+    /// Hands received events to the room's writer.
+    pub(crate) async fn submit_received(
+        &self,
+        room: RoomNid,
+        received: Vec<Received>,
+    ) -> Result<Vec<Result<Verdict, RoomError>>, RoomError> {
+        self.submit_job(room, move |append| append.receive_group(received)).await
+    }
+
+    /// Hands events outside of the timeline to the room's writer.
+    pub(crate) async fn submit_outliers(
+        &self,
+        room: RoomNid,
+        pdus: Vec<CheckedPdu>,
+    ) -> Result<Vec<Result<Verdict, RoomError>>, RoomError> {
+        self.submit_job(room, move |append| append.receive_outliers(pdus)).await
+    }
+
+    /// Hands history to the room's writer.
+    pub(crate) async fn submit_backfill(&self, room: RoomNid, received: Vec<Received>) -> Result<usize, RoomError> {
+        self.submit_job(room, move |append| append.backfill(received)).await
+    }
+
+    /// Hands the join of a room of other servers to the room's writer.
+    pub(crate) async fn submit_enter(
+        &self,
+        room: RoomNid,
+        join: CheckedPdu,
+        state: Vec<EventId>,
+    ) -> Result<(), RoomError> {
+        self.submit_job(room, move |append| append.enter(&join, &state)).await
+    }
+
+    /// Has the room's writer change the room by `work`, and commits that unless it fails. Cancel-safe: once submitted,
+    /// it is carried out.
+    pub(crate) async fn submit_job<T: Send + 'static>(
+        &self,
+        room: RoomNid,
+        work: impl FnOnce(&mut Append<'_>) -> Result<T, RoomError> + Send + 'static,
+    ) -> Result<T, RoomError> {
         let (reply, answer) = oneshot::channel();
-        self.submit(room, Command::Receive { pdu, reply })?;
+        let job: Job = Box::new(move |append| {
+            let outcome = work(append);
+            let succeeded = outcome.is_ok();
+            // Whoever asked may have gone; what is committed stays.
+            let answer = move |committed: Result<(), RoomError>| {
+                drop(reply.send(outcome.and_then(|value| committed.map(|()| value))));
+            };
+            (succeeded, Box::new(answer))
+        });
+        self.submit(room, Command::Job(job))?;
         answer.await.unwrap_or(Err(RoomError::Busy))
     }
 
@@ -132,53 +170,70 @@ impl Rooms {
     }
 
     async fn write_group(&self, room: RoomNid, group: Vec<Command>) {
-        let head = match self.head(room) {
-            Ok(head) => head,
-            Err(error) => return refuse(group, &error),
-        };
-        let mut append = Append::new(self, (*head).clone());
-        let mut answers = Vec::with_capacity(group.len());
+        let mut drafted = Vec::with_capacity(group.len());
         for command in group {
-            let before = append.added();
-            let failed = match command {
-                Command::Append { drafts, transaction, reply } => match append.add_command(drafts, transaction) {
-                    Ok(ids) => {
-                        answers.push(Answer::Appended(reply, ids));
-                        false
-                    }
-                    Err(error) => {
-                        drop(reply.send(Err(error)));
-                        true
-                    }
-                },
-                Command::Receive { pdu, reply } => match append.receive(pdu) {
-                    Ok(verdict) => {
-                        answers.push(Answer::Received(reply, verdict));
-                        false
-                    }
-                    Err(error) => {
-                        drop(reply.send(Err(error)));
-                        true
-                    }
-                },
-            };
-            if failed && append.added() != before {
-                // Half of it is among the rows: nothing of the group is committed.
-                return answers.into_iter().for_each(|answer| answer.send(Err(RoomError::Busy)));
+            match command {
+                Command::Append { drafts, transaction, reply } => drafted.push((drafts, transaction, reply)),
+                // Groups hold one kind or the other.
+                Command::Job(job) => return self.write_job(room, job).await,
             }
         }
-        let Some(change) = append.finish() else {
-            return answers.into_iter().for_each(|answer| answer.send(Ok(())));
+        let head = match self.head(room) {
+            Ok(head) => head,
+            Err(error) => return report_unreadable(room, &error),
         };
+        let mut append = Append::new(self, (*head).clone());
+        let mut answers = Vec::with_capacity(drafted.len());
+        for (drafts, transaction, reply) in drafted {
+            let before = append.added();
+            match append.add_command(drafts, transaction) {
+                Ok(ids) => answers.push((reply, ids)),
+                Err(error) => {
+                    drop(reply.send(Err(error)));
+                    if append.added() != before {
+                        // Half of it is among the rows: nothing of the group is committed.
+                        return answers.into_iter().for_each(|(reply, _)| drop(reply.send(Err(RoomError::Busy))));
+                    }
+                }
+            }
+        }
+        let committed = match append.finish() {
+            Some(change) => self.commit_change(room, change).await,
+            None => Ok(()),
+        };
+        for (reply, ids) in answers {
+            drop(reply.send(committed.as_ref().map(|()| ids).map_err(|error| error.clone().into())));
+        }
+    }
+
+    async fn write_job(&self, room: RoomNid, job: Job) {
+        let rooms = self.clone();
+        let work = move || {
+            let head = rooms.head(room)?;
+            let mut append = Append::new(&rooms, (*head).clone());
+            let (succeeded, answer) = job(&mut append);
+            Ok((append.finish().filter(|_| succeeded), answer))
+        };
+        // Without an outcome the job was dropped, and whoever waits for it learns that.
+        let Ok(outcome) = self.tasks.compute("room write", work).await else { return };
+        match outcome {
+            Ok((Some(change), answer)) => answer(self.commit_change(room, change).await.map_err(RoomError::from)),
+            Ok((None, answer)) => answer(Ok(())),
+            Err(error) => report_unreadable(room, &error),
+        }
+    }
+
+    async fn commit_change(&self, room: RoomNid, change: Change) -> Result<(), CommitError> {
+        for batch in change.before {
+            self.store.commit(batch).await?;
+        }
         let pending = Pending { head: change.head, members_changed: change.members_changed };
         self.memory.pending.lock().insert(room, pending);
         let committed = self.store.commit(change.batch).await;
         if committed.is_err() {
             self.memory.pending.lock().remove(&room);
         }
-        for answer in answers {
-            answer.send(committed.clone().map(drop).map_err(RoomError::from));
-        }
+        committed.map(drop)
     }
 }
 
@@ -188,13 +243,7 @@ fn take_group(queue: &mut VecDeque<Command>) -> Vec<Command> {
     queue.drain(..single.max(1).min(queue.len())).collect()
 }
 
-fn refuse(group: Vec<Command>, error: &RoomError) {
-    tracing::error!(%error, "a room's head cannot be read");
-    for command in group {
-        let error = RoomError::Inconsistent("the room's head cannot be read");
-        match command {
-            Command::Append { reply, .. } => drop(reply.send(Err(error))),
-            Command::Receive { reply, .. } => drop(reply.send(Err(error))),
-        }
-    }
+/// Those who wait learn that nothing was written when their answers are dropped.
+fn report_unreadable(room: RoomNid, error: &RoomError) {
+    tracing::error!(room = room.0, %error, "a room's head cannot be read");
 }

@@ -108,6 +108,17 @@ pub fn hash_and_sign(
     let mut hashes = Map::new();
     hashes.insert("sha256".into(), Value::String(content_hash(event)));
     event.insert("hashes".into(), Value::Object(hashes));
+    countersign(event, server, key, rules)
+}
+
+/// Adds our signature to an event that another server has made and signed: its hash stays as it is. Returns the event
+/// id, which signatures do not change (Server-Server API §Inviting to a room, §Restricted rooms).
+pub fn countersign(
+    event: &mut Map<String, Value>,
+    server: &ServerName,
+    key: &SigningKey,
+    rules: &RoomVersionRules,
+) -> Result<EventId, HashError> {
     let redacted = redacted_bytes(event, rules);
     let id = event_id_from_redacted(event, &redacted, rules)?;
     insert_signature(event, server.as_str(), key.key_id(), key.sign(&redacted))?;

@@ -4,10 +4,12 @@
 //! Invariants: nothing here reads a clock, draws a random number, touches storage or awaits. Every
 //! function is a pure function of its arguments.
 
+pub mod acl;
 pub mod auth;
 pub mod canonical;
 pub mod hash;
 pub mod ids;
+pub mod json;
 pub mod pdu;
 pub mod power;
 pub mod push;
@@ -15,3 +17,4 @@ pub mod redact;
 pub mod signing;
 pub mod state_res;
 pub mod version;
+pub mod xmatrix;

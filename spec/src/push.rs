@@ -14,7 +14,7 @@ mod compiled;
 mod defaults;
 mod edits;
 mod event;
-mod glob;
+pub(crate) mod glob;
 mod rule;
 
 pub use compiled::{CompiledRuleset, Outcome, Recipient, RoomContext};

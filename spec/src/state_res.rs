@@ -50,6 +50,17 @@ pub trait EventSource {
     fn arrival(&self, _id: &EventId) -> Option<u64> {
         None
     }
+
+    /// The event that all states have for a key on which they agree. Asked by [`resolve_differences`] only, whose
+    /// states leave those keys out.
+    fn agreed(&self, _kind: &str, _state_key: &str) -> Option<EventId> {
+        None
+    }
+
+    /// The events of all keys on which the states agree. Asked by [`resolve_differences`] only, and seldom.
+    fn all_agreed(&self) -> Vec<EventId> {
+        Vec::new()
+    }
 }
 
 impl<F: Fn(&EventId) -> Option<Arc<Pdu>>> EventSource for F {
@@ -96,12 +107,29 @@ pub fn resolve_conflicts(
     sets: &[StateMap<EventId>],
     source: &dyn EventSource,
 ) -> Result<Resolution, ResolveError> {
-    let conflicts = Conflicts::find(sets);
+    resolve_found(rules, &Conflicts::find(sets), source)
+}
+
+/// [`resolve_conflicts`] for states that hold only the keys on which they may differ: what they agree on is asked of
+/// `source`. Costs what differs, however large the room.
+pub fn resolve_differences(
+    rules: &RoomVersionRules,
+    sets: &[StateMap<EventId>],
+    source: &dyn EventSource,
+) -> Result<Resolution, ResolveError> {
+    resolve_found(rules, &Conflicts::find(sets).agreeing_by(source), source)
+}
+
+fn resolve_found(
+    rules: &RoomVersionRules,
+    conflicts: &Conflicts<'_>,
+    source: &dyn EventSource,
+) -> Result<Resolution, ResolveError> {
     if conflicts.is_empty() {
         return Ok(Resolution::default());
     }
     match rules.state_res {
-        StateResVersion::V1 => v1::resolve(rules, &conflicts, source),
-        StateResVersion::V2 | StateResVersion::V2_1 => v2::resolve(rules, &conflicts, source),
+        StateResVersion::V1 => v1::resolve(rules, conflicts, source),
+        StateResVersion::V2 | StateResVersion::V2_1 => v2::resolve(rules, conflicts, source),
     }
 }

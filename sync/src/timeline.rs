@@ -52,9 +52,9 @@ impl<'a> Room<'a> {
         limit: usize,
         wanted: &dyn Fn(&Event) -> bool,
     ) -> Result<Timeline, SyncError> {
-        let newest = self.view.newest();
+        let newest = self.view.ends_at().unwrap_or(self.view.head().last_seq());
         let mut events = Vec::new();
-        let (mut at, mut scanned) = (newest.0, 0);
+        let (mut at, mut scanned) = (newest, 0);
         let mut limited = false;
         while at >= RoomSeq::FIRST {
             if scanned >= MAX_SCANNED {
@@ -76,7 +76,10 @@ impl<'a> Room<'a> {
             }
             events.push(event);
         }
-        let prev_batch = events.last().map_or(newest, |event| Cursor(RoomSeq(event.seq().0 - 1)));
+        let prev_batch = match events.last() {
+            Some(event) => Cursor::after(event).before(),
+            None => self.view.newest()?,
+        };
         let mut events = self.keep_visible(events)?;
         events.reverse();
         // The present may be a little ahead of the timeline; what it has ahead comes again with the next answer.

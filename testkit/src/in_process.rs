@@ -77,6 +77,7 @@ impl TestServer {
             random: self.random.clone(),
             backend: Backend::MemoryDisk(self.disk.clone()),
             metrics: Metrics::new(),
+            transport: None,
         };
         self.runtime.block_on(Server::start_in(self.config.clone(), environment))
     }

@@ -111,6 +111,15 @@ pub(crate) fn log_private_signature(batch: &mut Batch, target: UserNid, viewer: 
     batch.touch(device_lists_topic());
 }
 
+/// Adds a change of a remote user's list to `batch`. It takes the place of the one at `previous`: whoever has not heard
+/// of that hears of this one, and a server that sends many leaves one row.
+pub(crate) fn log_remote_device_list_change(batch: &mut Batch, user: UserNid, previous: StreamPos) {
+    if previous > StreamPos(0) {
+        batch.delete(&DEVICE_LIST_LOG, &(previous, user, Arc::from("")));
+    }
+    log_device_list_change(batch, user, None, DeviceListChangeKind::Updated);
+}
+
 impl Users {
     /// Position of the latest change of any device list. No storage access.
     pub fn latest_device_list_change(&self) -> StreamPos {
@@ -159,14 +168,14 @@ impl Users {
         Ok(self.store().get(&DEVICE_LIST_VERSION, &user)?.map_or(StreamPos(0), |stamped| stamped.pos))
     }
 
-    /// Records that remote users' device lists changed (`m.device_list_update`). Cancel-safe.
+    /// Records that remote users' device lists may have changed, whatever is kept of them. Cancel-safe.
     pub async fn record_remote_device_list_changes(&self, users: &[UserNid]) -> Result<(), UserError> {
         if users.is_empty() {
             return Ok(());
         }
         let mut batch = Batch::new();
         for user in users {
-            log_device_list_change(&mut batch, *user, None, DeviceListChangeKind::Updated);
+            log_remote_device_list_change(&mut batch, *user, self.device_list_version(*user)?);
         }
         self.store().commit(batch).await?;
         Ok(())

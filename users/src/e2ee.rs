@@ -17,7 +17,7 @@ use crate::UserError;
 /// A JSON object as clients send keys.
 pub(crate) type Object = Map<String, Value>;
 
-fn parse_object(json: &[u8]) -> Result<Object, UserError> {
+pub(crate) fn parse_object(json: &[u8]) -> Result<Object, UserError> {
     serde_json::from_slice(json).map_err(|_| UserError::Inconsistent("a stored key is not a JSON object"))
 }
 

@@ -83,6 +83,23 @@ pub enum UserError {
         retry_after_ms: u64,
     },
 
+    // Another server's fault, or that of the way to it.
+    /// Another server would be needed, and cannot be reached or is not asked (502 `M_UNKNOWN`).
+    #[error("{0} cannot be reached")]
+    RemoteUnavailable(String),
+    /// Another server refused, and said why.
+    #[error("{server} refused: {message}")]
+    RemoteRefused {
+        /// Who refused.
+        server: spec::ids::ServerName,
+        /// The status it answered.
+        status: u16,
+        /// Its `errcode`.
+        errcode: String,
+        /// Its `error`.
+        message: String,
+    },
+
     // Ours, or the operator's.
     /// Reading failed.
     #[error("reading failed: {0}")]

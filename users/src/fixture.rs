@@ -8,9 +8,14 @@ use std::{
     thread::{self, Thread},
 };
 
-use rooms::{Rooms, RoomsConfig, RoomsParts};
+use rooms::{CreateRoom, Membership, MembershipChange, Preset, Rooms, RoomsConfig, RoomsParts};
 use runtime::{Clock, Metrics, Random, Tasks};
-use spec::{ids::ServerName, signing::SigningKey};
+use serde_json::{Map, Value};
+use spec::{
+    ids::{RoomId, ServerName, UserId},
+    signing::SigningKey,
+    version::RoomVersion,
+};
 use storage::{Backend, Options, Store};
 
 use crate::{AccountKind, AdminRights, DeviceLogin, NewAccount, Session, Users, UsersConfig};
@@ -78,6 +83,38 @@ impl Fixture {
             registration_token: None,
         }))
         .unwrap()
+    }
+
+    /// A public room of an account of this server.
+    pub(crate) fn room(&self, creator: &UserId) -> RoomId {
+        self.run(self.rooms.create_room(CreateRoom {
+            creator: creator.clone(),
+            creator_profile: Map::new(),
+            version: RoomVersion::V11,
+            preset: Preset::PublicChat,
+            public: false,
+            alias: None,
+            name: None,
+            topic: None,
+            invites: Vec::new(),
+            is_direct: false,
+            creation_content: Map::new(),
+            initial_state: Vec::new(),
+            power_levels: Map::new(),
+        }))
+        .unwrap()
+    }
+
+    /// Makes a user, of whatever server, join or leave a room.
+    pub(crate) fn set_membership(&self, room: &RoomId, user: &UserId, membership: Membership) {
+        self.set_member(room, user, membership, Map::new());
+    }
+
+    /// As [`Fixture::set_membership`], with more content of the member event.
+    pub(crate) fn set_member(&self, room: &RoomId, user: &UserId, membership: Membership, content: Map<String, Value>) {
+        self.run(self.rooms.intern_user(user)).unwrap();
+        let change = MembershipChange { sender: user.clone(), target: user.clone(), membership, content };
+        self.run(self.rooms.change_membership(room, change)).unwrap();
     }
 
     /// A logged-in device of an account, which is created if it does not exist.

@@ -78,6 +78,7 @@ pub fn check(store: &Store) -> Result<Findings, UserError> {
     check.check_one_time_keys()?;
     check.check_device_keys()?;
     check.check_device_lists()?;
+    check.check_remote_lists()?;
     check.check_key_backups()?;
     check.check_account_data()?;
     check.check_filters()?;

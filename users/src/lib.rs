@@ -5,6 +5,7 @@
 //! - A device owns its tokens, keys, pushers and queued messages; one commit ends them together.
 //! - Tokens are stored as SHA-256 only, and a revoked token is refused from the commit of its revocation on.
 //! - A one-time key is given out at most once, whoever asks at the same time.
+//! - What another server says of a user is taken from that user's server only, and kept only while a room is shared.
 //! - A to-device message is stored once per transaction ID, and deleted only after the device acknowledged it.
 //! - Whoever waits for a change is named as a topic in the batch that makes the change.
 //! - Unread counts are computed when they are asked for: an event costs its room's members nothing here.
@@ -31,6 +32,9 @@ mod profiles;
 mod push_rules;
 mod pushers;
 mod registration;
+mod remote;
+mod remote_devices;
+mod remote_keys;
 mod to_device;
 mod tokens;
 mod topics;
@@ -56,7 +60,7 @@ pub use directory::FoundUser;
 pub use e2ee::backup::{BackupEtag, BackupVersion, KeyBackupData, RoomKeys};
 pub use e2ee::cross_signing::{CrossSigningUpload, KeyUsage};
 pub use e2ee::dehydrated::{DehydratedDevice, DehydratedUpload};
-pub use e2ee::device_keys::{KeyUpload, QueriedKeys, UserDevices};
+pub use e2ee::device_keys::{KeyUpload, QueriedKeys, UserDevice, UserDevices};
 pub use e2ee::one_time_keys::{ClaimedKeys, KeyCounts};
 pub use e2ee::signatures::{SignatureFailure, SignatureUpload};
 pub use error::UserError;
@@ -65,6 +69,8 @@ pub use presence::{Presence, PresenceState, SyncingPresence};
 pub use profiles::{ProfileChange, ProfileField};
 pub use pushers::Pusher;
 pub use registration::{RegistrationToken, SharedSecretRegistration};
+pub use remote::{RemoteAnswer, RemoteUsers};
+pub use remote_devices::RemoteDeviceList;
 pub use to_device::{DeviceTarget, QueuedMessages, ToDeviceMessages};
 pub use tokens::{IssuedTokens, Session};
 pub use topics::{device_lists_topic, device_topic, user_topic};
@@ -102,6 +108,8 @@ pub const KEYSPACES: &[KeyspaceInfo] = &[
     pushers::PUSHERS.info(),
     pushers::PUSHER_OWNERS.info(),
     registration::REGISTRATION_TOKENS.info(),
+    remote_devices::REMOTE_DEVICES.info(),
+    remote_devices::REMOTE_DEVICE_LISTS.info(),
     to_device::TO_DEVICE.info(),
     tokens::ACCESS_TOKENS.info(),
     tokens::DEVICE_TOKENS.info(),
@@ -125,6 +133,7 @@ struct Inner {
     claims: e2ee::one_time_keys::ClaimsInFlight,
     compiled_push_rules: Arc<push_rules::CompiledRules>,
     ignored: Arc<account_data::IgnoreLists>,
+    list_fetches: remote_keys::ListFetches,
     latest_device_list_change: Arc<device_lists::LatestDeviceListChange>,
     login_tokens: login_tokens::LoginTokens,
     next_device: devices::NextDeviceNid,
@@ -155,6 +164,7 @@ impl Users {
             compiled_push_rules: Arc::clone(&compiled_push_rules),
             ignored: Arc::clone(&ignored),
             latest_device_list_change: device_lists::LatestDeviceListChange::follow(&store)?,
+            list_fetches: remote_keys::ListFetches::default(),
             login_tokens: login_tokens::LoginTokens::default(),
             next_device: devices::NextDeviceNid::load(&store)?,
             nonces: registration::Nonces::default(),

@@ -2,16 +2,16 @@
 //!
 //! Spec: Client-Server API §"Send-to-Device messaging"; Server-Server API §"Send-to-device messaging".
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use rooms::UserNid;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
-use spec::ids::UserId;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Map, Value, value::RawValue};
+use spec::ids::{ServerName, UserId};
 use storage::{Batch, Keyspace, Profile, Read, StreamPos};
 
 use crate::{
-    DeviceNid, UserError, Users,
+    DeviceNid, RemoteUsers, Session, UserError, Users,
     devices::DEVICES,
     topics::device_topic,
     transactions::{TRANSACTIONS, TransactionScope, hash_transaction, record_transaction},
@@ -22,6 +22,11 @@ pub(crate) const TO_DEVICE: Keyspace<(DeviceNid, StreamPos, u32), Vec<u8>> = Key
 
 const ENDPOINT: &str = "sendToDevice";
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+const MAX_KIND_BYTES: usize = 255;
+/// Longer than the 32 characters that the specification allows, for those who are not strict.
+const MAX_MESSAGE_ID_BYTES: usize = 255;
+/// The most devices that one message of another server may name, so that a small message makes no large work.
+const MAX_REMOTE_TARGETS: usize = 10_000;
 /// A request with more than this is committed in several batches.
 const BATCH_BYTES: usize = 1024 * 1024;
 
@@ -41,6 +46,15 @@ impl From<String> for DeviceTarget {
     }
 }
 
+impl Serialize for DeviceTarget {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(match self {
+            Self::All => "*",
+            Self::One(id) => id,
+        })
+    }
+}
+
 /// The `messages` of a request: user → device → content.
 pub type ToDeviceMessages = BTreeMap<UserId, BTreeMap<DeviceTarget, Box<RawValue>>>;
 
@@ -53,6 +67,16 @@ pub struct QueuedMessages {
     pub last: Option<StreamPos>,
     /// Whether more are waiting behind them.
     pub has_more: bool,
+}
+
+/// The content of `m.direct_to_device`.
+#[derive(Deserialize)]
+struct DirectToDevice {
+    sender: UserId,
+    #[serde(rename = "type")]
+    kind: String,
+    message_id: String,
+    messages: BTreeMap<UserId, BTreeMap<String, Value>>,
 }
 
 #[derive(Serialize)]
@@ -78,7 +102,7 @@ impl Users {
         messages: &ToDeviceMessages,
     ) -> Result<bool, UserError> {
         if let Some((scope, id)) = transaction
-            && self.store().contains(&TRANSACTIONS, &hash_transaction(scope, ENDPOINT, id))?
+            && self.was_queued(scope, id)?
         {
             return Ok(false);
         }
@@ -104,6 +128,95 @@ impl Users {
             return Ok(true);
         }
         Ok(self.try_commit(batch).await?.is_some())
+    }
+
+    fn was_queued(&self, scope: TransactionScope<'_>, id: &str) -> Result<bool, UserError> {
+        Ok(self.store().contains(&TRANSACTIONS, &hash_transaction(scope, ENDPOINT, id))?)
+    }
+
+    /// Sends messages of a device to devices wherever they are: those of other servers are handed to `remote` first,
+    /// and only then is the transaction remembered, with what is queued here. Repeated after it was cut off in between,
+    /// other servers get the same message again under the same id, by which they know it. Returns false if this
+    /// transaction was sent before. Cancel-safe as [`Users::queue_to_device`].
+    ///
+    /// # Errors
+    /// As [`Users::queue_to_device`], before anything is sent; those of `remote`.
+    pub async fn send_to_devices(
+        &self,
+        remote: &dyn RemoteUsers,
+        session: &Session,
+        kind: &str,
+        transaction: &str,
+        messages: ToDeviceMessages,
+    ) -> Result<bool, UserError> {
+        let scope = TransactionScope::Device(session.device);
+        if self.was_queued(scope, transaction)? {
+            return Ok(false);
+        }
+        if kind.len() > MAX_KIND_BYTES {
+            return Err(UserError::InvalidParam("the type of a message has at most 255 bytes"));
+        }
+        for content in messages.values().flat_map(BTreeMap::values) {
+            render_event(&session.user_id, kind, content)?;
+        }
+        let own = self.rooms().server_name();
+        let (local, others): (ToDeviceMessages, ToDeviceMessages) =
+            messages.into_iter().partition(|(user, _)| user.server_name() == own.as_str());
+        if !others.is_empty() {
+            let message_id = hash_transaction(scope, kind, transaction).iter().take(12).fold(
+                String::with_capacity(24),
+                |mut id, byte| {
+                    // Writing to a String never fails.
+                    let _ = write!(id, "{byte:02x}");
+                    id
+                },
+            );
+            remote.send_to_device(&session.user_id, kind, &message_id, others).await?;
+        }
+        self.queue_to_device(&session.user_id, kind, Some((scope, transaction)), &local).await
+    }
+
+    /// Takes in an `m.direct_to_device` EDU of `origin`: queues its messages for devices of this server. A message that
+    /// came before changes nothing, for a day; contents that no client could read are left out. Cancel-safe as
+    /// [`Users::queue_to_device`].
+    ///
+    /// # Errors
+    /// `BadJson`, `TooLarge`; `Forbidden` if the sender is not of the server that sent it.
+    pub async fn receive_to_device(&self, origin: &ServerName, content: Map<String, Value>) -> Result<(), UserError> {
+        let message: DirectToDevice = serde_json::from_value(Value::Object(content))
+            .map_err(|_| UserError::BadJson("this is no message to devices"))?;
+        if message.sender.server_name() != origin.as_str() {
+            return Err(UserError::Forbidden("a server speaks for its own users only"));
+        }
+        if message.kind.len() > MAX_KIND_BYTES || message.message_id.len() > MAX_MESSAGE_ID_BYTES {
+            return Err(UserError::TooLarge("the type or the id of the message"));
+        }
+        if message.messages.values().map(BTreeMap::len).sum::<usize>() > MAX_REMOTE_TARGETS {
+            return Err(UserError::TooLarge("the number of receivers"));
+        }
+        let own = self.rooms().server_name().as_str();
+        let mut messages = ToDeviceMessages::new();
+        for (user_id, targets) in message.messages {
+            // Nothing is remembered of messages that reach nobody: ids would fill the store.
+            if user_id.server_name() != own || self.active_user(&user_id)?.is_none() {
+                continue;
+            }
+            let mut contents = BTreeMap::new();
+            for (device, content) in targets {
+                if let Some(content) = readable_content(&message.sender, &message.kind, &content) {
+                    contents.insert(DeviceTarget::from(device), content);
+                }
+            }
+            if !contents.is_empty() {
+                messages.insert(user_id, contents);
+            }
+        }
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let transaction = Some((TransactionScope::Server(origin.as_str()), message.message_id.as_str()));
+        self.queue_to_device(&message.sender, &message.kind, transaction, &messages).await?;
+        Ok(())
     }
 
     fn target_devices(&self, user: UserNid, target: &DeviceTarget) -> Result<Vec<DeviceNid>, UserError> {
@@ -164,6 +277,15 @@ impl Users {
         }
         Ok(())
     }
+}
+
+/// The content of a message of another server, if clients can read it.
+fn readable_content(sender: &UserId, kind: &str, content: &Value) -> Option<Box<RawValue>> {
+    if !spec::json::is_shallow(content) {
+        return None;
+    }
+    let content = serde_json::value::to_raw_value(content).ok()?;
+    render_event(sender, kind, &content).is_ok().then_some(content)
 }
 
 fn render_event(sender: &UserId, kind: &str, content: &RawValue) -> Result<Vec<u8>, UserError> {

@@ -2,6 +2,7 @@ use axum::response::IntoResponse;
 use http_body_util::BodyExt;
 use rooms::RoomError;
 use serde_json::Value;
+use spec::ids::ServerName;
 use users::{AuthFlow, AuthStage, Challenge, UserError};
 
 use super::ApiError;
@@ -31,6 +32,23 @@ async fn errors_carry_what_clients_need() {
     assert_eq!(retry.as_deref(), Some("2"));
     let (status, body, _) = answer(UserError::WrongRoomKeysVersion { current: 7 }).await;
     assert_eq!((status, &body["current_version"]), (403, &"7".into()));
+}
+
+#[tokio::test]
+async fn refusals_of_other_servers_say_nothing_of_the_session() {
+    let refused = async |status, errcode: &str| {
+        let (server, message) = (ServerName::parse("far.test").unwrap(), "no".to_owned());
+        let error = RoomError::RemoteRefused { server, status, errcode: errcode.to_owned(), message };
+        let (status, body, _) = answer(error).await;
+        (status, body["errcode"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(refused(403, "M_FORBIDDEN").await, (403, "M_FORBIDDEN".to_owned()));
+    assert_eq!(refused(400, "M_UNABLE_TO_GRANT_JOIN").await, (400, "M_UNABLE_TO_GRANT_JOIN".to_owned()));
+    assert_eq!(refused(403, "M_UNKNOWN_TOKEN").await, (403, "M_UNKNOWN".to_owned()));
+    assert_eq!(refused(401, "M_FORBIDDEN").await, (502, "M_UNKNOWN".to_owned()));
+    assert_eq!(refused(500, "M_FORBIDDEN").await, (502, "M_UNKNOWN".to_owned()));
+    assert_eq!(refused(200, "M_FORBIDDEN").await, (502, "M_UNKNOWN".to_owned()));
+    assert_eq!(answer(RoomError::NotResident).await.0, 403);
 }
 
 #[tokio::test]

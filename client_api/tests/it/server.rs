@@ -23,6 +23,8 @@ use sync::{Sync, SyncConfig, SyncParts};
 use tower::ServiceExt;
 use users::{RegistrationMode, Users, UsersConfig, UsersSettings};
 
+use crate::elsewhere::Elsewhere;
+
 struct NoRemote;
 
 impl RemoteMedia for NoRemote {
@@ -41,6 +43,8 @@ pub struct Server {
     pub store: Store,
     pub clock: Clock,
     pub media: Media,
+    pub rooms: Rooms,
+    pub elsewhere: Arc<Elsewhere>,
     _files: tempfile::TempDir,
 }
 
@@ -146,17 +150,20 @@ impl Server {
         });
         let config = ClientApiConfig { public_baseurl: Some("https://hs.test".into()) };
         let clock_of_limits = clock.clone();
+        let elsewhere = Arc::new(Elsewhere::default());
         let parts = ClientApiParts {
-            rooms,
+            rooms: rooms.clone(),
             users,
             media: media.clone(),
             sync,
+            remote_rooms: elsewhere.clone(),
+            remote_users: elsewhere.clone(),
             clock: clock_of_limits,
             tasks,
             config,
             rate_limits,
         };
-        Server { router: client_api::router(parts), store, clock, media, _files: files }
+        Server { router: client_api::router(parts), store, clock, media, rooms, elsewhere, _files: files }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Reply {

@@ -4,6 +4,12 @@
 
 mod convergence;
 mod crash;
+mod foreign;
+mod former_members;
+mod invites;
 mod pipeline;
 mod reading;
+mod remote;
 mod server;
+mod server_view;
+mod servers;

@@ -1,6 +1,6 @@
 //! Writing: creation, authorisation, transactions, redaction, concurrency.
 
-use rooms::{Cursor, Direction, Draft, EventFlags, Membership, Preset, RoomError, RoomSeq, Transaction};
+use rooms::{Cursor, Direction, Draft, EventFlags, Membership, Preset, RoomError, Transaction};
 use serde_json::json;
 use spec::ids::RoomAlias;
 use spec::version::RoomVersion;
@@ -96,7 +96,7 @@ fn a_transaction_makes_one_event_even_when_raced() {
         assert_eq!(send().await, a);
         let page = server
             .view(&room, nid)
-            .page(Cursor(RoomSeq(0)), None, Direction::Forward, 100, &|event| event.kind() == "m.room.message");
+            .page(Cursor::START, None, Direction::Forward, 100, &|event| event.kind() == "m.room.message");
         assert_eq!(page.unwrap().events.len(), 1);
     });
 }
@@ -114,7 +114,7 @@ fn many_writers_get_one_chain() {
             sends.spawn(async move { rooms.append(room_nid, vec![draft], None).await.unwrap() });
         }
         sends.join_all().await;
-        let page = server.view(&room, nid).page(Cursor(RoomSeq(0)), None, Direction::Forward, 500, &|_| true).unwrap();
+        let page = server.view(&room, nid).page(Cursor::START, None, Direction::Forward, 500, &|_| true).unwrap();
         let mut previous: Option<String> = None;
         for event in &page.events {
             let pdu = event.to_pdu().unwrap();

@@ -104,6 +104,25 @@ fn content_hash_covers_everything_else() {
     assert!(!content_hash_matches(&event));
 }
 
+#[test]
+fn another_signature_changes_neither_hash_nor_id() {
+    let rules = RoomVersion::V11.rules();
+    let event = json!({"type": "m.room.member", "content": {"membership": "join"}, "state_key": "@a:domain"});
+    let (mut event, id) = sign_vector(event, rules);
+    // Written in another way than ours, which the other server's signature covers.
+    let padded = format!("{}=", event["hashes"]["sha256"].as_str().unwrap());
+    event.insert("hashes".into(), json!({"sha256": padded, "other": "x"}));
+    let before = (event["hashes"].clone(), event["signatures"]["domain"].clone());
+    let other = ServerName::parse("other").unwrap();
+    let key = SigningKey::from_seed([3; 32], "2").unwrap();
+    let countersigned = countersign(&mut event, &other, &key, rules).unwrap();
+    assert_eq!((event["hashes"].clone(), event["signatures"]["domain"].clone()), before);
+    assert_eq!(countersigned, event_id(&event, rules).unwrap());
+    assert_ne!(countersigned, id.unwrap(), "the hash is part of what the id covers");
+    let signature = event["signatures"]["other"]["ed25519:2"].as_str().unwrap();
+    key.verify_key().verify(&redacted_bytes(&event, rules), signature).unwrap();
+}
+
 /// Appendices §Unpadded Base64.
 #[test]
 fn base64_matches_the_specification() {

@@ -152,11 +152,11 @@ impl<'a> AuthGraph<'a> {
                 return Ok(());
             }
             // Nothing that is still missing can be in the chain of an event older than all of it.
-            if matches!((oldest, self.source.arrival(id)), (Some(oldest), Some(arrival)) if arrival <= oldest) {
+            if matches!((oldest, self.source.arrival(&id)), (Some(oldest), Some(arrival)) if arrival <= oldest) {
                 continue;
             }
             let before = missing;
-            let mut open = vec![self.node(id)?];
+            let mut open = vec![self.node(&id)?];
             while let Some(node) = open.pop() {
                 for auth in self.auth_events(node)?.iter() {
                     if seen.insert(*auth) {

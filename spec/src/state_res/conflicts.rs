@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::StateMap;
+use super::{EventSource, StateMap};
 use crate::ids::EventId;
 
 /// A type and a state key, borrowed from one of the states.
@@ -12,6 +12,8 @@ pub(super) type KeyRef<'a> = (&'a str, &'a str);
 pub(super) struct Conflicts<'a> {
     sets: &'a [StateMap<EventId>],
     differing: BTreeMap<KeyRef<'a>, Vec<Option<&'a EventId>>>,
+    /// Who knows of the keys that `sets` leave out because all states agree on them.
+    beyond: Option<&'a dyn EventSource>,
 }
 
 impl<'a> Conflicts<'a> {
@@ -27,7 +29,12 @@ impl<'a> Conflicts<'a> {
                 differing.insert((&*key.0, &*key.1), row.clone());
             }
         }
-        Self { sets, differing }
+        Self { sets, differing, beyond: None }
+    }
+
+    /// The same, where keys that are in none of the sets are asked of `source`.
+    pub(super) fn agreeing_by(self, source: &'a dyn EventSource) -> Self {
+        Self { beyond: Some(source), ..self }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -48,16 +55,19 @@ impl<'a> Conflicts<'a> {
     }
 
     /// The event that all states have for this key.
-    pub(super) fn agreed(&self, kind: &str, state_key: &str) -> Option<&'a EventId> {
+    pub(super) fn agreed(&self, kind: &str, state_key: &str) -> Option<EventId> {
         if self.contains((kind, state_key)) {
             return None;
         }
-        self.sets.first()?.get(&(Box::from(kind), Box::from(state_key)))
+        let in_sets = self.sets.first()?.get(&(Box::from(kind), Box::from(state_key))).cloned();
+        in_sets.or_else(|| self.beyond?.agreed(kind, state_key))
     }
 
     /// Every event that all states have for its key.
-    pub(super) fn all_agreed(&self) -> impl Iterator<Item = &'a EventId> {
+    pub(super) fn all_agreed(&self) -> impl Iterator<Item = EventId> {
         let first = self.sets.first().into_iter().flatten();
-        first.filter(|(key, _)| !self.contains((&*key.0, &*key.1))).map(|(_, id)| id)
+        let in_sets = first.filter(|(key, _)| !self.contains((&*key.0, &*key.1))).map(|(_, id)| id.clone());
+        // Asked for only when the sets did not settle it.
+        in_sets.chain(std::iter::once(self.beyond).flatten().flat_map(|source| source.all_agreed()))
     }
 }

@@ -41,7 +41,7 @@ impl<'a> PartialState<'a> {
             return Ok(Some(*node));
         }
         let agreed = self.agreed.and_then(|conflicts| conflicts.agreed(kind, state_key));
-        agreed.map(|id| graph.node(id)).transpose()
+        agreed.map(|id| graph.node(&id)).transpose()
     }
 
     /// Makes `node` the event for its key. Ignores events that are not state events.

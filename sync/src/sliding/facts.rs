@@ -1,10 +1,12 @@
 //! What lists ask of every room, kept in memory and brought up to date by what is new in the room.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use quick_cache::sync::Cache;
-use rooms::{Head, RoomNid, RoomSeq, Rooms, SnapshotId};
+use rooms::{Head, RoomNid, RoomSeq, Rooms, SnapshotId, UserNid};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use storage::StreamPos;
 
 use crate::error::SyncError;
@@ -42,6 +44,46 @@ pub(crate) struct RoomFact {
     pub avatar: Option<Box<str>>,
 }
 
+impl RoomFact {
+    /// A room that this server is not in, as another one told it to an invited or knocking user; `None` for other rooms.
+    pub fn of_stripped_state(rooms: &Rooms, room: RoomNid, user: UserNid) -> Result<Option<RoomFact>, SyncError> {
+        #[derive(Deserialize)]
+        struct Stripped<'a> {
+            #[serde(borrow, rename = "type")]
+            kind: Cow<'a, str>,
+            #[serde(borrow)]
+            state_key: Cow<'a, str>,
+            #[serde(borrow)]
+            content: &'a RawValue,
+        }
+        let Some(told) = rooms.stripped_state(room, user)? else { return Ok(None) };
+        let mut fact = RoomFact::EMPTY;
+        for event in told.iter().filter_map(|event| serde_json::from_str::<Stripped<'_>>(event.get()).ok()) {
+            let content = event.content.get();
+            match &*event.kind {
+                _ if !event.state_key.is_empty() => {}
+                "m.room.create" => fact.room_type = type_of(content).map(Into::into),
+                "m.room.encryption" => fact.is_encrypted = true,
+                "m.room.name" => fact.name = name_of(content).filter(|name| !name.is_empty()).map(Into::into),
+                "m.room.avatar" => fact.avatar = avatar_of(content).filter(|url| !url.is_empty()).map(Into::into),
+                _ => {}
+            }
+        }
+        Ok(Some(fact))
+    }
+
+    const EMPTY: RoomFact = RoomFact {
+        last_seq: RoomSeq(0),
+        snapshot: SnapshotId::EMPTY,
+        last_pos: StreamPos::ZERO,
+        bump_stamp: StreamPos::ZERO,
+        is_encrypted: false,
+        room_type: None,
+        name: None,
+        avatar: None,
+    };
+}
+
 pub(crate) struct RoomFacts(Cache<RoomNid, Arc<RoomFact>>);
 
 impl RoomFacts {
@@ -69,21 +111,13 @@ fn read_fact(rooms: &Rooms, head: &Head, known: Option<&RoomFact>) -> Result<Roo
     let (room, snapshot, last_seq) = (head.room(), head.state(), head.last_seq());
     let mut fact = match known {
         Some(known) => known.clone(),
-        None => RoomFact {
-            last_seq: RoomSeq(0),
-            snapshot: SnapshotId::EMPTY,
-            last_pos: StreamPos::ZERO,
-            bump_stamp: StreamPos::ZERO,
-            is_encrypted: false,
-            room_type: room_type(head),
-            name: None,
-            avatar: None,
-        },
+        None => RoomFact { room_type: room_type(head), ..RoomFact::EMPTY },
     };
     if fact.snapshot != snapshot {
         fact.is_encrypted = rooms.state_seq(room, snapshot, "m.room.encryption", "")?.is_some();
         fact.name = state_text(rooms, room, snapshot, "m.room.name", name_of)?.map(Into::into);
         fact.avatar = state_text(rooms, room, snapshot, "m.room.avatar", avatar_of)?.map(Into::into);
+        fact.room_type = room_type(head);
         fact.snapshot = snapshot;
     }
     let floor = fact.last_seq.0.max(last_seq.0 - MAX_LOOK_BACK);
@@ -106,10 +140,15 @@ fn read_fact(rooms: &Rooms, head: &Head, known: Option<&RoomFact>) -> Result<Roo
 }
 
 fn room_type(head: &Head) -> Option<Box<str>> {
+    type_of(head.create()?.content.get()).map(Into::into)
+}
+
+/// `type` of `m.room.create`.
+fn type_of(content: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Content {
         #[serde(rename = "type")]
         room_type: Option<String>,
     }
-    head.create()?.content::<Content>().ok()?.room_type.map(Into::into)
+    serde_json::from_str::<Content>(content).ok()?.room_type
 }

@@ -139,7 +139,7 @@ impl Inner {
         for (room, row) in rows {
             // A subscribed room need not be one that lists show.
             if wishes.contains_key(room) && !listed.iter().any(|listed| listed.room == *room) {
-                listed.push(self.list_room(*room, *row)?);
+                listed.push(self.list_room(caller, *room, *row)?);
             }
         }
         for room in listed {
@@ -168,15 +168,22 @@ impl Inner {
                 Membership::Leave | Membership::Ban => row.left_at.is_some() && self.was_removed(caller, room, row)?,
             };
             if shown {
-                listed.push(self.list_room(room, row)?);
+                listed.push(self.list_room(caller, room, row)?);
             }
         }
         listed.sort_unstable_by(|a, b| b.changed.cmp(&a.changed).then(a.room.cmp(&b.room)));
         Ok(listed)
     }
 
-    fn list_room(&self, room: RoomNid, row: UserRoom) -> Result<ListedRoom, SyncError> {
-        let fact = self.facts.get(&self.rooms, room)?;
+    fn list_room(&self, caller: &Session, room: RoomNid, row: UserRoom) -> Result<ListedRoom, SyncError> {
+        let told = match row.membership {
+            Membership::Invite | Membership::Knock => RoomFact::of_stripped_state(&self.rooms, room, caller.user)?,
+            _ => None,
+        };
+        let fact = match told {
+            Some(told) => Arc::new(told),
+            None => self.facts.get(&self.rooms, room)?,
+        };
         let changed = if row.membership == Membership::Join { fact.last_pos } else { row.pos };
         Ok(ListedRoom { room, row, fact, changed })
     }

@@ -133,7 +133,7 @@ impl Look<'_> {
         let event = self.sync.rooms.event_at(listed.room, listed.row.seq)?;
         // The draft's name, and the accepted one.
         for name in ["invite_state", "stripped_state"] {
-            write_stripped_state(&self.sync.rooms, &event, object.key(name))?;
+            write_stripped_state(&self.sync.rooms, &event, self.caller.user, object.key(name))?;
         }
         Ok(())
     }

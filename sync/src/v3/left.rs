@@ -1,6 +1,6 @@
 //! `rooms.invite`, `rooms.knock` and `rooms.leave`.
 
-use rooms::{Cursor, Event, Membership, RoomNid, RoomSeq, UserRoom};
+use rooms::{Cursor, Event, Membership, RoomNid, UserRoom};
 
 use super::Assembly;
 use super::joined::Stand;
@@ -24,7 +24,7 @@ impl Assembly<'_> {
         let name = if row.membership == Membership::Knock { "knock_state" } else { "invite_state" };
         let mut object = Object::open(section.key(room_id.as_str()));
         let mut state = Object::open(object.key(name));
-        write_stripped_state(&self.sync.rooms, &event, state.key("events"))?;
+        write_stripped_state(&self.sync.rooms, &event, self.caller.user, state.key("events"))?;
         state.close();
         object.close();
         Ok(())
@@ -41,7 +41,7 @@ impl Assembly<'_> {
             self.read_left(&room, &event)?
         } else {
             // They were never in: all they may know is that they will not be.
-            let prev_batch = Cursor(RoomSeq(row.seq.0 - 1));
+            let prev_batch = Cursor::after(&event).before();
             let snapshot = event.state_after();
             (Timeline { events: vec![event], limited: false, prev_batch, snapshot }, Vec::new())
         };

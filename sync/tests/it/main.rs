@@ -6,6 +6,7 @@
 mod convergence;
 mod cost;
 mod lists;
+mod outside;
 mod sections;
 mod server;
 mod timelines;

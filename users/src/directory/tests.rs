@@ -48,3 +48,18 @@ fn a_search_is_cut_at_its_limit_and_leaves_out_oneself_and_the_gone() {
     assert_eq!((found.len(), has_more), (2, false));
     assert!(f.users.search_users(viewer, " ", 9).unwrap().0.is_empty());
 }
+
+#[test]
+fn users_of_other_servers_are_found_by_their_name_in_a_shared_room() {
+    let f = Fixture::new();
+    let (alice, dave) = (f.account("alice"), f.account("dave"));
+    let room = f.room(&alice.user_id);
+    let bob = spec::ids::UserId::parse("@b:remote.example").unwrap();
+    let content = serde_json::json!({"displayname": "Robert", "avatar_url": "mxc://remote.example/x"});
+    f.set_member(&room, &bob, rooms::Membership::Join, content.as_object().unwrap().clone());
+    let (found, _) = f.users.search_users(alice.user, "rob", 9).unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!((&found[0].user_id, found[0].display_name.as_deref()), (&bob, Some("Robert")));
+    assert_eq!(found[0].avatar_url.as_deref(), Some("mxc://remote.example/x"));
+    assert!(f.users.search_users(dave.user, "rob", 9).unwrap().0.is_empty(), "who shares no room finds nobody");
+}

@@ -39,7 +39,7 @@ pub enum KeyUsage {
 impl KeyUsage {
     const ALL: [Self; 3] = [Self::Master, Self::SelfSigning, Self::UserSigning];
 
-    fn index(self) -> u8 {
+    pub(crate) fn index(self) -> u8 {
         match self {
             Self::Master => 0,
             Self::SelfSigning => 1,
@@ -81,7 +81,7 @@ impl CrossSigningUpload {
 }
 
 /// The public part of a cross-signing key: its only `keys` entry, `ed25519:<base64>` → `<base64>`.
-pub(super) fn public_part(key: &Object) -> Option<&str> {
+pub(crate) fn public_part(key: &Object) -> Option<&str> {
     let keys = key.get("keys")?.as_object()?;
     let (name, public) = keys.iter().next().filter(|_| keys.len() == 1)?;
     let public = public.as_str()?;
@@ -89,7 +89,7 @@ pub(super) fn public_part(key: &Object) -> Option<&str> {
 }
 
 impl Users {
-    pub(super) fn cross_signing_key(&self, user: UserNid, usage: KeyUsage) -> Result<Option<Object>, UserError> {
+    pub(crate) fn cross_signing_key(&self, user: UserNid, usage: KeyUsage) -> Result<Option<Object>, UserError> {
         self.store().get(&CROSS_SIGNING, &(user, usage.index()))?.map(|json| parse_object(&json)).transpose()
     }
 
@@ -213,39 +213,6 @@ impl Users {
         }
         Ok(change)
     }
-
-    /// Remembers a remote user's public cross-signing keys, so that signatures on them can be checked. `None` forgets
-    /// one. Cancel-safe.
-    ///
-    /// # Errors
-    /// `BadJson` when a key is not one of this user.
-    pub async fn store_remote_cross_signing(
-        &self,
-        user_id: &UserId,
-        master: Option<&Object>,
-        self_signing: Option<&Object>,
-    ) -> Result<(), UserError> {
-        let user = self.rooms().intern_user(user_id).await?;
-        let mut batch = Batch::new();
-        for (usage, key) in [(KeyUsage::Master, master), (KeyUsage::SelfSigning, self_signing)] {
-            let row_key = (user, usage.index());
-            match key {
-                Some(key) => {
-                    check_key(user_id, usage, key)?;
-                    let json = render_object(key)?;
-                    if json.len() > MAX_KEY_BYTES {
-                        return Err(UserError::TooLarge("the cross-signing key"));
-                    }
-                    batch.put(&CROSS_SIGNING, &row_key, &json);
-                }
-                None => {
-                    batch.delete(&CROSS_SIGNING, &row_key);
-                }
-            }
-        }
-        self.store().commit(batch).await?;
-        Ok(())
-    }
 }
 
 /// Who can see that something changed.
@@ -266,6 +233,28 @@ impl CrossSigningChange {
     fn is_any(&self) -> bool {
         self.public || self.private
     }
+}
+
+/// The row of a remote user's key, if the key has the right shape and, for a self-signing key, is signed by `master`.
+///
+/// # Errors
+/// `BadJson`, `InvalidParam`, `InvalidSignature`, `TooLarge`; `MissingParam` without the master key it needs.
+pub(crate) fn check_remote_key(
+    user_id: &UserId,
+    usage: KeyUsage,
+    key: &Object,
+    master: Option<&Object>,
+) -> Result<Vec<u8>, UserError> {
+    check_key(user_id, usage, key)?;
+    if usage != KeyUsage::Master {
+        let master = master.ok_or(UserError::MissingParam("master_key"))?;
+        check_signed_by_master(user_id, key, check_key(user_id, KeyUsage::Master, master)?)?;
+    }
+    if !key.values().all(spec::json::is_shallow) {
+        return Err(UserError::BadJson("a cross-signing key is nested too deeply"));
+    }
+    let json = render_object(key)?;
+    if json.len() > MAX_KEY_BYTES { Err(UserError::TooLarge("the cross-signing key")) } else { Ok(json) }
 }
 
 /// Checks the shape of a key and gives its public part.

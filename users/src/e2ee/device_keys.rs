@@ -42,8 +42,9 @@ pub struct KeyUpload {
     pub fallback_keys: BTreeMap<String, Box<RawValue>>,
 }
 
-/// Answer of `/keys/query` for local users.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+/// Answer of `/keys/query`, here or by another server.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct QueriedKeys {
     /// User → device → keys.
     pub device_keys: BTreeMap<UserId, BTreeMap<String, Value>>,
@@ -53,6 +54,16 @@ pub struct QueriedKeys {
     pub self_signing_keys: BTreeMap<UserId, Value>,
     /// User → user-signing key: only the viewer's own.
     pub user_signing_keys: BTreeMap<UserId, Value>,
+}
+
+impl QueriedKeys {
+    /// Adds what another answer has; of users in both, the other's.
+    pub fn extend(&mut self, other: QueriedKeys) {
+        self.device_keys.extend(other.device_keys);
+        self.master_keys.extend(other.master_keys);
+        self.self_signing_keys.extend(other.self_signing_keys);
+        self.user_signing_keys.extend(other.user_signing_keys);
+    }
 }
 
 /// Answer of `GET /user/devices/{userId}` (Server-Server API §"Device Management").

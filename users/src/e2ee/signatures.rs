@@ -51,11 +51,11 @@ const NOT_SIGNED: SignatureFailure =
     SignatureFailure { errcode: "M_INVALID_SIGNATURE", error: "there is no valid signature by the expected key" };
 
 /// Signatures on one user's keys, as far as a viewer may see them.
-pub(super) struct Signatures(Vec<(String, UserId, String, String)>);
+pub(crate) struct Signatures(Vec<(String, UserId, String, String)>);
 
 impl Signatures {
     /// Adds what is known for the key with this device ID or public part.
-    pub(super) fn merge_into(&self, key: &mut Object, key_id: &str) {
+    pub(crate) fn merge_into(&self, key: &mut Object, key_id: &str) {
         for (target, signer, signing_key, signature) in &self.0 {
             if target == key_id {
                 let all = key.entry("signatures").or_insert_with(|| Value::Object(Map::new()));
@@ -78,7 +78,7 @@ struct Signable {
 }
 
 impl Users {
-    pub(super) fn signatures_on(&self, user: UserNid, viewer: Option<UserNid>) -> Result<Signatures, UserError> {
+    pub(crate) fn signatures_on(&self, user: UserNid, viewer: Option<UserNid>) -> Result<Signatures, UserError> {
         let mut visible = Vec::new();
         for row in self.store().scan(&SIGNATURES, &user).iter() {
             let ((_, target, signer, signing_key), signature) = row?;

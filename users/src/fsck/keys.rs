@@ -16,6 +16,7 @@ use crate::{
         device_keys::DEVICE_KEYS,
         one_time_keys::{FALLBACK_KEYS, ONE_TIME_KEY_COUNTS, ONE_TIME_KEY_ORDER, ONE_TIME_KEYS},
     },
+    remote_devices::{REMOTE_DEVICE_LISTS, REMOTE_DEVICES},
 };
 
 impl Check<'_> {
@@ -97,6 +98,27 @@ impl Check<'_> {
             self.expect_of_user(latest.get(&user) == versions.get(&user), user, || {
                 "the version of the device list is not that of its latest change".into()
             });
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_remote_lists(&mut self) -> Result<(), UserError> {
+        let mut devices: BTreeMap<_, u32> = BTreeMap::new();
+        for row in self.store.scan(&REMOTE_DEVICES, &()).iter() {
+            let ((user, device_id), json) = row?;
+            *devices.entry(user).or_default() += 1;
+            let readable = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&json).is_ok();
+            self.expect_of_user(readable, user, || format!("the keys of remote device {device_id} are not readable"));
+        }
+        for row in self.store.scan(&REMOTE_DEVICE_LISTS, &()).iter() {
+            let (user, row) = row?;
+            let real = devices.remove(&user).unwrap_or(0);
+            self.expect_of_user(row.value.devices == real, user, || {
+                format!("{real} remote devices are there, and {} are counted", row.value.devices)
+            });
+        }
+        for (user, count) in devices {
+            self.expect_of_user(false, user, || format!("{count} remote devices are in no list"));
         }
         Ok(())
     }

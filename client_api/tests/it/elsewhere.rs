@@ -1,0 +1,168 @@
+//! Other servers, as far as tests of this edge need them: none can be reached, except for what a test has laid down,
+//! and everything that is asked is written down.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use rooms::{Direction, Remote, RemoteRooms, RoomError, RoomNid};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use spec::ids::{EventId, RoomAlias, RoomId, ServerName, UserId};
+use users::{ClaimedKeys, QueriedKeys, RemoteAnswer, RemoteUsers, ToDeviceMessages, UserError};
+
+/// See the module.
+#[derive(Default)]
+pub struct Elsewhere {
+    asked: Mutex<Vec<String>>,
+    /// Answers of `hierarchy`, by room.
+    pub hierarchies: Mutex<HashMap<String, Value>>,
+    /// Answers of `resolve_alias`.
+    pub aliases: Mutex<HashMap<String, (RoomId, Vec<ServerName>)>>,
+    /// Whether invitations, joins and knocks succeed.
+    pub accepts: Mutex<bool>,
+}
+
+impl Elsewhere {
+    /// What was asked since the last time.
+    pub fn take_asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.asked.lock().unwrap())
+    }
+
+    fn note(&self, what: String) {
+        self.asked.lock().unwrap().push(what);
+    }
+
+    fn decide<'a>(&self) -> Remote<'a, ()> {
+        let accepts = *self.accepts.lock().unwrap();
+        Box::pin(std::future::ready(if accepts { Ok(()) } else { Err(unreachable_server()) }))
+    }
+
+    /// As the real port: a room of which no server is known cannot be asked for.
+    fn enter<'a>(&self, room: &RoomId, via: &[ServerName]) -> Remote<'a, ()> {
+        if via.is_empty() && room.server_name().is_none_or(|server| server == "hs.test") {
+            return Box::pin(std::future::ready(Err(RoomError::RoomNotFound)));
+        }
+        self.decide()
+    }
+}
+
+fn unreachable_server() -> RoomError {
+    RoomError::RemoteUnavailable("far.test".into())
+}
+
+fn names(servers: &[ServerName]) -> String {
+    servers.iter().map(ServerName::as_str).collect::<Vec<_>>().join(",")
+}
+
+impl RemoteRooms for Elsewhere {
+    fn join<'a>(
+        &'a self,
+        user: &'a UserId,
+        room: &'a RoomId,
+        via: &'a [ServerName],
+        _: Map<String, Value>,
+    ) -> Remote<'a, ()> {
+        self.note(format!("join {user} {room} {}", names(via)));
+        self.enter(room, via)
+    }
+
+    fn knock<'a>(
+        &'a self,
+        user: &'a UserId,
+        room: &'a RoomId,
+        via: &'a [ServerName],
+        _: Map<String, Value>,
+    ) -> Remote<'a, ()> {
+        self.note(format!("knock {user} {room} {}", names(via)));
+        self.enter(room, via)
+    }
+
+    fn leave<'a>(&'a self, user: &'a UserId, room: &'a RoomId, _: Map<String, Value>) -> Remote<'a, ()> {
+        self.note(format!("leave {user} {room}"));
+        self.decide()
+    }
+
+    fn invite<'a>(
+        &'a self,
+        sender: &'a UserId,
+        _: &'a RoomId,
+        target: &'a UserId,
+        content: Map<String, Value>,
+    ) -> Remote<'a, ()> {
+        self.note(format!("invite {sender} {target} {}", Value::Object(content)));
+        self.decide()
+    }
+
+    fn resolve_alias<'a>(&'a self, alias: &'a RoomAlias) -> Remote<'a, (RoomId, Vec<ServerName>)> {
+        self.note(format!("alias {alias}"));
+        let found = self.aliases.lock().unwrap().get(alias.as_str()).cloned();
+        Box::pin(std::future::ready(found.ok_or(RoomError::AliasNotFound)))
+    }
+
+    fn public_rooms<'a>(&'a self, server: &'a ServerName, query: Map<String, Value>) -> Remote<'a, Map<String, Value>> {
+        self.note(format!("public rooms {server} {}", Value::Object(query)));
+        let status = 403;
+        let (errcode, message) = ("M_FORBIDDEN".to_owned(), "not for you".to_owned());
+        let refused = RoomError::RemoteRefused { server: server.clone(), status, errcode, message };
+        Box::pin(std::future::ready(Err(refused)))
+    }
+
+    fn hierarchy<'a>(&'a self, room: &'a RoomId, via: &'a [ServerName], _: bool) -> Remote<'a, Map<String, Value>> {
+        self.note(format!("hierarchy {room} {}", names(via)));
+        let answer = self.hierarchies.lock().unwrap().get(room.as_str()).and_then(|answer| answer.as_object().cloned());
+        Box::pin(std::future::ready(answer.ok_or_else(unreachable_server)))
+    }
+
+    fn backfill<'a>(&'a self, _: RoomNid, _: usize) -> Remote<'a, bool> {
+        self.note("backfill".to_owned());
+        Box::pin(std::future::ready(Ok(false)))
+    }
+
+    fn event_near<'a>(&'a self, _: RoomNid, _: i64, _: Direction) -> Remote<'a, Option<(EventId, i64)>> {
+        self.note("event near".to_owned());
+        Box::pin(std::future::ready(Ok(None)))
+    }
+}
+
+fn no_answer<'a, T: Send + 'a>() -> RemoteAnswer<'a, T> {
+    Box::pin(std::future::ready(Err(UserError::RemoteUnavailable("far.test".into()))))
+}
+
+impl RemoteUsers for Elsewhere {
+    fn query_keys<'a>(
+        &'a self,
+        _: &'a ServerName,
+        _: BTreeMap<UserId, Vec<String>>,
+        _: Duration,
+    ) -> RemoteAnswer<'a, QueriedKeys> {
+        no_answer()
+    }
+
+    fn claim_keys<'a>(
+        &'a self,
+        _: &'a ServerName,
+        _: BTreeMap<UserId, BTreeMap<String, String>>,
+        _: Duration,
+    ) -> RemoteAnswer<'a, ClaimedKeys> {
+        no_answer()
+    }
+
+    fn profile<'a>(&'a self, _: &'a UserId, _: Option<&'a str>) -> RemoteAnswer<'a, Map<String, Value>> {
+        no_answer()
+    }
+
+    fn send_to_device<'a>(
+        &'a self,
+        _: &'a UserId,
+        _: &'a str,
+        _: &'a str,
+        _: ToDeviceMessages,
+    ) -> RemoteAnswer<'a, ()> {
+        no_answer()
+    }
+
+    fn user_devices<'a>(&'a self, _: &'a UserId) -> RemoteAnswer<'a, Box<RawValue>> {
+        no_answer()
+    }
+}

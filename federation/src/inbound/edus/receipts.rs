@@ -1,0 +1,171 @@
+//! Receipts of users of other servers. Often a receipt comes before the event that it is about: the event may be in the
+//! same transaction and still be checked, or on its way from another server. Such receipts are kept for a while and
+//! tried again after each round of work on the room.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use parking_lot::Mutex;
+use rooms::{ReceiptKind, RoomError, RoomNid, UserNid};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use spec::ids::{EventId, RoomId, ServerName, UserId};
+
+use super::{EduError, read_value};
+use crate::Federation;
+use crate::inbound::work::RoomPlace;
+
+/// The most rooms of one EDU.
+const MAX_ROOMS: usize = 200;
+/// The most receipts of one EDU.
+const MAX_RECEIPTS: usize = 1000;
+/// How many receipts are written at a time.
+const WRITTEN_TOGETHER: usize = 16;
+/// How many receipts of one room are kept for later.
+const MAX_PARKED_IN_ROOM: usize = 100;
+/// In how many rooms receipts are kept for later.
+const MAX_PARKED_ROOMS: usize = 1000;
+/// How long they are kept.
+const PARKED_TIME: Duration = Duration::from_secs(300);
+
+#[derive(Deserialize)]
+struct UserReceipt {
+    event_ids: Vec<EventId>,
+    #[serde(default)]
+    data: ReceiptData,
+}
+
+#[derive(Default, Deserialize)]
+struct ReceiptData {
+    #[serde(default)]
+    thread_id: Option<String>,
+}
+
+/// A receipt of a joined user of the server that sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Receipt {
+    user: UserNid,
+    thread: Option<String>,
+    event_id: EventId,
+}
+
+/// Receipts for events that are not here yet, with the time until which they are kept.
+#[derive(Debug, Default)]
+pub(in crate::inbound) struct ParkedReceipts(Mutex<HashMap<RoomNid, VecDeque<(Duration, Receipt)>>>);
+
+impl ParkedReceipts {
+    /// Keeps a receipt; the oldest ones of the room, and those whose time is over, make room for it.
+    fn park(&self, room: RoomNid, receipt: Receipt, now: Duration) {
+        let mut rooms = self.0.lock();
+        if rooms.len() >= MAX_PARKED_ROOMS && !rooms.contains_key(&room) {
+            rooms.retain(|_, parked| parked.back().is_some_and(|(until, _)| *until > now));
+            if rooms.len() >= MAX_PARKED_ROOMS {
+                return;
+            }
+        }
+        let parked = rooms.entry(room).or_default();
+        parked.retain(|(until, other)| *until > now && (other.user, &other.thread) != (receipt.user, &receipt.thread));
+        if parked.len() >= MAX_PARKED_IN_ROOM {
+            parked.pop_front();
+        }
+        parked.push_back((now.saturating_add(PARKED_TIME), receipt));
+    }
+
+    #[cfg(test)]
+    pub fn park_for_test(&self, room: RoomNid, user: UserNid, event_id: &str, now: Duration) {
+        let event_id = EventId::parse(event_id).expect("an event id");
+        self.park(room, Receipt { user, thread: None, event_id }, now);
+    }
+
+    #[cfg(test)]
+    pub fn take_for_test(&self, room: RoomNid, now: Duration) -> usize {
+        self.take(room, now).len()
+    }
+
+    fn take(&self, room: RoomNid, now: Duration) -> Vec<Receipt> {
+        let parked = self.0.lock().remove(&room).unwrap_or_default();
+        parked.into_iter().filter(|(until, _)| *until > now).map(|(_, receipt)| receipt).collect()
+    }
+}
+
+impl Federation {
+    /// Applies an `m.receipt` EDU: room → `m.read` → user → event. Whatever of it is wrong is left out.
+    pub(super) async fn apply_receipts(
+        &self,
+        origin: &ServerName,
+        content: Map<String, Value>,
+    ) -> Result<(), EduError> {
+        let mut receipts = Vec::new();
+        for (room_id, kinds) in content.into_iter().take(MAX_ROOMS) {
+            let Ok(room_id) = RoomId::parse(&room_id) else { continue };
+            let room = match self.find_edu_room(origin, &room_id) {
+                Ok(room) => room,
+                Err(error) if error.is_ours() => return Err(error),
+                Err(error) => {
+                    tracing::debug!(%origin, %room_id, %error, "receipts were not applied");
+                    continue;
+                }
+            };
+            let Value::Object(mut kinds) = kinds else { continue };
+            let Some(Value::Object(users)) = kinds.remove("m.read") else { continue };
+            for (user, receipt) in users {
+                if receipts.len() >= MAX_RECEIPTS {
+                    break;
+                }
+                match self.read_receipt(origin, room, &user, receipt) {
+                    Ok(receipt) => receipts.push((room, receipt)),
+                    Err(error) if error.is_ours() => return Err(error),
+                    Err(error) => tracing::debug!(%origin, %room_id, %error, "a receipt was not applied"),
+                }
+            }
+        }
+        // Each is a commit of its own; written together they share the disk's time.
+        let writes: Vec<_> = receipts.into_iter().map(|(room, receipt)| self.apply_receipt(room, receipt)).collect();
+        let mut written = futures_util::stream::iter(writes).buffer_unordered(WRITTEN_TOGETHER);
+        while let Some(outcome) = written.next().await {
+            outcome?;
+        }
+        Ok(())
+    }
+
+    fn read_receipt(
+        &self,
+        origin: &ServerName,
+        room: RoomNid,
+        user: &str,
+        receipt: Value,
+    ) -> Result<Receipt, EduError> {
+        let user = UserId::parse(user).map_err(|_| EduError::Refused("the user id is malformed"))?;
+        let user = self.find_member(origin, room, &user)?;
+        let receipt: UserReceipt = read_value(receipt)?;
+        let thread = receipt.data.thread_id;
+        if thread.as_deref().is_some_and(|thread| thread != "main" && EventId::parse(thread).is_err()) {
+            return Err(EduError::Refused("the thread id is malformed"));
+        }
+        let event_id = receipt.event_ids.into_iter().next().ok_or(EduError::Refused("the receipt names no event"))?;
+        Ok(Receipt { user, thread, event_id })
+    }
+
+    async fn apply_receipt(&self, room: RoomNid, receipt: Receipt) -> Result<(), EduError> {
+        let target = (ReceiptKind::Read, receipt.thread.as_deref(), &receipt.event_id);
+        match self.rooms.set_receipts(room, receipt.user, &[target]).await {
+            Err(RoomError::EventNotFound) => {
+                self.inbound.parked.park(room, receipt, self.clock.monotonic());
+                Ok(())
+            }
+            Err(error) if super::is_ours(&error) => Err(error.into()),
+            // Not for an event that is not in the timeline, say: nobody's loss.
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Tries again the receipts of a room whose events were not here.
+    pub(in crate::inbound) async fn apply_parked_receipts(&self, place: &RoomPlace) {
+        for receipt in self.inbound.parked.take(place.room, self.clock.monotonic()) {
+            if let Err(error) = self.apply_receipt(place.room, receipt).await {
+                tracing::debug!(room_id = %place.room_id, %error, "a receipt was lost");
+            }
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! What the tests of this module start from: this server, `here.test`, on a memory store, and one other server,
+//! `there.test`, which signs events and answers what it is told to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use parking_lot::Mutex;
+use rooms::{CreateRoom, Preset, RoomNid, Rooms, RoomsConfig, RoomsParts};
+use runtime::{Clock, Metrics, Random, Tasks};
+use serde_json::{Map, Value, json};
+use spec::ids::{EventId, RoomId, ServerName, UserId};
+use spec::pdu::Pdu;
+use spec::signing::SigningKey;
+use spec::version::RoomVersion;
+use spec::xmatrix::XMatrix;
+use storage::{Backend, MemoryDisk, Options, Store};
+use tower::ServiceExt;
+use users::{Users, UsersConfig};
+
+use crate::destinations::DestinationsParts;
+use crate::transport::Sending;
+use crate::{
+    ClientParts, Destinations, Federation, FederationClient, FederationConfig, FederationParts, KeyRing, KeyRingParts,
+    OwnKeys, RemoteMediaClient, Transport, TransportError,
+};
+
+pub(super) const VERSION: RoomVersion = RoomVersion::V11;
+pub(super) const NOW_MS: u64 = 1_700_000_000_000;
+
+/// What the other server answers: path without query, query, body → an answer, or silence.
+pub(super) type Answers = Box<dyn Fn(&str, &str, &Value) -> Option<Value> + Send + Sync>;
+
+/// The other server.
+pub(super) struct Peer {
+    pub name: ServerName,
+    pub key: SigningKey,
+    answers: Mutex<Answers>,
+    /// The paths that it was asked, but for its keys.
+    asked: Mutex<Vec<String>>,
+}
+
+impl Peer {
+    fn new() -> Peer {
+        Peer {
+            name: ServerName::parse("there.test").unwrap(),
+            key: SigningKey::from_seed([2; 32], "t").unwrap(),
+            answers: Mutex::new(Box::new(|_, _, _| None)),
+            asked: Mutex::default(),
+        }
+    }
+
+    pub fn answer(&self, answers: impl Fn(&str, &str, &Value) -> Option<Value> + Send + Sync + 'static) {
+        *self.answers.lock() = Box::new(answers);
+    }
+
+    /// What it was asked since this was last looked at: the endpoints' names.
+    pub fn take_asked(&self) -> Vec<String> {
+        std::mem::take(&mut *self.asked.lock())
+    }
+
+    fn keys(&self) -> Value {
+        let mut keys = Map::new();
+        keys.insert("server_name".into(), self.name.as_str().into());
+        keys.insert("valid_until_ts".into(), (NOW_MS + 86_400_000).into());
+        keys.insert("verify_keys".into(), json!({ self.key.key_id(): { "key": self.key.public_base64() } }));
+        keys.insert("old_verify_keys".into(), json!({}));
+        self.key.sign_json(&mut keys, self.name.as_str()).unwrap();
+        keys.into()
+    }
+
+    /// Completes and signs an event of the other server.
+    pub fn sign(&self, object: Value) -> Arc<Pdu> {
+        let Value::Object(object) = object else { panic!("an event is an object") };
+        Arc::new(Pdu::sign(object, &self.name, &self.key, VERSION.rules()).unwrap())
+    }
+}
+
+impl Transport for Peer {
+    fn send(&self, destination: ServerName, request: Request<Bytes>) -> Sending<'_> {
+        if destination != self.name {
+            return Box::pin(std::future::ready(Err(TransportError::Unreachable("no such server".into()))));
+        }
+        let (path, query) = (request.uri().path().to_owned(), request.uri().query().unwrap_or_default().to_owned());
+        let body = serde_json::from_slice(request.body()).unwrap_or(Value::Null);
+        let answer = if path == "/_matrix/key/v2/server" {
+            Some(self.keys())
+        } else {
+            self.asked.lock().extend(path.split('/').nth(4).map(str::to_owned));
+            (self.answers.lock())(&path, &query, &body)
+        };
+        let (status, answer) = match answer {
+            Some(answer) => (StatusCode::OK, answer),
+            None => (StatusCode::NOT_FOUND, json!({"errcode": "M_NOT_FOUND", "error": "nothing"})),
+        };
+        let body = Full::new(Bytes::from(answer.to_string())).map_err(|never| match never {}).boxed();
+        Box::pin(std::future::ready(Ok(Response::builder().status(status).body(body).unwrap())))
+    }
+
+    fn get_url(&self, _: http::Uri) -> Sending<'_> {
+        Box::pin(std::future::ready(Err(TransportError::Unreachable("no such address".into()))))
+    }
+}
+
+/// This server.
+pub(super) struct Here {
+    pub federation: Federation,
+    pub peer: Arc<Peer>,
+    pub disk: MemoryDisk,
+    _media: tempfile::TempDir,
+}
+
+pub(super) fn user(id: &str) -> UserId {
+    UserId::parse(id).unwrap()
+}
+
+impl Here {
+    pub fn new() -> Here {
+        Here::on(MemoryDisk::default(), FederationConfig::default())
+    }
+
+    pub fn with_config(config: FederationConfig) -> Here {
+        Here::on(MemoryDisk::default(), config)
+    }
+
+    /// The server on a disk that may hold something already.
+    pub fn on(disk: MemoryDisk, config: FederationConfig) -> Here {
+        let keyspaces = [rooms::KEYSPACES, users::KEYSPACES, media::KEYSPACES, &crate::keyspaces()].concat();
+        let store = Store::open(Options::new(Backend::MemoryDisk(disk.clone()), keyspaces)).unwrap();
+        let server_name = ServerName::parse("here.test").unwrap();
+        let signing_key = Arc::new(SigningKey::from_seed([1; 32], "h").unwrap());
+        let (clock, random, metrics) = (Clock::fake(NOW_MS), Random::seeded(1), Metrics::default());
+        let tasks = Tasks::new(&metrics);
+        let config = Arc::new(FederationConfig { trusted_key_servers: Vec::new(), ..config });
+        let peer = Arc::new(Peer::new());
+        let rooms = Rooms::new(RoomsParts {
+            store: store.clone(),
+            clock: clock.clone(),
+            random: random.clone(),
+            tasks: tasks.clone(),
+            server_name: server_name.clone(),
+            signing_key: signing_key.clone(),
+            config: RoomsConfig::default(),
+        })
+        .unwrap();
+        let users = UsersConfig::default();
+        let users = Users::open(store.clone(), rooms.clone(), clock.clone(), random.clone(), users).unwrap();
+        let destinations = Destinations::open(DestinationsParts {
+            store: store.clone(),
+            clock: clock.clone(),
+            random: random.clone(),
+            config: config.clone(),
+        })
+        .unwrap();
+        let client = FederationClient::new(ClientParts {
+            server_name: server_name.clone(),
+            signing_key: signing_key.clone(),
+            clock: clock.clone(),
+            random: random.clone(),
+            destinations: destinations.clone(),
+            config: config.clone(),
+            transport: peer.clone(),
+        });
+        let keys = KeyRing::new(KeyRingParts {
+            store: store.clone(),
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+            server_name: server_name.clone(),
+            own: OwnKeys { current: signing_key.clone(), old: Vec::new() },
+            config: config.clone(),
+            client: client.clone(),
+        });
+        let dir = tempfile::tempdir().unwrap();
+        let media = media::Media::open(media::MediaSetup {
+            store: store.clone(),
+            server_name: server_name.clone(),
+            dir: dir.path().to_owned(),
+            clock: clock.clone(),
+            random: random.clone(),
+            tasks: tasks.clone(),
+            config: media::MediaConfig::default(),
+            remote: Arc::new(RemoteMediaClient::new(client.clone())),
+        })
+        .unwrap();
+        let federation = Federation::new(FederationParts {
+            store,
+            rooms,
+            users,
+            media,
+            clock,
+            random,
+            tasks,
+            metrics,
+            server_name,
+            signing_key,
+            config,
+            client,
+            keys,
+            destinations,
+        });
+        Here { federation, peer, disk, _media: dir }
+    }
+
+    /// A public room of Alice, who is of this server.
+    pub async fn room(&self) -> (RoomId, RoomNid) {
+        let request = CreateRoom {
+            creator: user("@alice:here.test"),
+            creator_profile: Map::new(),
+            version: VERSION,
+            preset: Preset::PublicChat,
+            public: false,
+            alias: None,
+            name: None,
+            topic: None,
+            invites: Vec::new(),
+            is_direct: false,
+            creation_content: Map::new(),
+            initial_state: Vec::new(),
+            power_levels: Map::new(),
+        };
+        let room = self.federation.rooms.create_room(request).await.unwrap();
+        let nid = self.federation.rooms.known_room(&room).unwrap();
+        (room, nid)
+    }
+
+    /// The forward extremities.
+    pub fn ends(&self, room: RoomNid) -> Vec<EventId> {
+        let head = self.federation.rooms.head(room).unwrap();
+        head.extremities().map(|id| EventId::parse(id).unwrap()).collect()
+    }
+
+    /// An event of the other server that follows `prev`, with the auth events that its kind needs from the current
+    /// state, and `more` of them.
+    pub fn event(&self, room: RoomNid, mut object: Value, prev: &[EventId], more: &[EventId]) -> Arc<Pdu> {
+        let head = self.federation.rooms.head(room).unwrap();
+        let state = [head.create(), head.power_levels(), head.join_rules()];
+        let is_member = object["type"] == "m.room.member";
+        let mut auth: Vec<EventId> = Vec::new();
+        for event in state.into_iter().flatten() {
+            if &*event.kind != "m.room.join_rules" || is_member {
+                auth.push(event.event_id.clone());
+            }
+        }
+        auth.extend_from_slice(more);
+        object["room_id"] = head.room_id().as_str().into();
+        object["prev_events"] = json!(prev);
+        object["auth_events"] = json!(auth);
+        object["origin_server_ts"] = NOW_MS.into();
+        object["depth"] = object.get("depth").cloned().unwrap_or(json!(100));
+        self.peer.sign(object)
+    }
+
+    /// Bob's join, which follows what is stored.
+    pub fn join_of_bob(&self, room: RoomNid) -> Arc<Pdu> {
+        let bob = "@bob:there.test";
+        let join = json!({"type": "m.room.member", "sender": bob, "state_key": bob, "content": {"membership": "join"}});
+        self.event(room, join, &self.ends(room), &[])
+    }
+
+    /// A chain of messages of Bob's after `first`, of which each follows the one before.
+    pub fn messages(&self, room: RoomNid, join: &Pdu, count: usize) -> Vec<Arc<Pdu>> {
+        let mut prev = join.event_id.clone();
+        let mut chain = Vec::new();
+        for n in 0..count {
+            let message = json!({
+                "type": "m.room.message", "sender": "@bob:there.test", "depth": 101 + n,
+                "content": {"msgtype": "m.text", "body": format!("message {n}")},
+            });
+            let message = self.event(room, message, &[prev], std::slice::from_ref(&join.event_id));
+            prev = message.event_id.clone();
+            chain.push(message);
+        }
+        chain
+    }
+
+    /// Sends a transaction through the router, signed as the other server signs; returns status and answer.
+    pub async fn send(&self, txn_id: &str, body: Value) -> (StatusCode, Value) {
+        let Value::Object(content) = &body else { panic!("a transaction is an object") };
+        let uri = format!("/_matrix/federation/v1/send/{txn_id}");
+        let own = &self.federation.server_name;
+        let header = XMatrix::sign(&self.peer.key, &self.peer.name, own, "PUT", &uri, Some(content)).to_header();
+        self.request("PUT", &uri, Some(header), Body::from(body.to_string())).await
+    }
+
+    /// Any request through the router.
+    pub async fn request(&self, method: &str, uri: &str, header: Option<String>, body: Body) -> (StatusCode, Value) {
+        let request = Request::builder().method(method).uri(uri);
+        let request = match header {
+            Some(header) => request.header("Authorization", header),
+            None => request,
+        };
+        let response = self.federation.router().oneshot(request.body(body).unwrap()).await.unwrap();
+        let status = response.status();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+
+    /// Sends events and waits until they are dealt with. Returns the outcomes.
+    pub async fn deliver(&self, txn_id: &str, events: &[Arc<Pdu>]) -> BTreeMap<String, Value> {
+        let (status, answer) = self.send(txn_id, self.transaction(events, json!([]))).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        self.settle().await;
+        answer["pdus"].as_object().unwrap().clone().into_iter().collect()
+    }
+
+    pub fn transaction(&self, events: &[Arc<Pdu>], edus: Value) -> Value {
+        let pdus: Vec<Value> = events.iter().map(|event| wire(event)).collect();
+        json!({"origin": self.peer.name, "origin_server_ts": NOW_MS, "pdus": pdus, "edus": edus})
+    }
+
+    /// Waits until no event waits any more.
+    pub async fn settle(&self) {
+        for _ in 0..500 {
+            if self.federation.staged_events() == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("events still wait after five seconds");
+    }
+
+    /// Whether the event is in the room's timeline.
+    pub fn has(&self, room: RoomNid, event: &Pdu) -> bool {
+        self.federation.rooms.unknown_events(room, std::slice::from_ref(&event.event_id), false).unwrap().is_empty()
+    }
+}
+
+/// An event as it is sent.
+pub(super) fn wire(event: &Pdu) -> Value {
+    serde_json::from_slice(&event.json).unwrap()
+}

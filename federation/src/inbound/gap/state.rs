@@ -1,0 +1,147 @@
+//! The state before an event that follows events nobody could deliver: ids first, then what is unknown of it.
+
+use std::collections::{BTreeSet, HashSet};
+
+use futures_util::StreamExt;
+use rooms::{RoomError, RoomNid};
+use spec::ids::{EventId, ServerName};
+
+use super::fetch::StateIds;
+use super::{GapError, Incoming, RoomPlace};
+use crate::inbound::order;
+use crate::inbound::work::{is_lasting, retry_busy};
+use crate::{Federation, RemoteError};
+
+/// The most events of a state with its auth chain.
+const MAX_STATE_EVENTS: usize = 200_000;
+/// With more unknown events than this the whole state is fetched at once.
+const MAX_SINGLE_EVENTS: usize = 100;
+/// How many events are asked for at a time.
+const ASKED_TOGETHER: usize = 8;
+/// How many outliers one call stores.
+const OUTLIERS: usize = 500;
+/// A state of which more than one in this many events cannot be had is not used.
+const TOLERATED: usize = 10;
+
+/// Fetches the state before an event that is not stored from the first of `servers` that delivers one that can be used,
+/// and stores what is unknown of it as outliers. Returns the ids of that state, all of which are stored: what
+/// [`rooms::Received::state_before`] takes. Each server has a time limit; cancel-safe.
+///
+/// # Errors
+/// Of the last server that was asked; what cannot be stored here counts as its failure.
+pub(crate) async fn fetch_state_before(
+    federation: &Federation,
+    room: RoomNid,
+    event_id: &EventId,
+    servers: &[ServerName],
+) -> Result<Vec<EventId>, RemoteError> {
+    let own = federation.server_name.clone();
+    let mut failure = RemoteError::Unreachable { server: own.clone(), reason: "there is no server to ask".to_owned() };
+    let place = match federation.find_place(room) {
+        Ok(place) => place,
+        Err(error) => return Err(RemoteError::Malformed { server: own, reason: error.to_string() }),
+    };
+    for server in servers {
+        failure = match federation.fetch_state(&place, server, event_id).await {
+            Ok(state) => return Ok(state),
+            Err(GapError::Remote(error)) => error,
+            Err(error) => RemoteError::Malformed { server: server.clone(), reason: error.to_string() },
+        };
+    }
+    Err(failure)
+}
+
+impl Federation {
+    /// Fetches the state before an event from the servers that may have it, and stores what is unknown of it. `None`
+    /// if no server delivered one that can be used.
+    pub(super) async fn fetch_state_of(
+        &self,
+        place: &RoomPlace,
+        event: &Incoming,
+    ) -> Result<Option<Vec<EventId>>, RoomError> {
+        let event_id = &event.pdu().event_id;
+        for server in self.servers_to_ask(place, event)? {
+            match self.fetch_state(place, &server, event_id).await {
+                Ok(state) => return Ok(Some(state)),
+                Err(GapError::Room(error)) if is_lasting(&error) => return Err(error),
+                Err(error) => {
+                    tracing::debug!(
+                        room_id = %place.room_id, %event_id, destination = %server, %error,
+                        "the state before an event was not delivered"
+                    );
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    async fn fetch_state(
+        &self,
+        place: &RoomPlace,
+        server: &ServerName,
+        event_id: &EventId,
+    ) -> Result<Vec<EventId>, GapError> {
+        let StateIds { pdu_ids, auth_chain_ids } = self.ask_state_ids(server, place, event_id).await?;
+        if pdu_ids.len().saturating_add(auth_chain_ids.len()) > MAX_STATE_EVENTS {
+            return Err(GapError::Unusable("the state is too large"));
+        }
+        let state: BTreeSet<EventId> = pdu_ids.into_iter().collect();
+        let head = self.rooms.head(place.room)?;
+        if head.create().is_some_and(|create| !state.contains(&create.event_id)) {
+            return Err(GapError::Unusable("the state does not hold the room's create event"));
+        }
+        let named: BTreeSet<EventId> = state.iter().cloned().chain(auth_chain_ids).collect();
+        let named: Vec<EventId> = named.into_iter().collect();
+        let unknown: HashSet<EventId> = self.rooms.unknown_events(place.room, &named, true)?.into_iter().collect();
+        let (named, wanted) = (named.len(), unknown.len());
+        let fetched = if wanted > MAX_SINGLE_EVENTS {
+            let events = self.ask_state(server, place, event_id).await?;
+            let events = events.auth_chain.into_iter().chain(events.pdus).collect();
+            self.check_unknown(place, server, events, Some(&unknown)).await?
+        } else {
+            self.fetch_events(place, server, unknown).await
+        };
+        self.store_outliers(place, fetched).await?;
+        let state: Vec<EventId> = state.into_iter().collect();
+        let absent: HashSet<EventId> = self.rooms.unknown_events(place.room, &state, true)?.into_iter().collect();
+        tracing::debug!(
+            room_id = %place.room_id, %event_id, destination = %server, named, wanted, absent = absent.len(),
+            "the state before an event was fetched"
+        );
+        if absent.len() > state.len() / TOLERATED {
+            return Err(GapError::Unusable("too much of the state cannot be had"));
+        }
+        Ok(state.into_iter().filter(|id| !absent.contains(id)).collect())
+    }
+
+    /// Fetches events one by one, a few at a time; those that do not come are left out.
+    pub(super) async fn fetch_events(
+        &self,
+        place: &RoomPlace,
+        server: &ServerName,
+        wanted: impl IntoIterator<Item = EventId>,
+    ) -> Vec<Incoming> {
+        let asks: Vec<_> =
+            wanted.into_iter().map(|id| async move { self.ask_event(server, place, &id).await.ok() }).collect();
+        let fetched: Vec<_> = futures_util::stream::iter(asks).buffer_unordered(ASKED_TOGETHER).collect().await;
+        self.check_fetched(place, server, fetched.into_iter().flatten().collect()).await
+    }
+
+    /// Stores events outside of the timeline, auth events first. Those whose auth events are missing are left out.
+    pub(super) async fn store_outliers(&self, place: &RoomPlace, events: Vec<Incoming>) -> Result<(), RoomError> {
+        let mut sorted = order::sort_by_auth(events).into_iter().peekable();
+        while sorted.peek().is_some() {
+            let part: Vec<_> = sorted.by_ref().take(OUTLIERS).map(|event| event.pdu).collect();
+            let store = || async {
+                let _computing = self.inbound.staging.computing.acquire().await;
+                self.rooms.receive_outliers(place.room, part.clone()).await
+            };
+            for verdict in retry_busy(store).await? {
+                if let Err(error) = verdict {
+                    tracing::debug!(room_id = %place.room_id, %error, "a fetched event was not stored");
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,97 @@
+//! Joining a restricted room that this server is in, but has nobody in who may let others in: another server does
+//! (Server-Server API §Restricted rooms).
+
+use rooms::{CheckedPdu, Membership, MembershipChange, Received, RestrictedJoin, RoomError, RoomNid, Verdict};
+use spec::ids::ServerName;
+
+use crate::Federation;
+use crate::remote::failure::{Attempts, Failure, blame};
+use crate::remote::handshake::Step;
+use crate::remote::join::{Keep, choose_join, make_join, send_join};
+use crate::remote::{Deadline, Entry};
+
+/// Joins a room that this server is in: by itself if the rules allow it, or else through a server that may let the
+/// user in.
+///
+/// # Errors
+/// What forbids the join; what the servers that were asked say.
+pub(crate) async fn join_resident(federation: &Federation, nid: RoomNid, entry: &Entry) -> Result<(), RoomError> {
+    let change = MembershipChange {
+        sender: entry.user.clone(),
+        target: entry.user.clone(),
+        membership: Membership::Join,
+        content: entry.content.clone(),
+    };
+    let refusal = match federation.rooms.change_membership(&entry.room, change).await {
+        Err(refusal @ RoomError::Forbidden(_)) => refusal,
+        result => return result,
+    };
+    if federation.rooms.judge_restricted_join(nid, &entry.user)? != RestrictedJoin::NobodyMay {
+        return Err(refusal);
+    }
+    let deadline = Deadline::after(&federation.clock, federation.config.join_timeout.duration());
+    let mut attempts = Attempts::default();
+    let candidates = federation.authorising_candidates(nid, &entry.room, &entry.via)?;
+    if candidates.is_empty() {
+        return Err(refusal);
+    }
+    for server in candidates {
+        if deadline.is_over() {
+            break;
+        }
+        match authorise_through(federation, &server, nid, entry, &deadline).await {
+            Ok(()) => return Ok(()),
+            Err(Failure::Local(error)) => return Err(error),
+            Err(Failure::Remote(error)) => {
+                if !attempts.go_on_after(error) {
+                    break;
+                }
+            }
+        }
+    }
+    Err(attempts.into_error())
+}
+
+async fn authorise_through(
+    federation: &Federation,
+    server: &ServerName,
+    nid: RoomNid,
+    entry: &Entry,
+    deadline: &Deadline,
+) -> Result<(), Failure> {
+    let template = make_join(federation, server, entry, deadline).await?;
+    let version = template.version;
+    let join = template.complete(federation, Step::Join, server, entry)?;
+    let (rest, _) = send_join(federation, server, version, &join, Keep::Event, deadline).await?;
+    let join = choose_join(federation, server, version, join, rest.event.as_deref()).await?;
+    federation.receive_from(server, nid, join).await
+}
+
+impl Federation {
+    /// Takes one event into a room that this server is in. What it follows and is not known here is left to the gap
+    /// filler: the state before the event is asked of `server`.
+    ///
+    /// # Errors
+    /// The other server's fault if the event is not allowed in the room.
+    pub(crate) async fn receive_from(&self, server: &ServerName, nid: RoomNid, pdu: CheckedPdu) -> Result<(), Failure> {
+        let event_id = pdu.pdu().event_id.clone();
+        let first = Received { pdu: pdu.clone(), state_before: None, relay: false };
+        let verdict = match self.rooms.receive_all(nid, vec![first]).await?.into_iter().next() {
+            Some(Err(RoomError::Missing(_))) => {
+                let servers = std::slice::from_ref(server);
+                let state = crate::inbound::fetch_state_before(self, nid, &event_id, servers).await?;
+                let again = Received { pdu, state_before: Some(state), relay: false };
+                self.rooms.receive_all(nid, vec![again]).await?.into_iter().next()
+            }
+            verdict => verdict,
+        };
+        match verdict {
+            Some(Ok(Verdict::Accepted | Verdict::Known)) => Ok(()),
+            Some(Ok(Verdict::SoftFailed(reason) | Verdict::Rejected(reason))) => {
+                Err(Failure::malformed(server, format!("the event is not allowed: {reason}")))
+            }
+            Some(Err(error)) => Err(blame(server, error)),
+            None => Err(Failure::Local(RoomError::Inconsistent("an event without a verdict"))),
+        }
+    }
+}

@@ -1,0 +1,303 @@
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use runtime::{Metrics, Tasks};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use super::super::connect::tests::FakeNames;
+use super::*;
+use crate::discovery::SrvRecord;
+use crate::discovery::well_known::Answer as WellKnown;
+
+/// What a server saw of a request: SNI, `Host` or `:authority`, path, protocol.
+type Seen = Arc<parking_lot::Mutex<Vec<(Option<String>, String, String, http::Version)>>>;
+
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    file: tempfile::NamedTempFile,
+}
+
+impl Authority {
+    fn new() -> Authority {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), issuer.pem()).unwrap();
+        Authority { issuer, file }
+    }
+
+    fn server_config(&self, names: &[&str], alpn: &[&[u8]]) -> rustls::ServerConfig {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config =
+            rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let mut config = config.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+        config
+    }
+}
+
+/// A server of the test; ends with it.
+struct TestServer {
+    address: SocketAddr,
+    seen: Seen,
+    connections: Arc<AtomicUsize>,
+}
+
+type Answer = fn(&Request<Incoming>) -> Response<Full<Bytes>>;
+
+fn ok(_: &Request<Incoming>) -> Response<Full<Bytes>> {
+    Response::new(Full::new(Bytes::from_static(b"{}")))
+}
+
+async fn serve(tasks: &Tasks, config: rustls::ServerConfig, answer: Answer) -> TestServer {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server =
+        TestServer { address: listener.local_addr().unwrap(), seen: Seen::default(), connections: Arc::default() };
+    let (seen, connections, acceptor) =
+        (server.seen.clone(), server.connections.clone(), TlsAcceptor::from(Arc::new(config)));
+    let inner = tasks.clone();
+    tasks.spawn("test server", async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(stream) = acceptor.accept(stream).await else { continue };
+            connections.fetch_add(1, Ordering::SeqCst);
+            let sni = stream.get_ref().1.server_name().map(str::to_owned);
+            let seen = seen.clone();
+            inner.spawn("test connection", async move {
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let host = request.headers().get(header::HOST).map(|host| host.to_str().unwrap().to_owned());
+                    let host = host.or_else(|| Some(request.uri().authority()?.to_string())).unwrap_or_default();
+                    let path = request.uri().path_and_query().unwrap().to_string();
+                    seen.lock().push((sni.clone(), host, path, request.version()));
+                    std::future::ready(Ok::<_, Infallible>(answer(&request)))
+                });
+                let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+            });
+        }
+    });
+    server
+}
+
+fn transport(authority: &Authority, names: FakeNames) -> HttpsTransport {
+    let parts = HttpsParts {
+        trusted_ca_file: Some(authority.file.path().to_owned()),
+        allow_private_addresses: true,
+        connect_timeout: Duration::from_secs(5),
+        clock: Clock::system(),
+        random: Random::seeded(1),
+    };
+    HttpsTransport::with_names(parts, Arc::new(names)).unwrap()
+}
+
+fn local(names: &mut FakeNames, name: &str) {
+    names.addresses.insert(name.to_owned(), vec![[127, 0, 0, 1].into()]);
+}
+
+fn srv(target: &str, priority: u16, port: u16) -> SrvRecord {
+    SrvRecord { priority, weight: 0, port, target: target.to_owned() }
+}
+
+fn request(path: &str) -> Request<Bytes> {
+    Request::builder().method("PUT").uri(path).body(Bytes::from_static(b"{}")).unwrap()
+}
+
+fn server_name(name: &str) -> ServerName {
+    ServerName::parse(name).unwrap()
+}
+
+/// Remembers, as if it had been fetched, what a host delegates to.
+fn remember(transport: &HttpsTransport, host: &str, to: Option<&str>) {
+    let answer = to.map_or(WellKnown::Absent, |to| WellKnown::Delegated { to: server_name(to), max_age_ms: None });
+    let known = Remembered::after(answer, None, transport.net.clock.now_ms());
+    transport.well_known.insert(host.to_owned(), known);
+}
+
+#[tokio::test]
+async fn a_server_with_a_port_is_asked_in_its_own_name() {
+    let (authority, tasks) = (Authority::new(), Tasks::new(&Metrics::new()));
+    for (alpn, version) in [(&[&b"h2"[..], b"http/1.1"][..], http::Version::HTTP_2), (&[], http::Version::HTTP_11)] {
+        let server = serve(&tasks, authority.server_config(&["a.test"], alpn), ok).await;
+        let mut names = FakeNames::default();
+        local(&mut names, "a.test");
+        let transport = transport(&authority, names);
+        let name = format!("a.test:{}", server.address.port());
+        for _ in 0..3 {
+            let response = transport.send(server_name(&name), request("/_matrix/x?y=1")).await.unwrap();
+            assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "{}");
+        }
+        let expected = (Some("a.test".to_owned()), name.clone(), "/_matrix/x?y=1".to_owned(), version);
+        assert_eq!(*server.seen.lock(), vec![expected; 3]);
+        assert_eq!(server.connections.load(Ordering::SeqCst), 1, "the connection is kept");
+    }
+}
+
+#[tokio::test]
+async fn an_address_is_proven_by_a_certificate_for_it_and_sends_no_name() {
+    let (authority, tasks) = (Authority::new(), Tasks::new(&Metrics::new()));
+    let server = serve(&tasks, authority.server_config(&["127.0.0.1"], &[]), ok).await;
+    let transport = transport(&authority, FakeNames::default());
+    let name = format!("127.0.0.1:{}", server.address.port());
+    transport.send(server_name(&name), request("/x")).await.unwrap();
+    assert_eq!(server.seen.lock()[0].0, None);
+    assert_eq!(server.seen.lock()[0].1, name);
+}
+
+#[tokio::test]
+async fn a_delegated_server_proves_the_delegated_name_wherever_srv_records_lead() {
+    let (authority, tasks) = (Authority::new(), Tasks::new(&Metrics::new()));
+    let server = serve(&tasks, authority.server_config(&["b.test"], &[b"h2"]), ok).await;
+    let mut names = FakeNames::default();
+    local(&mut names, "elsewhere.test");
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let records = vec![srv("elsewhere.test", 1, nobody), srv("elsewhere.test", 2, server.address.port())];
+    names.services.insert("_matrix-fed._tcp.b.test".to_owned(), records);
+    let transport = transport(&authority, names);
+    remember(&transport, "a.test", Some("b.test"));
+    transport.send(server_name("a.test"), request("/x")).await.unwrap();
+    let seen = server.seen.lock()[0].clone();
+    assert_eq!((seen.0.as_deref(), seen.1.as_str()), (Some("b.test"), "b.test"));
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_name_or_by_another_authority_is_refused() {
+    let (authority, tasks) = (Authority::new(), Tasks::new(&Metrics::new()));
+    let wrong_name = serve(&tasks, authority.server_config(&["other.test"], &[]), ok).await;
+    let wrong_authority = serve(&tasks, Authority::new().server_config(&["a.test"], &[]), ok).await;
+    for server in [wrong_name, wrong_authority] {
+        let mut names = FakeNames::default();
+        local(&mut names, "a.test");
+        let transport = transport(&authority, names);
+        let name = server_name(&format!("a.test:{}", server.address.port()));
+        let error = transport.send(name, request("/x")).await.err().unwrap();
+        assert!(error.to_string().contains("certificate"), "{error}");
+        assert!(server.seen.lock().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn redirects_of_federation_requests_are_not_followed() {
+    let (authority, tasks) = (Authority::new(), Tasks::new(&Metrics::new()));
+    let server = serve(&tasks, authority.server_config(&["a.test"], &[]), |_| {
+        Response::builder().status(302).header("location", "/elsewhere").body(Full::default()).unwrap()
+    });
+    let server = server.await;
+    let mut names = FakeNames::default();
+    local(&mut names, "a.test");
+    let name = server_name(&format!("a.test:{}", server.address.port()));
+    let response = transport(&authority, names).send(name, request("/x")).await.unwrap();
+    assert_eq!(response.status(), 302);
+    assert_eq!(server.seen.lock().len(), 1);
+}
+
+#[tokio::test]
+async fn heads_of_answers_are_bounded() {
+    let (authority, tasks) = (Authority::new(), Tasks::new(&Metrics::new()));
+    let large: Answer = |_| Response::builder().header("x", "y".repeat(80 * 1024)).body(Full::default()).unwrap();
+    let many: Answer = |_| {
+        let headers = (0..=MAX_HEADERS).fold(Response::builder(), |head, at| head.header(format!("x{at}"), "y"));
+        headers.body(Full::default()).unwrap()
+    };
+    for (what, answer) in [("large", large), ("many", many)] {
+        let server = serve(&tasks, authority.server_config(&["a.test"], &[]), answer).await;
+        let mut names = FakeNames::default();
+        local(&mut names, "a.test");
+        let name = server_name(&format!("a.test:{}", server.address.port()));
+        assert!(transport(&authority, names).send(name, request("/x")).await.is_err(), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn well_known_documents_are_fetched_through_few_redirects_within_bounds() {
+    let (authority, tasks) = (Authority::new(), Tasks::new(&Metrics::new()));
+    let server = serve(&tasks, authority.server_config(&["a.test"], &[b"h2"]), |request| {
+        let redirect = |to: &str| Response::builder().status(301).header("location", to).body(Full::default()).unwrap();
+        let document = |body: &str| {
+            Response::builder()
+                .header("cache-control", "max-age=600")
+                .body(Full::new(Bytes::from(body.to_owned())))
+                .unwrap()
+        };
+        match request.uri().path() {
+            "/ok" => document(r#"{"m.server":"b.test:1"}"#),
+            "/large" => document(&format!(r#"{{"m.server":"b.test:1","x":"{}"}}"#, "x".repeat(50 * 1024))),
+            "/bad" => document("{"),
+            "/once" => redirect("/ok"),
+            "/loop" => redirect("/loop"),
+            "/plain" => redirect("http://a.test/ok"),
+            "/down" => Response::builder().status(503).body(Full::default()).unwrap(),
+            _ => Response::builder().status(404).body(Full::default()).unwrap(),
+        }
+    });
+    let server = server.await;
+    let mut names = FakeNames::default();
+    local(&mut names, "a.test");
+    let transport = transport(&authority, names);
+    let fetch = async |path: &str| {
+        let url = format!("https://a.test:{}{path}", server.address.port());
+        transport.follow_well_known(url.parse().unwrap()).await
+    };
+    let found = WellKnown::Delegated { to: server_name("b.test:1"), max_age_ms: Some(600_000) };
+    assert_eq!(fetch("/ok").await, found);
+    assert_eq!(fetch("/once").await, found);
+    for absent in ["/large", "/bad", "/loop", "/plain", "/nothing"] {
+        assert_eq!(fetch(absent).await, WellKnown::Absent, "{absent}");
+    }
+    assert_eq!(fetch("/down").await, WellKnown::Failed);
+}
+
+#[tokio::test]
+async fn what_a_host_delegates_to_is_remembered() {
+    let (authority, tasks) = (Authority::new(), Tasks::new(&Metrics::new()));
+    let server = serve(&tasks, authority.server_config(&["b.test"], &[]), ok).await;
+    let mut names = FakeNames::default();
+    local(&mut names, "b.test");
+    let transport = transport(&authority, names);
+    // Nobody answers for a.test, which has no address: that is remembered too.
+    assert_eq!(transport.find_host(&server_name("a.test")).await.unwrap(), "a.test");
+    assert_eq!(transport.well_known.get("a.test").unwrap().delegated, None);
+    remember(&transport, "a.test", Some(&format!("b.test:{}", server.address.port())));
+    transport.send(server_name("a.test"), request("/x")).await.unwrap();
+    assert_eq!(server.seen.lock()[0].0.as_deref(), Some("b.test"));
+}
+
+#[test]
+fn redirects_lead_to_https_only() {
+    let from: Uri = "https://a.org/x/y?z".parse().unwrap();
+    let target = |location: &str| {
+        let response = Response::builder().header("location", location).body(()).unwrap();
+        redirect_target(&from, &response).map(|uri| uri.to_string())
+    };
+    assert_eq!(target("/b?c").as_deref(), Some("https://a.org/b?c"));
+    assert_eq!(target("https://b.org:1/c").as_deref(), Some("https://b.org:1/c"));
+    assert_eq!(target("//b.org/c").as_deref(), Some("https://b.org/c"));
+    for bad in ["http://b.org/", "ftp://b.org/", "", "c", "file:///etc/passwd", "https://"] {
+        assert_eq!(target(bad), None, "{bad}");
+    }
+}
+
+#[test]
+fn a_file_without_certificates_is_refused() {
+    let parts = |path: PathBuf| HttpsParts {
+        trusted_ca_file: Some(path),
+        allow_private_addresses: false,
+        connect_timeout: Duration::from_secs(1),
+        clock: Clock::system(),
+        random: Random::system(),
+    };
+    let empty = tempfile::NamedTempFile::new().unwrap();
+    for path in [empty.path().to_owned(), "/nonexistent".into()] {
+        assert!(matches!(build_tls(&parts(path)), Err(TransportStartError::CaFile { .. })));
+    }
+}

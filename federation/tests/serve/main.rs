@@ -1,0 +1,9 @@
+//! What other servers may ask: a server of ours, and others in the same process that sign their requests.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod bed;
+mod events;
+mod invites;
+mod joins;
+mod queries;
