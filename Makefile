@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 CARGO = export PATH="$$HOME/.cargo/bin:$$PATH" && . scripts/env.sh && cargo
 
-.PHONY: help setup run test check deny bench test-clients test-interop fuzz config clean
+.PHONY: help setup run test sim check deny bench test-clients test-interop fuzz config clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 22
@@ -22,6 +22,10 @@ ifeq ($(ARGS),)
 	  tests/clients/run.sh rust "$$CARGO_TARGET_DIR/debug/conduit" && exit 0; \
 	  echo "try $$try of the Rust client failed"; done; exit 1
 endif
+
+sim: setup ## a simulated federation, from many seeds; SEEDS=200, or SEED=17 for one alone; ARGS="quarrels"
+	$(CARGO) test --locked --test sim --no-run
+	export SEEDS=$(or $(SEEDS),200) $(if $(SEED),SEED=$(SEED)) && $(CARGO) test --locked --test sim $(ARGS)
 
 check: setup ## what CI runs: format, lints, tests, generated files, documentation
 	@export PATH="$$HOME/.cargo/bin:$$PATH" && scripts/check.sh

@@ -36,6 +36,7 @@ pub(crate) struct Parts {
     pub(crate) store: Store,
     pub(crate) users: Users,
     pub(crate) media: Media,
+    pub(crate) federation: FederationClient,
     pub(crate) router: Router,
 }
 
@@ -92,6 +93,7 @@ pub(crate) fn assemble_parts(config: &Config, environment: &Environment, tasks: 
     spawn_until_shutdown(tasks, "maintenance", maintain(rooms.clone(), users.clone(), media.clone(), clock.clone()));
     spawn_until_shutdown(tasks, "presence expiry", expire_presence(users.clone(), clock.clone()));
     let Outside { client, keys, destinations, config: federation_config } = outside;
+    let outside_client = client.clone();
     let federation = Federation::new(FederationParts {
         store: store.clone(),
         rooms: rooms.clone(),
@@ -121,7 +123,7 @@ pub(crate) fn assemble_parts(config: &Config, environment: &Environment, tasks: 
         config: config.client.clone(),
         rate_limits: config.rate_limits.clone(),
     });
-    Ok(Parts { store, users, media, router: router.merge(federation.router()) })
+    Ok(Parts { store, users, media, federation: outside_client, router: router.merge(federation.router()) })
 }
 
 /// What reaches other servers, before there are rooms to speak of.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
+use federation::FederationClient;
 use http::header;
 use media::Media;
 use runtime::{Clock, Metrics, Random, Tasks};
@@ -92,6 +93,7 @@ pub struct Server {
     tasks: Tasks,
     store: Store,
     media: Media,
+    federation: FederationClient,
     certificate: Option<Arc<Certificate>>,
     grace: Duration,
 }
@@ -121,7 +123,7 @@ impl Server {
         let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
         let metrics_listener = config.metrics.listener.as_ref().map(|address| Listener::bind(address, None));
         let metrics_listener = metrics_listener.transpose()?;
-        let Parts { store, users, media, router } = assemble_parts(&config, &environment, &tasks)?;
+        let Parts { store, users, media, federation, router } = assemble_parts(&config, &environment, &tasks)?;
         let data_dir: Arc<Path> = config.data_dir.clone().into();
         let backup = BackupSource {
             data_dir: data_dir.clone(),
@@ -152,7 +154,7 @@ impl Server {
             tasks.spawn("metrics listener", listener.serve(serving));
         }
         let grace = config.shutdown_grace.duration();
-        Ok(Server { addresses, metrics_address, tasks, store, media, certificate, grace })
+        Ok(Server { addresses, metrics_address, tasks, store, media, federation, certificate, grace })
     }
 
     /// Where the server listens, with the real ports, in the order of the configuration.
@@ -165,14 +167,15 @@ impl Server {
         self.metrics_address.as_ref()
     }
 
-    /// Takes over the reloadable keys of `config` that belong to a server: the certificate and the
-    /// limits of media.
+    /// Takes over the reloadable keys of `config` that belong to a server: the certificate, the
+    /// limits of media and those of federation.
     ///
     /// # Errors
     /// [`TlsError`] when the certificate cannot be read; the old one stays in use.
     pub fn reload(&self, config: &Config) -> Result<(), TlsError> {
         self.certificate.as_ref().map_or(Ok(()), |certificate| certificate.reload(config))?;
         self.media.reload(config.media.clone());
+        self.federation.reload(Arc::new(config.federation.clone()));
         Ok(())
     }
 

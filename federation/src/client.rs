@@ -121,6 +121,12 @@ enum Recording {
 #[derive(Clone)]
 pub struct FederationClient(Arc<Inner>);
 
+impl std::fmt::Debug for FederationClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FederationClient").finish_non_exhaustive()
+    }
+}
+
 struct Inner {
     server_name: ServerName,
     signing_key: Arc<SigningKey>,
@@ -148,6 +154,11 @@ impl FederationClient {
     #[must_use]
     pub fn server_name(&self) -> &ServerName {
         &self.0.server_name
+    }
+
+    /// Time, as its limits count it.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.0.clock
     }
 
     /// Whom it may ask.

@@ -9,7 +9,7 @@ pub(crate) mod origin;
 
 mod edus;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod gap;
 mod order;
 mod staging;
@@ -25,6 +25,8 @@ use storage::KeyspaceInfo;
 use crate::{Federation, FederationParts};
 
 pub(crate) use gap::{fetch_missing_auth, fetch_state_before};
+#[cfg(feature = "fuzzing")]
+pub(crate) use transaction::read_transaction;
 
 /// The keyspaces of this module.
 pub(crate) const KEYSPACES: &[KeyspaceInfo] =

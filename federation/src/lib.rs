@@ -15,6 +15,9 @@ mod config;
 mod destinations;
 mod discovery;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod inbound;
 mod keys;
 mod remote;
@@ -22,6 +25,8 @@ mod remote_media;
 mod remote_users;
 mod sender;
 mod serve;
+#[cfg(test)]
+mod tests;
 mod transport;
 
 use std::sync::Arc;

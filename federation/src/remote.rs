@@ -38,6 +38,8 @@ mod room_state;
 mod spool;
 mod take_in;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use answer::read_answer;
 pub(crate) use room_state::check_room_state;
 
 /// A user who wants to enter a room, or to leave one, through another server.
@@ -53,12 +55,15 @@ pub(crate) struct Entry {
     pub content: Map<String, Value>,
 }
 
+/// An answer, with when it came.
+type Kept = (Duration, Arc<Map<String, Value>>);
+
 /// What the port remembers between calls.
 pub(crate) struct RemoteState {
     /// Handshakes and backfills under way: they queue here, a room's each.
     turns: Mutex<HashMap<RoomId, Weak<tokio::sync::Mutex<()>>>>,
-    /// Hierarchy answers of other servers, with when they came.
-    hierarchies: Cache<(RoomId, bool), (Duration, Arc<Map<String, Value>>)>,
+    /// Hierarchy answers of other servers, by room and whether only suggested children are in them.
+    hierarchies: Cache<(RoomId, bool), Kept>,
     /// When no server could give history of a room.
     futile: Cache<RoomNid, Duration>,
 }

@@ -13,13 +13,15 @@ use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use media::{MediaWriter, Mxc, RemoteDescription, RemoteMedia, RemoteMediaError};
+use runtime::Clock;
 use serde_json::{Map, Value};
 
 use crate::client::{Ask, FederationClient, encode_path, encode_query};
 use crate::error::RemoteError;
 use crate::transport::{AnswerBody, BodyError};
-use multipart::{Multipart, MultipartError, PartHead, Piece};
-use parameters::find_file_name;
+use multipart::PartHead;
+pub(crate) use multipart::{Multipart, MultipartError, Piece};
+pub(crate) use parameters::find_file_name;
 
 /// How much longer than it was told to wait for an upload another server may take for the head of its answer.
 const HEAD_GRACE: Duration = Duration::from_secs(15);
@@ -132,13 +134,12 @@ impl RemoteMediaClient {
             Err(FetchError::Remote(error)) if is_unsupported(&error) => return Err(FetchError::Unsupported),
             answer => answer?,
         };
-        match read_multipart(answer, into).await? {
+        match read_multipart(answer, self.clock(), into).await? {
             Content::Written(description) => Ok(description),
             Content::Elsewhere(url) => {
                 let head = self.client.fetch_url(&url, WHOLE, max_bytes(into));
-                let answer =
-                    tokio::time::timeout(HEAD_GRACE, head).await.map_err(|_| FetchError::Malformed(STALLED))??;
-                read_plain(answer, into).await
+                let answer = self.clock().timeout(HEAD_GRACE, head).await.ok_or(FetchError::Malformed(STALLED))??;
+                read_plain(answer, self.clock(), into).await
             }
         }
     }
@@ -154,7 +155,7 @@ impl RemoteMediaClient {
         let mut path = encode_path(&["_matrix", "media", "v3", "download", server, mxc.media_id()]);
         let wait_ms = wait.as_millis().to_string();
         path.push_str(&encode_query(&[("allow_remote", "false"), ("timeout_ms", &wait_ms)]));
-        read_plain(self.ask(mxc, path, wait, into).await?, into).await
+        read_plain(self.ask(mxc, path, wait, into).await?, self.clock(), into).await
     }
 
     async fn ask(
@@ -165,9 +166,18 @@ impl RemoteMediaClient {
         into: &MediaWriter,
     ) -> Result<Response<AnswerBody>, FetchError> {
         let ask = Ask { timeout: WHOLE, max_bytes: max_bytes(into), ..Ask::get(path) };
+        self.ask_within(mxc, ask, wait).await
+    }
+
+    /// Asks, and waits for the head of the answer no longer than an upload may be waited for, and a little.
+    async fn ask_within(&self, mxc: &Mxc, ask: Ask, wait: Duration) -> Result<Response<AnswerBody>, FetchError> {
         let head = self.client.ask_stream(mxc.server(), ask);
-        let answer = tokio::time::timeout(wait.saturating_add(HEAD_GRACE), head).await;
-        Ok(answer.map_err(|_| FetchError::Remote(RemoteError::Timeout(mxc.server().clone())))??)
+        let answer = self.clock().timeout(wait.saturating_add(HEAD_GRACE), head).await;
+        Ok(answer.ok_or_else(|| FetchError::Remote(RemoteError::Timeout(mxc.server().clone())))??)
+    }
+
+    fn clock(&self) -> &Clock {
+        self.client.clock()
     }
 }
 
@@ -186,9 +196,9 @@ fn is_unsupported(error: &RemoteError) -> bool {
 }
 
 /// The next bytes of a body; `None` at its end.
-async fn next_bytes(body: &mut AnswerBody) -> Result<Option<Bytes>, FetchError> {
+async fn next_bytes(body: &mut AnswerBody, clock: &Clock) -> Result<Option<Bytes>, FetchError> {
     loop {
-        let frame = tokio::time::timeout(STALL, body.frame()).await.map_err(|_| FetchError::Malformed(STALLED))?;
+        let frame = clock.timeout(STALL, body.frame()).await.ok_or(FetchError::Malformed(STALLED))?;
         match frame.transpose()?.map(|frame| frame.into_data()) {
             None => return Ok(None),
             Some(Ok(bytes)) => return Ok(Some(bytes)),
@@ -207,9 +217,13 @@ fn describe(content_type: Option<&str>, disposition: Option<&str>) -> RemoteDesc
 }
 
 /// Writes a body that is the content.
-async fn read_plain(answer: Response<AnswerBody>, into: &mut MediaWriter) -> Result<RemoteDescription, FetchError> {
+async fn read_plain(
+    answer: Response<AnswerBody>,
+    clock: &Clock,
+    into: &mut MediaWriter,
+) -> Result<RemoteDescription, FetchError> {
     let (head, mut body) = answer.into_parts();
-    while let Some(bytes) = next_bytes(&mut body).await? {
+    while let Some(bytes) = next_bytes(&mut body, clock).await? {
         into.write(&bytes).await?;
     }
     let disposition = header_text(&head.headers, &header::CONTENT_DISPOSITION);
@@ -217,11 +231,15 @@ async fn read_plain(answer: Response<AnswerBody>, into: &mut MediaWriter) -> Res
 }
 
 /// Reads an answer of two parts: metadata, and the content or where it is. Content is written as it comes.
-async fn read_multipart(answer: Response<AnswerBody>, into: &mut MediaWriter) -> Result<Content, FetchError> {
+async fn read_multipart(
+    answer: Response<AnswerBody>,
+    clock: &Clock,
+    into: &mut MediaWriter,
+) -> Result<Content, FetchError> {
     let (head, mut body) = answer.into_parts();
     let content_type = header_text(&head.headers, &header::CONTENT_TYPE).unwrap_or_default();
     let mut parts = Parts::new(Multipart::of_content_type(content_type)?);
-    while let Some(bytes) = next_bytes(&mut body).await? {
+    while let Some(bytes) = next_bytes(&mut body, clock).await? {
         parts.multipart.feed(&bytes);
         while let Some(piece) = parts.multipart.next_piece()? {
             if let Some(data) = parts.take(piece)? {

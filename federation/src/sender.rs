@@ -221,7 +221,7 @@ impl Sender {
     }
 
     /// The servers that something is pending for, in no order.
-    #[must_use]
+    #[cfg(test)]
     pub fn pending_destinations(&self) -> Vec<ServerName> {
         self.table.lock().names()
     }
@@ -299,7 +299,7 @@ impl Sender {
                 () = self.wake.notified() => {}
                 () = self.clock.sleep(sleep) => {}
                 returned = returns.recv() => match returned {
-                    Ok(server) => self.table.lock().resume(&server),
+                    Ok(server) => self.wake(&server),
                     Err(RecvError::Lagged(_)) => self.resume_those_allowed(),
                     Err(RecvError::Closed) => return,
                 },

@@ -181,8 +181,8 @@ pub fn route_table() -> Vec<RouteInfo> {
     all_routes().into_iter().map(describe).collect()
 }
 
-/// The router of all endpoints but those about keys. Paths that it does not know are left to whoever it is merged into; methods that a path
-/// does not have get `M_UNRECOGNIZED` (Server-Server API §Unsupported endpoints).
+/// The router of all endpoints but those about keys. Paths that it does not know are left to whoever it is merged into;
+/// methods that a path does not have get `M_UNRECOGNIZED` (Server-Server API §Unsupported endpoints).
 pub(crate) fn router(federation: Federation) -> Router {
     let mut router = inbound::router(&federation).route_layer(from_fn(hold_place));
     for Route { path, auth, handler, .. } in all_routes() {

@@ -27,6 +27,11 @@ use crate::rooms::Rooms;
 use crate::servers::ServerStay;
 use crate::snapshot::{self, NewNodes};
 
+/// More nodes of states than this are written in batches before the one that names them.
+const MAX_NODES_AT_ONCE: usize = 1000;
+/// The size of such a batch in bytes, about.
+const NODES_BYTES: usize = 1024 * 1024;
+
 /// What a group of commands changes.
 pub(crate) struct Change {
     /// To be written first, in order.
@@ -353,8 +358,18 @@ impl<'a> Append<'a> {
         for (seq, (pos, row)) in self.rewritten {
             self.batch.put(&TIMELINE, &(room, seq), &Stamped { pos, value: row });
         }
+        // Nobody reads nodes that no head and no event names yet: those of a large state are written first.
+        let is_large = self.nodes.made.len() > MAX_NODES_AT_ONCE;
+        let mut part = Batch::new();
         for (id, node) in self.nodes.made {
-            self.batch.put(&STATE_NODES, &(room, id), node.as_ref());
+            let batch = if is_large { &mut part } else { &mut self.batch };
+            batch.put(&STATE_NODES, &(room, id), node.as_ref());
+            if part.size() > NODES_BYTES {
+                self.before.push(std::mem::take(&mut part));
+            }
+        }
+        if !part.is_empty() {
+            self.before.push(part);
         }
         self.head.row.last_node = self.nodes.next;
         self.batch.put(&HEADS, &room, &self.head.row);

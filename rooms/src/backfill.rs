@@ -75,6 +75,12 @@ impl Append<'_> {
         if pdu.room_id != self.head.room_id {
             return Err(RoomError::Invalid("the event is of another room"));
         }
+        // What is older than the end of the room lies less deep. Newer events come by themselves: as history they would
+        // be known, and never become part of the present.
+        let end = self.head.row.depth;
+        if pdu.depth >= end && end < spec::canonical::MAX_INTEGER {
+            return Err(RoomError::Invalid("the event is no history of the room"));
+        }
         let promoted = match self.find_known(pdu)? {
             Known::Placed => return Ok(Verdict::Known),
             Known::Outlier(outlier) => Some(outlier),

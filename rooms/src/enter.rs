@@ -8,7 +8,7 @@ use storage::Read;
 
 use crate::append::Append;
 use crate::error::RoomError;
-use crate::event::EventFlags;
+use crate::event::{EventFlags, bounded_depth};
 use crate::ids::{RoomNid, RoomSeq, UserNid};
 use crate::keyspaces::{ROOM_MEMBERS, USER_ROOMS};
 use crate::membership::Membership;
@@ -36,7 +36,6 @@ impl Rooms {
 
 impl Append<'_> {
     pub(crate) fn enter(&mut self, join: &CheckedPdu, state: &[EventId]) -> Result<(), RoomError> {
-        let room = self.head.room;
         let join = join.pdu();
         let promoted = match self.find_known(join)? {
             Known::Placed => return Ok(()),
@@ -62,19 +61,22 @@ impl Append<'_> {
             return Err(failure.into());
         }
         self.check_by_state(join, before)??;
+        // Servers in the room have the join already from the one that took it in: their stay begins with it.
+        let join_seq = self.head.row.next_seq;
+        self.head.row.next_seq = join_seq.next();
         self.replace_members(&members)?;
+        self.head.row.next_seq = join_seq;
         let sender = self.rooms.user_nid(&join.sender)?.ok_or(RoomError::Inconsistent("sender without a number"))?;
         let flags = EventFlags::default();
         let placed = self
             .place_event(join, Placing { part: Part::Timeline, sender, before, flags, transaction: None, promoted })?;
         self.head.row.state = placed.after;
         self.head.row.extremities = vec![(join.event_id.as_str().into(), placed.seq)];
-        self.head.row.depth = self.head.row.depth.max(join.depth);
+        self.head.row.depth = self.head.row.depth.max(bounded_depth(join));
         self.move_backward_extremities(join)?;
         if let Some((user, membership)) = self.read_member(join)? {
             self.add_membership(user, membership, placed.seq)?;
         }
-        debug_assert_eq!(room, self.head.room);
         Ok(())
     }
 
@@ -137,6 +139,10 @@ impl Append<'_> {
                 self.before.push(std::mem::take(&mut self.batch));
             }
         }
+        // Counted anew: of an attempt that was cut off the rows may be here, and the head is not.
+        let count = |wanted| members.values().filter(|(membership, _)| *membership == wanted).count();
+        self.head.row.joined = u32::try_from(count(Membership::Join)).unwrap_or(u32::MAX);
+        self.head.row.invited = u32::try_from(count(Membership::Invite)).unwrap_or(u32::MAX);
         Ok(())
     }
 }

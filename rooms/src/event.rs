@@ -103,7 +103,7 @@ impl Value for EventRow {
         head[16..24].copy_from_slice(&self.before.0.to_le_bytes());
         head[24..32].copy_from_slice(&self.replaces.map_or(0, |seq| seq.0).to_le_bytes());
         head[32..40].copy_from_slice(&self.redacted_by.map_or(0, |seq| seq.0).to_le_bytes());
-        head[40..48].copy_from_slice(&pdu.depth.to_le_bytes());
+        head[40..48].copy_from_slice(&bounded_depth(pdu).to_le_bytes());
         head[48..56].copy_from_slice(&pdu.origin_server_ts.to_le_bytes());
         head[56..60].copy_from_slice(&(content.start as u32).to_le_bytes());
         head[60..64].copy_from_slice(&(content.end as u32).to_le_bytes());
@@ -134,6 +134,12 @@ impl Value for EventRow {
     fn decode(_bytes: &[u8]) -> Result<Self, Corrupt> {
         Err(Corrupt("event rows are read as events"))
     }
+}
+
+/// The depth by which an event is ordered. Old room versions allow more than what an event of ours can claim: nothing
+/// is to be put behind all that follows it.
+pub(crate) fn bounded_depth(pdu: &Pdu) -> i64 {
+    pdu.depth.min(spec::canonical::MAX_INTEGER)
 }
 
 /// Where the value of the top-level `content` stands in the event's JSON.

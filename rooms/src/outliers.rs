@@ -12,11 +12,13 @@ use crate::head::Head;
 use crate::ids::{RoomNid, SnapshotId};
 use crate::keyspaces::{HEADS, ROOM_NIDS};
 use crate::place::{Part, Placing};
-use crate::receive::{CheckedPdu, Verdict, split_commands};
+use crate::receive::{CheckedPdu, Known, Verdict, split_commands};
 use crate::rooms::Rooms;
 
 impl Rooms {
-    /// The number of a room of other servers, which from now on is known here by its id and version only. Cancel-safe.
+    /// The number of a room of other servers, which from now on is known here by its id and version only. As long as the
+    /// room was never entered, nothing proves its version: an invitation says what it likes, so the version that was
+    /// named last counts. Cancel-safe.
     ///
     /// # Errors
     /// [`RoomError::Invalid`] if the room is known here with another version.
@@ -24,7 +26,7 @@ impl Rooms {
         loop {
             if let Some(room) = self.room_nid(room_id)? {
                 if self.head(room)?.version() != version {
-                    return Err(RoomError::Invalid("the room has another version"));
+                    self.submit_job(room, move |append| append.change_version(version)).await?;
                 }
                 return Ok(room);
             }
@@ -63,7 +65,22 @@ impl Rooms {
 }
 
 impl Append<'_> {
-    /// Stores outliers. One that fails leaves nothing behind, or everything is dropped.
+    /// Takes another version for a room whose create event never came.
+    fn change_version(&mut self, version: RoomVersion) -> Result<(), RoomError> {
+        let head = &mut self.head;
+        if head.version == version {
+            return Ok(());
+        }
+        if head.create.is_some() {
+            return Err(RoomError::Invalid("the room has another version"));
+        }
+        head.version = version;
+        head.row.version = version.as_str().into();
+        self.batch.put(&HEADS, &head.room, &head.row);
+        Ok(())
+    }
+
+    /// Stores outliers. One that fails leaves nothing behind, or everything is dropped for its failure.
     pub(crate) fn receive_outliers(
         &mut self,
         pdus: Vec<CheckedPdu>,
@@ -71,11 +88,10 @@ impl Append<'_> {
         let mut verdicts = Vec::with_capacity(pdus.len());
         for pdu in pdus {
             let before = self.added();
-            let verdict = self.receive_outlier(&pdu);
-            if verdict.is_err() && self.added() != before {
-                return Err(RoomError::Busy);
+            match self.receive_outlier(&pdu) {
+                Err(error) if self.added() != before => return Err(error),
+                verdict => verdicts.push(verdict),
             }
-            verdicts.push(verdict);
         }
         Ok(verdicts)
     }
@@ -85,7 +101,7 @@ impl Append<'_> {
         if pdu.room_id != self.head.room_id {
             return Err(RoomError::Invalid("the event is of another room"));
         }
-        if self.place_of(pdu.event_id.as_str())?.is_some() {
+        if !matches!(self.find_known(pdu)?, Known::No) {
             return Ok(Verdict::Known);
         }
         let (auth_events, missing) = self.cited_auth_events(pdu)?;

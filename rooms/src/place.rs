@@ -1,5 +1,6 @@
 //! Giving an event its place: its number, its rows, and the states around it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use spec::ids::EventId;
@@ -9,12 +10,17 @@ use storage::{Read, StreamPos};
 use crate::append::Append;
 use crate::draft::Transaction;
 use crate::error::RoomError;
-use crate::event::{EventFlags, EventRow};
+use crate::event::{EventFlags, EventRow, bounded_depth};
 use crate::ids::{RoomSeq, SnapshotId, UserNid};
 use crate::keyspaces::{
     BACKWARD, EVENT_IDS, EVENTS_BY_TIME, EventPlace, ORDER, PROMOTED, SLOT_KEYS, STATE_LOG, STATE_SLOTS, SlotKey,
 };
 use crate::snapshot;
+
+/// The most forward extremities of a room: each is a few lines of its head, which is one row.
+const MAX_EXTREMITIES: usize = 100;
+/// How many of the newest are kept when there are more, whatever their state.
+const KEPT_EXTREMITIES: usize = 50;
 
 /// Which part of the room an event belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,9 +97,35 @@ impl Append<'_> {
     /// Makes an event a forward extremity instead of those that it follows.
     pub(crate) fn move_extremities(&mut self, pdu: &Pdu, seq: RoomSeq) {
         let row = &mut self.head.row;
-        row.extremities.retain(|(id, _)| !pdu.prev_events.iter().any(|prev| prev.as_str() == &**id));
+        row.extremities.retain(|(id, _)| !follows(pdu, id));
         row.extremities.push((pdu.event_id.as_str().into(), seq));
-        row.depth = row.depth.max(pdu.depth);
+        row.depth = row.depth.max(bounded_depth(pdu));
+    }
+
+    /// Makes room for another forward extremity where there are very many: whoever may send can fork the room with each
+    /// event, and every fork costs time with every event. The oldest go whose state others have too, so that the state
+    /// of the room stays what it is.
+    ///
+    /// # Errors
+    /// [`RoomError::Refused`] if there are too many all the same and the event would add one. It comes again when
+    /// somebody follows it.
+    pub(crate) fn expect_place_at_end(&mut self, pdu: &Pdu) -> Result<(), RoomError> {
+        let extremities = &self.head.row.extremities;
+        if extremities.len() < MAX_EXTREMITIES || extremities.iter().any(|(id, _)| follows(pdu, id)) {
+            return Ok(());
+        }
+        let (mut states, mut kept) = (HashSet::new(), Vec::with_capacity(extremities.len()));
+        for (id, seq) in extremities.iter().rev() {
+            if states.insert(self.stored(*seq)?.after) || kept.len() < KEPT_EXTREMITIES {
+                kept.push((id.clone(), *seq));
+            }
+        }
+        kept.reverse();
+        if kept.len() >= MAX_EXTREMITIES {
+            return Err(RoomError::Refused("the room is forked too often"));
+        }
+        self.head.row.extremities = kept;
+        Ok(())
     }
 
     /// The rows every event brings: itself with the states around it, its id, its time, its place in the order. An event
@@ -130,7 +162,7 @@ impl Append<'_> {
         if part != Part::Outlier {
             self.batch.put(&EVENTS_BY_TIME, &(room, pdu.origin_server_ts, seq), &());
             if flags.is_visible() {
-                self.batch.put(&ORDER, &(room, pdu.depth, seq), &());
+                self.batch.put(&ORDER, &(room, bounded_depth(pdu), seq), &());
             }
         }
         let row = EventRow {
@@ -244,9 +276,13 @@ impl Append<'_> {
         }
         for prev in &pdu.prev_events {
             if self.anchored(prev)?.is_none() {
-                self.batch.put(&BACKWARD, &(room, prev.as_str().to_owned()), &pdu.depth);
+                self.batch.put(&BACKWARD, &(room, prev.as_str().to_owned()), &bounded_depth(pdu));
             }
         }
         Ok(())
     }
+}
+
+fn follows(pdu: &Pdu, id: &str) -> bool {
+    pdu.prev_events.iter().any(|prev| prev.as_str() == id)
 }

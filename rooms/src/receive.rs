@@ -203,7 +203,8 @@ pub(crate) fn split_commands<T>(items: Vec<T>, pdu: impl Fn(&T) -> &CheckedPdu) 
 }
 
 impl Append<'_> {
-    /// Authorises received events and adds them. One that fails leaves nothing behind, or everything is dropped.
+    /// Authorises received events and adds them. One that fails leaves nothing behind, or everything is dropped for its
+    /// failure: without it, the others may come again.
     pub(crate) fn receive_group(
         &mut self,
         received: Vec<Received>,
@@ -211,11 +212,10 @@ impl Append<'_> {
         let mut verdicts = Vec::with_capacity(received.len());
         for received in received {
             let before = self.added();
-            let verdict = self.receive(received);
-            if verdict.is_err() && self.added() != before {
-                return Err(RoomError::Busy);
+            match self.receive(received) {
+                Err(error) if self.added() != before => return Err(error),
+                verdict => verdicts.push(verdict),
             }
-            verdicts.push(verdict);
         }
         Ok(verdicts)
     }
@@ -241,6 +241,9 @@ impl Append<'_> {
             flags = flags.with(EventFlags::RELAY);
         }
         let sender = self.rooms.user_nid(&pdu.sender)?.ok_or(RoomError::Inconsistent("sender without a number"))?;
+        if verdict == Verdict::Accepted {
+            self.expect_place_at_end(&pdu)?;
+        }
         let placing = Placing { part: Part::Timeline, sender, before, flags, transaction: None, promoted };
         let placed = self.place_event(&pdu, placing)?;
         if !matches!(verdict, Verdict::Rejected(_)) {
@@ -265,7 +268,15 @@ impl Append<'_> {
     }
 
     /// Whether the event is stored already, and as what.
+    ///
+    /// # Errors
+    /// [`RoomError::Invalid`] if its id is that of an event of another room: room versions 1 and 2 let servers choose
+    /// ids, and one id stands for one event here.
     pub(crate) fn find_known(&self, pdu: &Pdu) -> Result<Known, RoomError> {
+        let elsewhere = self.rooms.find_event(pdu.event_id.as_str())?.is_some_and(|place| place.room != self.head.room);
+        if elsewhere {
+            return Err(RoomError::Invalid("the event id is that of an event of another room"));
+        }
         Ok(match self.place_of(pdu.event_id.as_str())? {
             Some(seq) if seq < RoomSeq::FIRST_OUTLIER => Known::Placed,
             Some(seq) => Known::Outlier(self.stored(seq)?),

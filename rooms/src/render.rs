@@ -65,15 +65,17 @@ impl<'a> Renderer<'a> {
     }
 
     fn write_event(&self, event: &Event, bundle: &Bundle, full: bool, out: &mut Vec<u8>) -> Result<(), RoomError> {
+        let redacts = if event.kind() == "m.room.redaction" { redacts_of(event) } else { None };
         out.extend_from_slice(b"{\"content\":");
-        out.extend_from_slice(event.content().as_bytes());
+        match &redacts {
+            Some(redacts) if !self.view.head().rules().redacts_in_content => write_redacting(event, redacts, out),
+            _ => out.extend_from_slice(event.content().as_bytes()),
+        }
         write_text(out, ",\"event_id\":", event.event_id());
         // Writing to a Vec cannot fail.
         let _ = write!(out, ",\"origin_server_ts\":{}", event.origin_server_ts());
-        if event.kind() == "m.room.redaction"
-            && let Some(redacts) = redacts_of(event)
-        {
-            write_text(out, ",\"redacts\":", &redacts);
+        if let Some(redacts) = &redacts {
+            write_text(out, ",\"redacts\":", redacts);
         }
         if self.format == EventFormat::Client {
             write_text(out, ",\"room_id\":", self.room_id.as_str());
@@ -164,6 +166,14 @@ impl<'a> Renderer<'a> {
 fn write_text(out: &mut Vec<u8>, before: &str, text: &str) {
     out.extend_from_slice(before.as_bytes());
     spec::canonical::write_into(out, &text);
+}
+
+/// The content of a redaction, with what it redacts: newer clients look there in every room version (room version 11,
+/// §Moving the `redacts` property).
+fn write_redacting(event: &Event, redacts: &str, out: &mut Vec<u8>) {
+    let mut content: serde_json::Map<String, serde_json::Value> = event.content_as().unwrap_or_default();
+    content.insert("redacts".to_owned(), redacts.into());
+    spec::canonical::write_into(out, &content);
 }
 
 /// What a redaction redacts, from wherever its room version keeps it.

@@ -68,15 +68,16 @@ impl Append<'_> {
     pub(crate) fn state_of(&mut self, ids: &[EventId]) -> Result<SnapshotId, RoomError> {
         let mut wanted = BTreeMap::new();
         for id in ids {
-            let stored = self.stored_by_id(id)?.ok_or_else(|| RoomError::Missing(vec![id.clone()]))?;
-            let Some(state_key) = stored.pdu.state_key.as_deref() else {
+            let seq = self.place_of(id.as_str())?.ok_or_else(|| RoomError::Missing(vec![id.clone()]))?;
+            let (kind, state_key, flags) = self.outline_of(seq)?;
+            let Some(state_key) = state_key else {
                 return Err(RoomError::Invalid("an event of the state is no state event"));
             };
-            if stored.flags.has(EventFlags::REJECTED) {
+            if flags.has(EventFlags::REJECTED) {
                 continue;
             }
-            let slot = self.intern_slot(&stored.pdu.kind, state_key)?;
-            if wanted.insert(slot, stored.seq).is_some() {
+            let slot = self.intern_slot(&kind, &state_key)?;
+            if wanted.insert(slot, seq).is_some() {
                 return Err(RoomError::Invalid("the state has two events of one type and state key"));
             }
         }
@@ -102,6 +103,15 @@ impl Append<'_> {
             root = snapshot::set(&self.rooms.nodes(room), &mut self.nodes, root, slot, seq)?;
         }
         Ok(root)
+    }
+
+    /// Type, state key and flags of an event, without keeping it: a state has very many.
+    fn outline_of(&self, seq: RoomSeq) -> Result<(Box<str>, Option<Box<str>>, EventFlags), RoomError> {
+        if let Some(row) = self.events.get(&seq) {
+            return Ok((row.pdu.kind.clone(), row.pdu.state_key.clone(), row.flags));
+        }
+        let event = self.rooms.event_at(self.head.room, seq)?;
+        Ok((event.kind().into(), event.state_key().map(Into::into), event.flags()))
     }
 
     /// Whether two numbers are of one event, as an outlier and in the timeline.

@@ -1,6 +1,6 @@
 //! Who is typing: in memory only, with a counter of its own (Client-Server API §Typing notifications).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -13,6 +13,8 @@ use crate::rooms::Rooms;
 /// The longest a client may claim to type without saying it again.
 pub const MAX_TYPING: Duration = Duration::from_secs(120);
 const NOTICES: usize = 256;
+/// How often it is looked whether a time was shortened.
+const RECHECK: Duration = Duration::from_secs(5);
 
 /// Who types where.
 pub(crate) struct Typing {
@@ -34,6 +36,8 @@ struct RoomTyping {
     /// The counter at the last change.
     changed: u64,
     until: BTreeMap<UserNid, Duration>,
+    /// Of whom a task waits for the end: one each, however often they begin and stop.
+    watched: BTreeSet<UserNid>,
 }
 
 impl Typing {
@@ -53,19 +57,37 @@ impl Rooms {
         if self.change_typing(room, user, |_| until) {
             let _ = self.typing.notices.send(room);
         }
-        if let (Some(until), Some(timeout)) = (until, timeout) {
+        if until.is_some() && self.typing.rooms.lock().rooms.entry(room).or_default().watched.insert(user) {
             let rooms = self.clone();
-            self.tasks.spawn("typing expiry", async move {
-                // What is in memory only need not expire at the end.
-                if rooms.tasks.shutdown_token().run_until_cancelled(rooms.clock.sleep(timeout)).await.is_none() {
-                    return;
-                }
-                // Unless the client has said it again since.
-                if rooms.change_typing(room, user, |current| current.filter(|current| *current > until)) {
-                    let _ = rooms.typing.notices.send(room);
-                }
-            });
+            self.tasks.spawn("typing expiry", async move { rooms.expire_typing(room, user).await });
         }
+    }
+
+    /// Waits until the user's time is over, however often it is prolonged, or shortened.
+    async fn expire_typing(&self, room: RoomNid, user: UserNid) {
+        while let Some(until) = self.typing_until(room, user) {
+            let left = until.saturating_sub(self.typing.clock.monotonic()).min(RECHECK);
+            // What is in memory only need not expire at the end.
+            if self.tasks.shutdown_token().run_until_cancelled(self.clock.sleep(left)).await.is_none() {
+                return;
+            }
+            let now = self.typing.clock.monotonic();
+            // Unless the client has said it again since.
+            if self.change_typing(room, user, |current| current.filter(|current| *current > now)) {
+                let _ = self.typing.notices.send(room);
+            }
+        }
+    }
+
+    /// Until when the user types. If they do not, nobody watches them any more.
+    fn typing_until(&self, room: RoomNid, user: UserNid) -> Option<Duration> {
+        let mut state = self.typing.rooms.lock();
+        let entry = state.rooms.get_mut(&room)?;
+        let until = entry.until.get(&user).copied();
+        if until.is_none() {
+            entry.watched.remove(&user);
+        }
+        until
     }
 
     /// Changes one entry; says whether the set of those who type has changed.

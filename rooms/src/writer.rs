@@ -148,13 +148,14 @@ impl Rooms {
     }
 
     async fn drain(&self, room: RoomNid) {
+        let mut guard = QueueGuard { rooms: self, room, has_ended: false };
         loop {
             let group = {
                 let mut queues = self.queues.0.lock();
-                let Some(queue) = queues.get_mut(&room) else { return };
-                let group = take_group(queue);
+                let group = queues.get_mut(&room).map(take_group).unwrap_or_default();
                 if group.is_empty() {
                     queues.remove(&room);
+                    guard.has_ended = true;
                     return;
                 }
                 group
@@ -234,6 +235,21 @@ impl Rooms {
             self.memory.pending.lock().remove(&room);
         }
         committed.map(drop)
+    }
+}
+
+/// Takes the queue away however its writer ends: with a queue and no writer the room could be written to no more.
+struct QueueGuard<'a> {
+    rooms: &'a Rooms,
+    room: RoomNid,
+    has_ended: bool,
+}
+
+impl Drop for QueueGuard<'_> {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.rooms.queues.0.lock().remove(&self.room);
+        }
     }
 }
 

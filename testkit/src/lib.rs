@@ -11,6 +11,7 @@ mod account;
 mod http;
 mod in_process;
 mod process;
+pub mod sim;
 
 pub use account::{Account, encode_path_segment};
 pub use http::{HttpAddress, HttpClient, HttpError, HttpResponse};

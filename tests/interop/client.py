@@ -187,17 +187,17 @@ class Client:
     def event(self, room_id, event_id):
         return self.get(self.room(room_id, "event", event_id))
 
-    def history(self, room_id, most=5000, page=100):
+    def history(self, room_id, most=3000, page=100):
         """The timeline, oldest first, by going back to its beginning."""
         events, token = [], None
-        while len(events) < most:
+        for _ in range(200):  # pages, in case that they never end
             query = {"dir": "b", "limit": page}
             if token:
                 query["from"] = token
             answer = self.get(self.room(room_id, "messages"), **query)
             events += answer["chunk"]
             following = answer.get("end")
-            if not following or following == token:
+            if not following or following == token or len(events) >= most:
                 break
             token = following
         return events[::-1]

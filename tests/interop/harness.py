@@ -88,6 +88,8 @@ class Case:
         client = server.register(f"{name}-{self.scenario.name.replace('_', '-')}")
         with self.lock:
             self.clients.append(client)
+        # A first sync leaves out the rooms that one has left; what comes later tells of leaving.
+        client.mirror.sync()
         return client
 
     def pair(self):
@@ -177,8 +179,11 @@ class Runner:
 
     def run(self, cases):
         together = [case for case in cases if not case.scenario.alone]
-        with ThreadPoolExecutor(self.jobs) as pool:
+        pool = ThreadPoolExecutor(self.jobs)
+        try:
             list(pool.map(self.run_one, together))
+        finally:  # without waiting, in case that the run is ended from outside
+            pool.shutdown(wait=False, cancel_futures=True)
         for case in cases:
             if case.scenario.alone:
                 self.run_one(case)

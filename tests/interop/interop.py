@@ -3,6 +3,7 @@
 import argparse
 import fnmatch
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -102,6 +103,9 @@ def main():
     folder = Path(options.work or tempfile.mkdtemp(prefix="conduit-interop-"))
     folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
+    # Whoever ends the run ends the servers with it.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     servers = make_servers(options, folder, 3 if any(one.third for one in chosen) else 2)
     runner = Runner(servers, options.jobs)
     try:

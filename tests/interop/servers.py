@@ -34,6 +34,7 @@ class Server:
         self.folder = Path(folder) / f"{number}-{self.kind}"
         self.folder.mkdir(parents=True)
         self.port = free_port(self.host)
+        self.plain_port = free_port(self.host)
         self.authority = authority
         self.certificate, self.key = authority.issue(self.host, self.folder)
         self.link = Link(self.host, self.port)
@@ -44,6 +45,11 @@ class Server:
 
     def __str__(self):
         return f"{self.kind} {self.name}"
+
+    @property
+    def plain_url(self):
+        """For clients that do not know the authority."""
+        return f"http://{self.host}:{self.plain_port}"
 
     def configure(self):
         raise NotImplementedError
@@ -119,7 +125,7 @@ class Conduit(Server):
         (self.folder / "conduit.toml").write_text(
             f"""server_name = "{self.name}"
 data_dir = "{self.folder}/data"
-listeners = ["tls://{self.host}:{self.port}"]
+listeners = ["tls://{self.host}:{self.port}", "{self.host}:{self.plain_port}"]
 registration = "open"
 trusted_ca_file = "{self.authority.certificate}"
 allow_private_addresses = true
@@ -175,7 +181,15 @@ class Synapse(Server):
                     "tls": True,
                     "x_forwarded": False,
                     "resources": [{"names": ["client", "federation"], "compress": False}],
-                }
+                },
+                {
+                    "port": self.plain_port,
+                    "bind_addresses": [self.host],
+                    "type": "http",
+                    "tls": False,
+                    "x_forwarded": False,
+                    "resources": [{"names": ["client"], "compress": False}],
+                },
             ],
             "tls_certificate_path": str(self.certificate),
             "tls_private_key_path": str(self.key),

@@ -240,7 +240,7 @@ fn members_come_and_go() {
         alice
             .post(&format!("rooms/{room}/invite"), json!({"user_id": "@x:elsewhere.test"}))
             .await
-            .refused(502, "M_UNKNOWN");
+            .refused(403, "M_FORBIDDEN");
     });
 }
 

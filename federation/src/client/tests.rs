@@ -228,6 +228,16 @@ async fn an_error_beyond_its_bound_says_nothing() {
     assert!(matches!(result, Err(RemoteError::Refused { errcode, .. }) if errcode == "M_UNKNOWN"));
 }
 
+#[tokio::test]
+async fn what_an_error_says_is_cut() {
+    let fixture = Fixture::answering(|_, _| {
+        answer(400, json!({"errcode": "M".repeat(500), "error": "ü".repeat(5000)}).to_string())
+    });
+    let result = fixture.client.ask(&server("a.org"), Ask::get("/_matrix/x".to_owned())).await;
+    let Err(RemoteError::Refused { errcode, message, .. }) = result else { panic!("{result:?}") };
+    assert_eq!((errcode.chars().count(), message.chars().count()), (128, 1024));
+}
+
 /// Runs a request while time goes on, until it ends.
 async fn while_time_passes<T>(clock: &Clock, request: impl Future<Output = T>) -> T {
     let passing = async {

@@ -1,5 +1,8 @@
 //! Asking the name servers.
 
+#[cfg(test)]
+mod tests;
+
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;

@@ -1,8 +1,9 @@
 //! What the tests of this module start from: this server, `here.test`, on a memory store, and one other server,
 //! `there.test`, which signs events and answers what it is told to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -29,19 +30,25 @@ use crate::{
     OwnKeys, RemoteMediaClient, Transport, TransportError,
 };
 
-pub(super) const VERSION: RoomVersion = RoomVersion::V11;
-pub(super) const NOW_MS: u64 = 1_700_000_000_000;
+pub(crate) const VERSION: RoomVersion = RoomVersion::V11;
+pub(crate) const NOW_MS: u64 = 1_700_000_000_000;
 
 /// What the other server answers: path without query, query, body → an answer, or silence.
-pub(super) type Answers = Box<dyn Fn(&str, &str, &Value) -> Option<Value> + Send + Sync>;
+pub(crate) type Answers = Box<dyn Fn(&str, &str, &Value) -> Option<Value> + Send + Sync>;
 
 /// The other server.
-pub(super) struct Peer {
+pub(crate) struct Peer {
     pub name: ServerName,
     pub key: SigningKey,
     answers: Mutex<Answers>,
+    /// Whether it takes requests and never answers, but for its keys.
+    pub hangs: AtomicBool,
+    /// How long its answers take on a clock, but for its keys.
+    pub slow: Mutex<Option<(Clock, Duration)>>,
     /// The paths that it was asked, but for its keys.
     asked: Mutex<Vec<String>>,
+    /// Which other servers were looked for.
+    strangers: Mutex<BTreeSet<ServerName>>,
 }
 
 impl Peer {
@@ -50,7 +57,10 @@ impl Peer {
             name: ServerName::parse("there.test").unwrap(),
             key: SigningKey::from_seed([2; 32], "t").unwrap(),
             answers: Mutex::new(Box::new(|_, _, _| None)),
+            hangs: AtomicBool::new(false),
+            slow: Mutex::default(),
             asked: Mutex::default(),
+            strangers: Mutex::default(),
         }
     }
 
@@ -61,6 +71,11 @@ impl Peer {
     /// What it was asked since this was last looked at: the endpoints' names.
     pub fn take_asked(&self) -> Vec<String> {
         std::mem::take(&mut *self.asked.lock())
+    }
+
+    /// The servers that were looked for and are not there, since this was last looked at.
+    pub fn take_strangers(&self) -> BTreeSet<ServerName> {
+        std::mem::take(&mut *self.strangers.lock())
     }
 
     fn keys(&self) -> Value {
@@ -83,14 +98,20 @@ impl Peer {
 impl Transport for Peer {
     fn send(&self, destination: ServerName, request: Request<Bytes>) -> Sending<'_> {
         if destination != self.name {
+            self.strangers.lock().insert(destination);
             return Box::pin(std::future::ready(Err(TransportError::Unreachable("no such server".into()))));
         }
         let (path, query) = (request.uri().path().to_owned(), request.uri().query().unwrap_or_default().to_owned());
         let body = serde_json::from_slice(request.body()).unwrap_or(Value::Null);
+        let mut slow = None;
         let answer = if path == "/_matrix/key/v2/server" {
             Some(self.keys())
         } else {
+            slow = self.slow.lock().clone();
             self.asked.lock().extend(path.split('/').nth(4).map(str::to_owned));
+            if self.hangs.load(Ordering::Relaxed) {
+                return Box::pin(std::future::pending());
+            }
             (self.answers.lock())(&path, &query, &body)
         };
         let (status, answer) = match answer {
@@ -98,7 +119,12 @@ impl Transport for Peer {
             None => (StatusCode::NOT_FOUND, json!({"errcode": "M_NOT_FOUND", "error": "nothing"})),
         };
         let body = Full::new(Bytes::from(answer.to_string())).map_err(|never| match never {}).boxed();
-        Box::pin(std::future::ready(Ok(Response::builder().status(status).body(body).unwrap())))
+        Box::pin(async move {
+            if let Some((clock, time)) = slow {
+                clock.sleep(time).await;
+            }
+            Ok(Response::builder().status(status).body(body).unwrap())
+        })
     }
 
     fn get_url(&self, _: http::Uri) -> Sending<'_> {
@@ -107,14 +133,14 @@ impl Transport for Peer {
 }
 
 /// This server.
-pub(super) struct Here {
+pub(crate) struct Here {
     pub federation: Federation,
     pub peer: Arc<Peer>,
     pub disk: MemoryDisk,
     _media: tempfile::TempDir,
 }
 
-pub(super) fn user(id: &str) -> UserId {
+pub(crate) fn user(id: &str) -> UserId {
     UserId::parse(id).unwrap()
 }
 
@@ -127,8 +153,17 @@ impl Here {
         Here::on(MemoryDisk::default(), config)
     }
 
+    /// The server with another way to others than the one other server.
+    pub fn over(transport: Arc<dyn Transport>) -> Here {
+        Here::build(MemoryDisk::default(), FederationConfig::default(), Some(transport))
+    }
+
     /// The server on a disk that may hold something already.
     pub fn on(disk: MemoryDisk, config: FederationConfig) -> Here {
+        Here::build(disk, config, None)
+    }
+
+    fn build(disk: MemoryDisk, config: FederationConfig, transport: Option<Arc<dyn Transport>>) -> Here {
         let keyspaces = [rooms::KEYSPACES, users::KEYSPACES, media::KEYSPACES, &crate::keyspaces()].concat();
         let store = Store::open(Options::new(Backend::MemoryDisk(disk.clone()), keyspaces)).unwrap();
         let server_name = ServerName::parse("here.test").unwrap();
@@ -163,7 +198,7 @@ impl Here {
             random: random.clone(),
             destinations: destinations.clone(),
             config: config.clone(),
-            transport: peer.clone(),
+            transport: transport.unwrap_or_else(|| peer.clone()),
         });
         let keys = KeyRing::new(KeyRingParts {
             store: store.clone(),
@@ -312,6 +347,20 @@ impl Here {
         json!({"origin": self.peer.name, "origin_server_ts": NOW_MS, "pdus": pdus, "edus": edus})
     }
 
+    /// Lets time pass, a second at a time, until the work is done.
+    pub async fn pass_time<T>(&self, work: impl Future<Output = T>) -> T {
+        let passing = async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                self.federation.clock.advance(Duration::from_secs(1));
+            }
+        };
+        tokio::select! {
+            result = work => result,
+            () = passing => unreachable!(),
+        }
+    }
+
     /// Waits until no event waits any more.
     pub async fn settle(&self) {
         for _ in 0..500 {
@@ -330,6 +379,6 @@ impl Here {
 }
 
 /// An event as it is sent.
-pub(super) fn wire(event: &Pdu) -> Value {
+pub(crate) fn wire(event: &Pdu) -> Value {
     serde_json::from_slice(&event.json).unwrap()
 }

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use rooms::RoomError;
+use rooms::{RoomError, RoomSeq};
 use spec::ids::{EventId, ServerName};
 use spec::pdu::ReceivedPdu;
 
@@ -73,11 +73,11 @@ impl Federation {
         let wanted = blocked.len();
         let mut gathered = Gathered::default();
         gathered.events.extend(blocked.into_iter().map(|event| (event.pdu().event_id.clone(), event)));
-        match tokio::time::timeout(FILL_TIME, self.gather(place, origin, &mut gathered)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(GapError::Room(error))) if super::work::is_lasting(&error) => return Err(error),
-            Ok(Err(error)) => tracing::debug!(room_id = %place.room_id, %origin, %error, "a gap was not filled"),
-            Err(_) => tracing::debug!(room_id = %place.room_id, %origin, "filling a gap took too long"),
+        match self.clock.timeout(FILL_TIME, self.gather(place, origin, &mut gathered)).await {
+            Some(Ok(())) => {}
+            Some(Err(GapError::Room(error))) if super::work::is_lasting(&error) => return Err(error),
+            Some(Err(error)) => tracing::debug!(room_id = %place.room_id, %origin, %error, "a gap was not filled"),
+            None => tracing::debug!(room_id = %place.room_id, %origin, "filling a gap took too long"),
         }
         let Gathered { events, states } = gathered;
         let (fetched, fetched_states) = (events.len().saturating_sub(wanted), states.len());
@@ -122,6 +122,7 @@ impl Federation {
     ) -> Result<(), GapError> {
         let most = self.config.max_gap_events;
         let earliest = self.stored_ends(place)?;
+        let begins_at = self.first_depth(place)?;
         let mut fetched = 0_usize;
         while fetched < most {
             let missing = self.missing_prev(place, gathered)?;
@@ -130,9 +131,11 @@ impl Federation {
             }
             let latest = latest_ends(&gathered.events, &missing);
             let limit = EVENTS_PER_REQUEST.min(most - fetched);
-            let min_depth = min_depth(&gathered.events, most);
+            let min_depth = min_depth(&gathered.events, most).max(begins_at);
             let answer = self.ask_missing_events(origin, place, &latest, &earliest, limit, min_depth).await?;
-            let received = self.read_fetched(place, answer.into_iter().take(limit).collect()).await;
+            let mut received = self.read_fetched(place, answer.into_iter().take(limit).collect()).await;
+            // Nothing lies before it, so it is never judged here: what follows it gets its state fetched.
+            received.retain(|event| &*event.unverified().kind != "m.room.create");
             let connected = take_connected(received, missing, |id| self.is_unknown(place, id));
             let checked = self.check_fetched(place, origin, connected?).await;
             let before = gathered.events.len();
@@ -146,6 +149,12 @@ impl Federation {
             fetched = fetched.saturating_add(new);
         }
         Ok(())
+    }
+
+    /// The depth at which this server's part of the room begins: what lies above is history, not a gap.
+    fn first_depth(&self, place: &RoomPlace) -> Result<i64, RoomError> {
+        let first = self.rooms.events_after(place.room, RoomSeq(0), 1)?;
+        Ok(first.first().map_or(0, rooms::Event::depth))
     }
 
     fn is_unknown(&self, place: &RoomPlace, id: &EventId) -> Result<bool, RoomError> {

@@ -17,6 +17,7 @@ use axum::response::Response;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
 use parking_lot::Mutex;
+use runtime::Clock;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use spec::canonical;
@@ -36,7 +37,8 @@ const BODY_TIME: Duration = Duration::from_secs(60);
 const PLACE_WAIT: Duration = Duration::from_secs(20);
 /// How many requests of one server may wait for its places; further ones are refused at once.
 const MAX_WAITING: usize = 256;
-/// How many requests are verified at a time, whoever they say they are from: a key may have to be fetched.
+/// How many requests wait for keys that have to be fetched at a time, whoever they say they are from. Servers whose keys
+/// are known do not depend on it.
 const MAX_VERIFYING: usize = 512;
 /// From how many servers on those without requests are forgotten.
 const MAX_IDLE: usize = 1024;
@@ -103,14 +105,14 @@ impl Places {
     }
 
     /// Waits for a place of the server's. Cancel-safe.
-    async fn take(&self, server: &ServerName) -> Result<OwnedSemaphorePermit, ServeError> {
+    async fn take(&self, server: &ServerName, clock: &Clock) -> Result<OwnedSemaphorePermit, ServeError> {
         let places = self.places_of(server);
         if let Ok(place) = places.clone().try_acquire_owned() {
             return Ok(place);
         }
         let _waiting = Waiting::count(self, server)?;
-        match tokio::time::timeout(PLACE_WAIT, places.acquire_owned()).await {
-            Ok(Ok(place)) => Ok(place),
+        match clock.timeout(PLACE_WAIT, places.acquire_owned()).await {
+            Some(Ok(place)) => Ok(place),
             _ => Err(ServeError::limit_exceeded(1000)),
         }
     }
@@ -177,7 +179,7 @@ impl<T: DeserializeOwned> FromRequest<Federation> for SignedJson<T> {
         let (parts, body) = request.into_parts();
         let header = read_header(&parts.headers, federation)?;
         let limit = parts.extensions.get::<MaxBody>().map_or(DEFAULT_MAX_BODY, |max| max.0);
-        let bytes = read_body(&parts.headers, body, limit).await?;
+        let bytes = read_body(&parts.headers, body, limit, &federation.clock).await?;
         let content = if bytes.is_empty() { None } else { Some(parse_body(&bytes)?) };
         drop(bytes);
         let origin = verify(&parts, &header, content.as_ref(), federation).await?;
@@ -209,18 +211,18 @@ fn read_header(headers: &HeaderMap, federation: &Federation) -> Result<XMatrix, 
     Ok(header)
 }
 
-async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<bytes::Bytes, ServeError> {
+async fn read_body(headers: &HeaderMap, body: Body, limit: usize, clock: &Clock) -> Result<bytes::Bytes, ServeError> {
     let too_large = || ServeError::too_large(format!("the body is larger than {limit} bytes"));
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
-    match tokio::time::timeout(BODY_TIME, axum::body::to_bytes(body, limit)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
+    match clock.timeout(BODY_TIME, axum::body::to_bytes(body, limit)).await {
+        Some(Ok(bytes)) => Ok(bytes),
         // Which of the two it was does not show in the error's type.
-        Ok(Err(error)) if is_length_limit(&error) => Err(too_large()),
-        Ok(Err(_)) => Err(ServeError::not_json("the body ended early")),
-        Err(_) => Err(ServeError::new(StatusCode::REQUEST_TIMEOUT, "M_UNKNOWN", "the body took too long")),
+        Some(Err(error)) if is_length_limit(&error) => Err(too_large()),
+        Some(Err(_)) => Err(ServeError::not_json("the body ended early")),
+        None => Err(ServeError::new(StatusCode::REQUEST_TIMEOUT, "M_UNKNOWN", "the body took too long")),
     }
 }
 
@@ -241,9 +243,15 @@ async fn verify(
 ) -> Result<ServerName, ServeError> {
     let uri = parts.uri.path_and_query().map_or("/", |uri| uri.as_str());
     let places = &federation.inbound.places;
-    let verifying = places.verifying.try_acquire().map_err(|_| ServeError::unavailable("too many requests"))?;
-    let verified = federation.keys.verify_request(header, parts.method.as_str(), uri, content).await;
-    drop(verifying);
+    let method = parts.method.as_str();
+    let verified = match federation.keys.verify_by_known_key(header, method, uri, content) {
+        Some(origin) => Ok(origin),
+        None => {
+            let verifying = places.verifying.try_acquire();
+            let _verifying = verifying.map_err(|_| ServeError::unavailable("too many requests"))?;
+            federation.keys.verify_request(header, method, uri, content).await
+        }
+    };
     let origin = verified.map_err(|error| {
         if let KeyError::Storage(error) = error {
             return error.into();
@@ -252,7 +260,7 @@ async fn verify(
         ServeError::unauthorized(error.to_string())
     })?;
     federation.destinations.heard_from(&origin);
-    let place = places.take(&origin).await?;
+    let place = places.take(&origin, &federation.clock).await?;
     if let Some(holder) = parts.extensions.get::<PlaceHolder>() {
         *holder.0.lock() = Some(place);
     }

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rooms::RoomNid;
@@ -35,6 +36,8 @@ const MEMORY_BYTES: usize = 32 * 1024 * 1024;
 const MAX_HELD_ROUNDS: u32 = 4;
 /// How many rooms are computed on at a time; waiting for other servers is not computing.
 const COMPUTING: usize = 8;
+/// How long a room rests after nothing could be stored.
+const RETRY_WAIT: Duration = Duration::from_secs(30);
 /// When a server with too much here is told to come back, in milliseconds.
 const RETRY_AFTER_MS: u64 = 5000;
 
@@ -219,10 +222,9 @@ impl Staging {
         }
     }
 
-    /// Gives up a room until more comes for it or the server starts again: its rows stay.
-    fn abandon(&self, room: RoomNid) {
+    /// Notes that events that were taken are not dealt with and are to be read from the disk again.
+    fn put_back(&self, room: RoomNid) {
         if let Some(queue) = self.queues.lock().rooms.get_mut(&room) {
-            queue.has_worker = false;
             queue.on_disk += 1;
         }
     }
@@ -321,9 +323,13 @@ impl Federation {
     fn start_worker(&self, room: RoomNid) {
         let federation = self.clone();
         self.tasks.spawn("incoming events", async move {
-            if let Err(error) = federation.work_off(room).await {
-                tracing::error!(room = room.0, %error, "staged events are left for later");
-                federation.inbound.staging.abandon(room);
+            while let Err(error) = federation.work_off(room).await {
+                tracing::error!(room = room.0, %error, "staged events are left for a while");
+                federation.inbound.staging.put_back(room);
+                let rest = tokio::time::sleep(RETRY_WAIT);
+                if federation.tasks.shutdown_token().run_until_cancelled(rest).await.is_none() {
+                    return;
+                }
             }
         });
     }

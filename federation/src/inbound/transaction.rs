@@ -68,9 +68,11 @@ impl storage::Value for Answer {
 
 /// A transaction as it came, within its bounds.
 #[derive(Debug, Default)]
-struct Transaction {
-    pdus: Vec<Map<String, Value>>,
-    edus: Vec<Map<String, Value>>,
+pub(crate) struct Transaction {
+    /// The events, not looked at yet.
+    pub pdus: Vec<Map<String, Value>>,
+    /// The EDUs, not looked at yet.
+    pub edus: Vec<Map<String, Value>>,
 }
 
 /// What became of each event, by its id: nothing to say, or what is wrong.
@@ -204,7 +206,7 @@ impl Federation {
 }
 
 /// Reads the body within its bounds. What is no object among the PDUs and EDUs is left out.
-fn read_transaction(
+pub(crate) fn read_transaction(
     origin: &ServerName,
     txn_id: &str,
     mut body: Map<String, Value>,

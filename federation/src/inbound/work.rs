@@ -8,6 +8,7 @@ use rooms::{Received, RoomError, RoomNid, Verdict};
 use spec::ids::{EventId, RoomId, ServerName};
 use spec::pdu::ReceivedPdu;
 use spec::version::RoomVersionRules;
+use storage::CommitError;
 
 use super::order::{self, Incoming};
 use super::staging::{GROUP, Staged};
@@ -204,9 +205,15 @@ impl Federation {
     }
 }
 
-/// Whether an error says that nothing can be stored at present, whatever the event.
+/// Whether an error says that nothing can be stored at present, whatever the event. A commit that is refused for what is
+/// in it is not: trying that again for ever would hold up all that waits behind it.
 pub(super) fn is_lasting(error: &RoomError) -> bool {
-    matches!(error, RoomError::Storage(_) | RoomError::Commit(_) | RoomError::Busy)
+    let is_refused = |error: &CommitError| !matches!(error, CommitError::Failed(_) | CommitError::Closed);
+    match error {
+        RoomError::Storage(_) | RoomError::Busy => true,
+        RoomError::Commit(error) => !is_refused(error),
+        _ => false,
+    }
 }
 
 /// Asks again while a room's writer has too much to do.

@@ -46,7 +46,7 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    fn pause_ms(failures: u32) -> u64 {
+    pub(super) fn pause_ms(failures: u32) -> u64 {
         PAUSE_MS.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(MAX_PAUSE_MS)
     }
 }

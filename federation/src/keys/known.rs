@@ -22,8 +22,8 @@ pub(crate) const KEY_DOCUMENTS: Keyspace<String, DocumentRow> = Keyspace::new("s
 
 /// The largest document that is kept for others.
 const MAX_KEPT_BYTES: usize = 32 * 1024;
-/// How many keys of one server are read; documents hold fewer.
-const MAX_KEYS: usize = 1024;
+/// How many keys of one server are remembered over time; one document holds fewer.
+pub(super) const MAX_KEYS: usize = 1024;
 /// The longest that a document is believed, from when it was fetched (Server-Server API §Publishing Keys).
 pub(super) const MAX_VALIDITY_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 
@@ -112,11 +112,16 @@ impl KeyRing {
         let server = document.server.as_str().to_owned();
         let now = self.0.clock.now_ms();
         let mut batch = Batch::new();
+        let mut room = MAX_KEYS.saturating_sub(self.known(&document.server)?.0.len());
         for key in &document.keys {
             let until = key.expired_ts.unwrap_or(document.valid_until_ts).min(now.saturating_add(MAX_VALIDITY_MS));
             let row = KeyRow { key: key.key.to_base64(), valid_until: until, is_old: key.expired_ts.is_some() };
             let id = (server.clone(), key.key_id.clone());
             let before = self.0.store.get(&SERVER_KEYS, &id)?;
+            if before.is_none() {
+                let Some(left) = room.checked_sub(1) else { continue };
+                room = left;
+            }
             if let Some(row) = merge_rows(before.as_ref(), row, source) {
                 batch.put(&SERVER_KEYS, &id, &row);
             }

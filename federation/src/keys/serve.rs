@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -35,6 +36,7 @@ pub(crate) fn routes(keys: KeyRing) -> Router {
         .route("/_matrix/key/v2/server/{key_id}", get(serve_keys))
         .route("/_matrix/key/v2/query", post(query_keys))
         .route("/_matrix/key/v2/query/{server_name}", get(query_server_keys))
+        .method_not_allowed_fallback(refuse_method)
         .layer(DefaultBodyLimit::max(MAX_QUERY_BYTES))
         .with_state(keys)
 }
@@ -59,7 +61,14 @@ struct Criteria {
 }
 
 /// `POST /_matrix/key/v2/query`.
-pub(crate) async fn query_keys(State(keys): State<KeyRing>, body: Bytes) -> Response {
+pub(crate) async fn query_keys(State(keys): State<KeyRing>, body: Result<Bytes, BytesRejection>) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            return refuse(StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE", "The query is too large");
+        }
+        Err(rejection) => return refuse(rejection.status(), "M_UNKNOWN", &rejection.body_text()),
+    };
     let query: KeyQuery = match serde_json::from_slice(&body) {
         Ok(query) => query,
         Err(error) if error.is_data() => return refuse(StatusCode::BAD_REQUEST, "M_BAD_JSON", &error.to_string()),
@@ -78,8 +87,12 @@ pub(crate) async fn query_keys(State(keys): State<KeyRing>, body: Bytes) -> Resp
 }
 
 /// `GET /_matrix/key/v2/query/{serverName}`.
-pub(crate) async fn query_server_keys(State(keys): State<KeyRing>, Path(server): Path<String>, uri: Uri) -> Response {
-    let Ok(server) = ServerName::parse(server) else {
+pub(crate) async fn query_server_keys(
+    State(keys): State<KeyRing>,
+    server: Result<Path<String>, PathRejection>,
+    uri: Uri,
+) -> Response {
+    let Some(server) = server.ok().and_then(|Path(server)| ServerName::parse(server).ok()) else {
         return refuse(StatusCode::BAD_REQUEST, "M_INVALID_PARAM", "That is no server name");
     };
     let mut arguments = uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
@@ -145,6 +158,10 @@ impl KeyRing {
 fn does(row: &DocumentRow, valid_until: u64, now_ms: u64) -> bool {
     let half = row.fetched_ms.saturating_add(row.valid_until.saturating_sub(row.fetched_ms) / 2);
     row.valid_until >= valid_until && half > now_ms
+}
+
+async fn refuse_method() -> Response {
+    refuse(StatusCode::METHOD_NOT_ALLOWED, "M_UNRECOGNIZED", "This method is not supported here")
 }
 
 fn respond(body: &impl serde::Serialize) -> Response {

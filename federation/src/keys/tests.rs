@@ -10,6 +10,8 @@ use spec::pdu::{Pdu, ReceivedPdu};
 use spec::version::{RoomVersion, RoomVersionRules};
 use tower::ServiceExt;
 
+mod bounds;
+
 use super::document::describe_own;
 use super::known::{KeyRow, Source, merge_rows};
 use super::*;
@@ -361,6 +363,40 @@ async fn objects_are_verified_with_keys_that_are_valid_now() {
     assert!(matches!(forged, Err(KeyError::BadSignature { .. })));
 }
 
+#[tokio::test]
+async fn a_server_that_was_set_up_anew_is_believed_itself() {
+    let fixture = Fixture::new();
+    fixture.world.publish("a.org", "k", vec![], NOW + DAY);
+    fixture.request_from("a.org", "k").await.unwrap();
+    let anew = Arc::new(SigningKey::from_seed([77; 32], "k").unwrap());
+    let published = Published { keys: OwnKeys { current: anew.clone(), old: vec![] }, valid_until: NOW + DAY };
+    fixture.world.0.lock().servers.insert("a.org".to_owned(), published);
+    let header = XMatrix::sign(&anew, &server("a.org"), &server("us.org"), "GET", "/x", None);
+    let verify = || fixture.ring.verify_request(&header, "GET", "/x", None);
+    assert!(matches!(verify().await, Err(KeyError::BadSignature { .. })), "it was asked a moment ago");
+    fixture.clock.advance(Duration::from_secs(11));
+    verify().await.unwrap();
+    assert!(fixture.request_from("a.org", "k").await.is_err(), "the key before it counts no more");
+}
+
+#[tokio::test]
+async fn the_number_of_keys_of_a_server_is_bounded() {
+    let fixture = Fixture::new();
+    for round in 0..10 {
+        let old = |at: u32| OldKey {
+            key_id: format!("ed25519:r{round}_{at}"),
+            key: signing_key("a.org", "k").verify_key(),
+            expired_ts: NOW - DAY,
+        };
+        fixture.world.publish("a.org", "k", (0..120).map(old).collect(), NOW + DAY);
+        fixture.ring.fetch_server(&server("a.org")).await;
+        fixture.clock.advance(Duration::from_secs(11));
+    }
+    let rows = storage::Read::scan(&fixture.store, &known::SERVER_KEYS, &"a.org".to_owned()).iter().count();
+    assert_eq!(rows, known::MAX_KEYS);
+    fixture.request_from("a.org", "k").await.unwrap();
+}
+
 #[test]
 fn rows_change_only_on_better_knowledge() {
     let row = |key: &str, valid_until, is_old| KeyRow { key: key.to_owned(), valid_until, is_old };
@@ -438,7 +474,18 @@ async fn questions_to_the_notary_are_bounded() {
     let (status, answer) = fixture.ask_notary(notary_query(&json!({ "server_keys": [] }))).await;
     assert_eq!((status.as_u16(), &answer["errcode"]), (400, &json!("M_BAD_JSON")));
     let long = Request::post("/_matrix/key/v2/query").body(Body::from(vec![b' '; 65 * 1024])).unwrap();
-    assert_eq!(fixture.ask_notary(long).await.0, 413);
+    let (status, answer) = fixture.ask_notary(long).await;
+    assert_eq!((status.as_u16(), &answer["errcode"]), (413, &json!("M_TOO_LARGE")));
+    for (method, path) in [("PUT", "/_matrix/key/v2/query"), ("POST", "/_matrix/key/v2/server")] {
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        let (status, answer) = fixture.ask_notary(request).await;
+        assert_eq!((status.as_u16(), &answer["errcode"]), (405, &json!("M_UNRECOGNIZED")));
+    }
+    for path in ["a%20b", "%ff"] {
+        let request = Request::get(format!("/_matrix/key/v2/query/{path}")).body(Body::empty()).unwrap();
+        let (status, answer) = fixture.ask_notary(request).await;
+        assert_eq!((status.as_u16(), &answer["errcode"]), (400, &json!("M_INVALID_PARAM")));
+    }
     let nothing = json!({ "server_keys": {} });
     assert_eq!(fixture.ask_notary(notary_query(&nothing)).await.1, json!({ "server_keys": [] }));
     let bad = Request::get("/_matrix/key/v2/query/a.org?minimum_valid_until_ts=x").body(Body::empty()).unwrap();

@@ -52,6 +52,7 @@ pub(crate) async fn backfill_room(federation: Federation, nid: RoomNid, limit: u
     let limit = limit.clamp(1, MAX_EVENTS);
     let deadline = Deadline::after(&federation.clock, federation.config.request_timeout.duration());
     let servers = federation.sort_by_reach(federation.servers_of_room(nid)?);
+    let mut is_futile = true;
     for server in servers.into_iter().take(MAX_SERVERS) {
         if deadline.is_over() {
             break;
@@ -65,10 +66,14 @@ pub(crate) async fn backfill_room(federation: Federation, nid: RoomNid, limit: u
             Err(Failure::Local(error)) => return Err(error),
             Err(Failure::Remote(error)) => {
                 tracing::debug!(room_id = room.as_str(), destination = server.as_str(), %error, "no history came");
+                // Its back-off is the only wait that a server needs that was not reached.
+                is_futile &= !matches!(error, RemoteError::BackingOff { .. } | RemoteError::Unreachable { .. });
             }
         }
     }
-    federation.remote.futile.insert(nid, federation.clock.monotonic());
+    if is_futile {
+        federation.remote.futile.insert(nid, federation.clock.monotonic());
+    }
     Ok(false)
 }
 

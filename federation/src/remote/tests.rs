@@ -8,6 +8,7 @@ use spec::version::RoomVersion;
 
 use super::*;
 
+mod bounds;
 mod far;
 
 use far::{FarRoom, Here, name, object, refusal, sign, user, wire};
@@ -75,6 +76,26 @@ async fn rooms_of_every_format_are_joined() {
         let member = here.federation.rooms.state_event(nid, head.state(), "m.room.member", ALICE).unwrap().unwrap();
         assert!(member.content().contains(r#""displayname":"Alice""#));
     }
+}
+
+#[tokio::test]
+async fn large_states_are_stored_in_parts() {
+    let here = Here::new();
+    let room = far_room(RoomVersion::V11, "public");
+    for n in 0..1300 {
+        let member = format!("@m{n}:a.test");
+        room.lock().add(&member, "m.room.member", Some(&member), json!({"membership": "join"}));
+    }
+    // The order in which a server tells the state means nothing.
+    here.world.reside("a.test", &room, |endpoint, answer| {
+        if endpoint == "send_join" {
+            answer["state"].as_array_mut().unwrap().reverse();
+        }
+    });
+    here.join(&room, &[]).await.unwrap();
+    let nid = here.nid(&room);
+    assert_eq!(here.federation.rooms.head(nid).unwrap().joined_count(), 1302);
+    assert_eq!(here.state(nid).len(), room.lock().state.len() + 1);
 }
 
 #[tokio::test]
@@ -223,9 +244,8 @@ async fn two_joins_of_one_room_are_one_handshake() {
 }
 
 fn authorise(room: &FarRoom, target: &str) -> Value {
-    let mut template = room.template("join", target);
-    template["event"]["content"]["join_authorised_via_users_server"] = "@host:a.test".into();
-    template
+    let content = json!({"membership": "join", "join_authorised_via_users_server": "@host:a.test"});
+    room.template_of(content, target)
 }
 
 #[tokio::test]

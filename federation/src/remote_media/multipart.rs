@@ -193,7 +193,9 @@ impl Multipart {
 
     fn take_head(&mut self) -> Result<Option<Piece>, MultipartError> {
         let Some(end) = memmem::find(&self.buffer, HEAD_END) else {
-            return if self.buffer.len() > MAX_HEAD { Err(MultipartError::Head) } else { Ok(None) };
+            // The last bytes may be the beginning of the end.
+            let least = self.buffer.len().saturating_sub(HEAD_END.len() - 1);
+            return if least > MAX_HEAD { Err(MultipartError::Head) } else { Ok(None) };
         };
         if end > MAX_HEAD {
             return Err(MultipartError::Head);

@@ -48,7 +48,7 @@ fn take_value(text: &str) -> (String, &str) {
 }
 
 /// The file name of a `Content-Disposition`, the extended form first.
-pub(super) fn find_file_name(disposition: &str) -> Option<String> {
+pub(crate) fn find_file_name(disposition: &str) -> Option<String> {
     let (_, parameters) = disposition.split_once(';')?;
     let extended = find_parameter(parameters, "filename*").and_then(|value| {
         let (charset, rest) = value.split_once('\'')?;

@@ -199,6 +199,73 @@ async fn a_body_without_end_is_given_up_by_the_limit() {
     let response = Response::new(BodyExt::boxed(body));
     let bed = bed(vec![]);
     let mut writer = bed.media.new_upload();
-    assert!(read_multipart(response, &mut writer).await.is_err(), "no type, no boundary");
+    assert!(read_multipart(response, &Clock::system(), &mut writer).await.is_err(), "no type, no boundary");
     assert_eq!(writer.length(), 0);
+}
+
+#[tokio::test]
+async fn metadata_are_bounded() {
+    for (length, is_fetched) in [(MAX_METADATA - 20, true), (MAX_METADATA, false)] {
+        let metadata = format!("{{\"x\":\"{}\"}}", "x".repeat(length));
+        let body = format!("--b\r\n\r\n{metadata}\r\n--b\r\nContent-Type: text/plain\r\n\r\nhello\r\n--b--");
+        let bed = bed(vec![(SIGNED, 200, MIXED, body.into_bytes())]);
+        assert_eq!(bed.fetch().await.is_ok(), is_fetched, "{length}");
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_do_not_come_are_not_waited_for() {
+    let clock = Clock::fake(1_700_000_000_000);
+    let begin = futures_util::stream::iter([Ok(Frame::data(Bytes::from_static(b"--b")))]);
+    let stalled = StreamBody::new(futures_util::StreamExt::chain(begin, futures_util::stream::pending()));
+    let mut body: AnswerBody = BodyExt::boxed(stalled);
+    assert!(next_bytes(&mut body, &clock).await.unwrap().is_some());
+    let passing = async {
+        for _ in 0..STALL.as_secs() {
+            tokio::task::yield_now().await;
+            clock.advance(Duration::from_secs(1));
+        }
+        std::future::pending::<()>().await;
+    };
+    let result = tokio::select! {
+        result = next_bytes(&mut body, &clock) => result,
+        () = passing => unreachable!(),
+    };
+    assert!(matches!(result, Err(FetchError::Malformed(STALLED))));
+}
+
+/// A server that takes the question and says nothing.
+struct Silent;
+
+impl Transport for Silent {
+    fn send(&self, _: ServerName, _: http::Request<Bytes>) -> Sending<'_> {
+        Box::pin(std::future::pending())
+    }
+
+    fn get_url(&self, _: http::Uri) -> Sending<'_> {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_come_is_not_waited_for() {
+    let fixture = crate::client::tests::Fixture::new(Arc::new(Silent), FederationConfig::default());
+    let (remote, clock) = (RemoteMediaClient::new(fixture.client.clone()), fixture.clock.clone());
+    let passing = async {
+        loop {
+            tokio::task::yield_now().await;
+            clock.advance(Duration::from_secs(1));
+        }
+    };
+    let (mxc, before) = (Mxc::new("them.example", "id").unwrap(), clock.monotonic());
+    let wait = Duration::from_secs(5);
+    let ask = Ask { timeout: WHOLE, ..Ask::get(SIGNED.to_owned()) };
+    let head = remote.ask_within(&mxc, ask, wait);
+    let result = tokio::select! {
+        result = head => result.map(drop),
+        () = passing => unreachable!(),
+    };
+    assert!(matches!(result, Err(FetchError::Remote(RemoteError::Timeout(_)))), "{result:?}");
+    let took = clock.monotonic() - before;
+    assert!((wait + HEAD_GRACE..wait + HEAD_GRACE * 2).contains(&took), "{took:?}");
 }

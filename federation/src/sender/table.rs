@@ -160,6 +160,7 @@ impl Table {
     }
 
     /// The servers that have something pending.
+    #[cfg(test)]
     pub fn names(&self) -> Vec<ServerName> {
         self.servers.keys().cloned().collect()
     }

@@ -210,6 +210,9 @@ async fn messages_to_devices_are_kept_until_they_arrive() {
     let ids: Vec<_> = edus.iter().map(|edu| edu["message_id"].as_str().unwrap().to_owned()).collect();
     let expected: Vec<_> = (0..60).map(|number| format!("m{number}")).collect();
     assert_eq!(ids, expected);
+    // Fifty fill what a transaction has for them, and leave room for other EDUs.
+    let counts = here.net.sent().iter().map(|sent| sent.body["edus"].as_array().map_or(0, Vec::len)).max();
+    assert_eq!(counts, Some(50));
     assert_eq!(edus[7]["messages"]["@bob:there"]["D"]["number"], 7);
     assert_eq!((&edus[7]["sender"], &edus[7]["type"]), (&json!("@alice:us"), &json!("m.test")));
     here.stop().await;
@@ -356,4 +359,42 @@ async fn state_and_redactions_go_out_too() {
     let redaction = here.append(&room, redaction).await;
     here.until(|| here.events_at("there").ends_with(&[said.clone(), topic.clone(), redaction.clone()])).await;
     here.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_oldest_messages_give_way_when_too_many_wait() {
+    use storage::Read;
+    let here = Fixture::stopped().await;
+    for number in 0..3 {
+        here.send_to_device("@bob:there", &format!("m{number}"), json!({})).await;
+    }
+    // As if the others were there, too: each would be a commit.
+    here.sender.table.lock().destination(&name("there")).outbox = 10_000;
+    here.send_to_device("@bob:there", "m3", json!({})).await;
+    let rows: Result<Vec<_>, _> = here.sender.store.scan(&super::rows::OUTBOX, &"there".to_owned()).iter().collect();
+    let ids = rows.unwrap().into_iter().map(|(_, row)| serde_json::from_slice(&row).unwrap());
+    let ids: Vec<serde_json::Value> = ids.collect();
+    let ids: Vec<&str> = ids.iter().map(|row| row["message_id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["m1", "m2", "m3"]);
+    assert_eq!(here.sender.table.lock().destination(&name("there")).outbox, 10_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_transaction_is_not_kept_in_memory() {
+    for (length, is_kept) in [(100, true), (60 * 1024, false)] {
+        let here = Fixture::new().await;
+        let room = here.room_with(&["@bob:there"]).await;
+        here.until(|| is_at_rest(&here.sender)).await;
+        here.net.break_down("there");
+        let text = "x".repeat(length);
+        for _ in 0..6 {
+            here.say(&room, &text).await;
+        }
+        // Now all of them go together, and fail.
+        here.until_later(|| here.net.tries("there") > 1).await;
+        here.until(|| here.destinations.retry_at(&name("there")).is_some()).await;
+        let has_kept = || here.sender.table.lock().get(&name("there")).is_some_and(|there| there.kept.is_some());
+        here.until(|| has_kept() == is_kept).await;
+        here.stop().await;
+    }
 }

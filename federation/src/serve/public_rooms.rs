@@ -74,3 +74,6 @@ pub(crate) async fn search(
     let search = filter.generic_search_term.filter(|term| !term.is_empty());
     list_rooms(&federation, &PublicRoomsQuery { search, room_types: filter.room_types, limit, skip })
 }
+
+#[cfg(test)]
+mod tests;

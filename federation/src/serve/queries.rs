@@ -42,9 +42,9 @@ pub(crate) async fn get_profile(_: Origin, query: Query, State(federation): Stat
     let users = &federation.users;
     let user = users.active_user(&subject)?.ok_or_else(|| ServeError::not_found("no profile for this user"))?;
     let Some(field) = query.text("field")? else { return answer(&users.profile(user)?) };
+    // A field that is not set is left out: only a user who does not exist is not found.
     let value = users.profile_field(user, &field)?;
-    let value = value.ok_or_else(|| ServeError::not_found("the profile has no such field"))?;
-    answer(&Map::from_iter([(field.into_owned(), value)]))
+    answer(&value.map(|value| (field.into_owned(), value)).into_iter().collect::<Map<_, _>>())
 }
 
 /// `GET /query/{queryType}`, for every other type: there are none.

@@ -109,7 +109,7 @@ pub(crate) async fn take_binding(State(federation): State<Federation>, body: Bod
         return Err(ServeError::forbidden("this server does not take part in federation"));
     }
     let _place = BINDINGS.try_acquire().map_err(|_| ServeError::limit_exceeded(1000))?;
-    let binding = read_binding(body).await?;
+    let binding = read_binding(&federation, body).await?;
     if binding.mxid.server_name() != federation.server_name.as_str() {
         return Err(ServeError::invalid_param("the user is not of this server"));
     }
@@ -125,10 +125,10 @@ pub(crate) async fn take_binding(State(federation): State<Federation>, body: Bod
     answer(&json!({}))
 }
 
-async fn read_binding(body: Body) -> Result<Binding, ServeError> {
-    let read = tokio::time::timeout(BODY_TIME, axum::body::to_bytes(body, MAX_BINDING)).await;
+async fn read_binding(federation: &Federation, body: Body) -> Result<Binding, ServeError> {
+    let read = federation.clock.timeout(BODY_TIME, axum::body::to_bytes(body, MAX_BINDING)).await;
     let slow = || ServeError::new(StatusCode::REQUEST_TIMEOUT, "M_UNKNOWN", "the body took too long");
-    let bytes = read.map_err(|_| slow())?.map_err(|_| ServeError::too_large("the body is too large"))?;
+    let bytes = read.ok_or_else(slow)?.map_err(|_| ServeError::too_large("the body is too large"))?;
     serde_json::from_slice(&bytes).map_err(|error| ServeError::bad_json(error.to_string()))
 }
 
@@ -155,3 +155,6 @@ async fn redeem(federation: &Federation, invite: BoundInvite) -> Result<(), Serv
     federation.client.ask(&server, Ask::put(path, &event)).await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,8 +22,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
+use super::TransportError;
 use super::stream::TlsConnection;
-use super::{TransportError, is_public};
 use crate::discovery::lookup::Names;
 use crate::discovery::{Host, Question, Route, Target, Walk, parse_host};
 
@@ -38,7 +38,8 @@ const MAX_ATTEMPTS: usize = 8;
 pub(super) struct Net {
     pub(super) names: Arc<dyn Names>,
     pub(super) tls: Arc<ClientConfig>,
-    pub(super) allow_private_addresses: bool,
+    /// Which addresses may be connected to.
+    pub(super) may_connect: fn(IpAddr) -> bool,
     pub(super) connect_timeout: Duration,
     pub(super) clock: Clock,
     pub(super) random: Random,
@@ -152,7 +153,7 @@ impl Net {
             return Err(TransportError::Unreachable(format!("{} has no address", described())));
         }
         let mut allowed = addresses;
-        allowed.retain(|address| self.allow_private_addresses || is_public(*address));
+        allowed.retain(|address| (self.may_connect)(*address));
         if allowed.is_empty() {
             return Err(TransportError::PrivateAddress(described()));
         }

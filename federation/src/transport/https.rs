@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,12 +23,12 @@ use rustls::{ClientConfig, RootCertStore};
 use spec::ids::ServerName;
 
 use super::connect::{Addressing, Connector, Net};
-use super::{AnswerBody, BodyError, Sending, Transport, TransportError};
+use super::{AnswerBody, BodyError, Sending, Transport, TransportError, is_public};
 use crate::discovery::lookup::{self, Names};
 use crate::discovery::well_known::{self, Answer, Remembered};
 use crate::discovery::{Question, Walk};
 
-/// The largest head of an answer, and the most headers in it.
+/// The largest head of an answer (it is read in steps, so a little more may pass), and the most headers in it.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 const MAX_HEADERS: usize = 100;
 /// How long a connection that is not used is kept, and how many to one server.
@@ -92,10 +93,19 @@ impl HttpsTransport {
 
     /// [`HttpsTransport::new`] with other name servers.
     pub(crate) fn with_names(parts: HttpsParts, names: Arc<dyn Names>) -> Result<HttpsTransport, TransportStartError> {
+        let may_connect: fn(IpAddr) -> bool = if parts.allow_private_addresses { |_| true } else { is_public };
+        HttpsTransport::with_guard(parts, names, may_connect)
+    }
+
+    fn with_guard(
+        parts: HttpsParts,
+        names: Arc<dyn Names>,
+        may_connect: fn(IpAddr) -> bool,
+    ) -> Result<HttpsTransport, TransportStartError> {
         let net = Arc::new(Net {
             names,
             tls: Arc::new(build_tls(&parts)?),
-            allow_private_addresses: parts.allow_private_addresses,
+            may_connect,
             connect_timeout: parts.connect_timeout,
             clock: parts.clock,
             random: parts.random,

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod bed;
+mod bounds;
 mod events;
+mod gates;
 mod invites;
 mod joins;
 mod queries;

@@ -6,6 +6,7 @@ mod convergence;
 mod crash;
 mod foreign;
 mod former_members;
+mod hostile;
 mod invites;
 mod pipeline;
 mod reading;

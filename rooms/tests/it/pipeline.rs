@@ -1,7 +1,7 @@
 //! Writing: creation, authorisation, transactions, redaction, concurrency.
 
-use rooms::{Cursor, Direction, Draft, EventFlags, Membership, Preset, RoomError, Transaction};
-use serde_json::json;
+use rooms::{Cursor, Direction, Draft, EventFlags, EventFormat, Membership, Preset, Renderer, RoomError, Transaction};
+use serde_json::{Value, json};
 use spec::ids::RoomAlias;
 use spec::version::RoomVersion;
 
@@ -161,7 +161,17 @@ fn redaction_empties_the_event_and_its_relation() {
             let view = server.view(&room, nid);
             assert_eq!(view.bundle(&view.event(&id).unwrap()).unwrap().thread.unwrap().0, 1);
             server.append(&room, Draft::redaction(alice.clone(), child.clone(), Default::default())).await.unwrap();
-            server.append(&room, Draft::redaction(alice.clone(), id.clone(), Default::default())).await.unwrap();
+            let redaction = Draft::redaction(alice.clone(), id.clone(), object(json!({"reason": "a slip"})));
+            let redaction = server.append(&room, redaction).await.unwrap();
+            // Clients find what is redacted at both places, whatever the room version.
+            let mut shown = Vec::new();
+            let seen = server.view(&room, nid);
+            Renderer::new(&seen, None, EventFormat::Client)
+                .render(&seen.event(&redaction).unwrap(), &mut shown)
+                .unwrap();
+            let shown: Value = serde_json::from_slice(&shown).unwrap();
+            assert_eq!(shown["redacts"], id.as_str(), "version {version}");
+            assert_eq!(shown["content"], json!({"reason": "a slip", "redacts": id.as_str()}));
             let event = view.event(&id).unwrap();
             assert_eq!(event.content(), "{}");
             assert!(event.flags().has(EventFlags::REDACTED));

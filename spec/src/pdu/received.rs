@@ -66,11 +66,14 @@ impl ReceivedPdu {
 
     /// The servers that have to sign: the sender's, unless this is a third-party invite; in room versions 1 and 2
     /// that of the event id; for a restricted join that of the user who authorised it.
+    ///
+    /// A third-party invite whose content hash is wrong goes on redacted, and may then be an invitation like any other:
+    /// its sender's server has to sign.
     pub fn required_signers(&self, rules: &RoomVersionRules) -> Vec<ServerName> {
         let mut servers: Vec<&str> = Vec::with_capacity(2);
         let content = self.object.get("content");
         let is_member = &*self.pdu.kind == "m.room.member";
-        if !(is_member && is_third_party_invite(content)) {
+        if !(is_member && is_third_party_invite(content) && content_hash_matches(&self.object)) {
             servers.push(self.pdu.sender.server_name());
         }
         if rules.event_id == EventIdFormat::Given {

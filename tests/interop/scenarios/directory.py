@@ -66,7 +66,8 @@ def space_hierarchy(case):
     equal(rooms[nested_id].get("room_type"), "m.space", "the type of the nested space")
     children = {event["state_key"] for event in rooms[space_id]["children_state"]}
     equal(children, {nested_id, public_id, private_id}, "the children of the space")
-    equal({event["state_key"] for event in rooms[nested_id]["children_state"]}, {deep_id}, "the nested space's children")
+    nested = {event["state_key"] for event in rooms[nested_id]["children_state"]}
+    equal(nested, {deep_id}, "the children of the nested space")
     bob.join(deep_id, via=case.one)
     alice.until_member(deep_id, bob, "join")
 

@@ -98,7 +98,7 @@ def away(case, how):
         time.sleep(AFTER_SECONDS)
     finally:
         sent = traffic.end()
-    case.same(room_id, alice, bob, seconds=60 + case.options.outage, nudge=wake(room_id, alice, bob))
+    case.same(room_id, alice, bob, seconds=90 + 5 * case.options.outage, nudge=wake(room_id, alice, bob))
     all_heard(sent, room_id, alice, bob)
     case.heard(room_id, "together again", alice, bob)
     case.heard(room_id, "so it is", bob, alice)

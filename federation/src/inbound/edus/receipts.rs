@@ -148,6 +148,14 @@ impl Federation {
     }
 
     async fn apply_receipt(&self, room: RoomNid, receipt: Receipt) -> Result<(), EduError> {
+        // A row is kept for each thread: threads that are none would fill the store.
+        let root = receipt.thread.as_deref().filter(|thread| *thread != "main");
+        if let Some(root) = root.and_then(|thread| EventId::parse(thread).ok())
+            && self.rooms.room_of_event(&root)? != Some(room)
+        {
+            self.inbound.parked.park(room, receipt, self.clock.monotonic());
+            return Ok(());
+        }
         let target = (ReceiptKind::Read, receipt.thread.as_deref(), &receipt.event_id);
         match self.rooms.set_receipts(room, receipt.user, &[target]).await {
             Err(RoomError::EventNotFound) => {

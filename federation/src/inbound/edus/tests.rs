@@ -1,3 +1,5 @@
+use std::slice::from_ref;
+
 use rooms::{Draft, ReceiptKind, RoomNid, UserNid};
 use serde_json::{Value, json};
 use spec::ids::RoomId;
@@ -79,6 +81,9 @@ async fn receipts_are_of_joined_users_of_the_server() {
 
     apply(&here, "m.receipt", json!({ room_id.as_str(): {"m.read": {"@bob:there.test": threaded}} })).await;
     assert!(of("@bob:there.test").iter().any(|receipt| receipt.thread.as_deref() == Some("main")));
+    let made_up = json!({"event_ids": [end], "data": {"ts": 1, "thread_id": "$never:there.test"}});
+    apply(&here, "m.receipt", json!({ room_id.as_str(): {"m.read": {"@bob:there.test": made_up}} })).await;
+    assert!(!of("@bob:there.test").iter().any(|receipt| receipt.thread.as_deref() == Some("$never:there.test")));
     let odd = json!({"event_ids": [end], "data": {"ts": 1, "thread_id": "no event"}});
     apply(&here, "m.receipt", json!({ room_id.as_str(): {"m.read": {"@bob:there.test": odd}} })).await;
     assert_eq!(of("@bob:there.test").len(), 2);
@@ -89,14 +94,14 @@ async fn a_receipt_may_come_before_its_event() {
     let here = Here::new();
     let (room_id, room) = here.room().await;
     let join = here.join_of_bob(room);
-    here.deliver("t1", &[join.clone()]).await;
+    here.deliver("t1", from_ref(&join)).await;
     let message = here.messages(room, &join, 1).remove(0);
     let receipt = json!({"event_ids": [message.event_id], "data": {"ts": 1}});
     let edu = json!({
         "edu_type": "m.receipt",
         "content": { room_id.as_str(): {"m.read": {"@bob:there.test": receipt}} },
     });
-    let (status, _) = here.send("t2", here.transaction(&[message.clone()], json!([edu]))).await;
+    let (status, _) = here.send("t2", here.transaction(from_ref(&message), json!([edu]))).await;
     assert_eq!(status, http::StatusCode::OK);
     here.settle().await;
     let receipts = here.federation.rooms.user_receipts(room, nid(&here, "@bob:there.test")).unwrap();
@@ -157,4 +162,31 @@ async fn nobody_speaks_for_users_of_others() {
     }
     assert!(!apply(&here, "org.example.unknown", json!({})).await);
     assert_eq!(here.federation.inbound.counters.edus_unknown.get(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn presence_and_receipts_of_one_edu_are_bounded() {
+    for (strangers, is_told) in [(499, true), (500, false)] {
+        let here = Here::new();
+        joined(&here).await;
+        let online = |id: String| json!({"user_id": id, "presence": "online"});
+        let mut push: Vec<Value> = (0..strangers).map(|n| online(format!("@u{n}:there.test"))).collect();
+        push.push(online("@bob:there.test".into()));
+        apply(&here, "m.presence", json!({ "push": push })).await;
+        assert_eq!(here.federation.users.presence(nid(&here, "@bob:there.test")).is_some(), is_told, "{strangers}");
+    }
+    for (rooms, is_told) in [(199, true), (200, false)] {
+        let here = Here::new();
+        let (room_id, room) = joined(&here).await;
+        let receipt = json!({"event_ids": [here.ends(room).remove(0)], "data": {"ts": 1}});
+        let of_bob = json!({"m.read": {"@bob:there.test": receipt}});
+        // Before the room in the order of the object.
+        let mut content: serde_json::Map<String, Value> =
+            (0..rooms).map(|n| (format!("!!{n}:there.test"), of_bob.clone())).collect();
+        content.insert(room_id.as_str().to_owned(), of_bob);
+        assert_eq!(content.keys().last().map(String::as_str), Some(room_id.as_str()));
+        apply(&here, "m.receipt", content.into()).await;
+        let receipts = here.federation.rooms.user_receipts(room, nid(&here, "@bob:there.test")).unwrap();
+        assert_eq!(!receipts.is_empty(), is_told, "{rooms}");
+    }
 }

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, HashSet};
+use std::slice::from_ref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -6,6 +7,8 @@ use rooms::{CheckedPdu, Draft, RoomNid};
 use serde_json::{Value, json};
 use spec::ids::EventId;
 use spec::pdu::{Pdu, ReceivedPdu};
+
+mod bounds;
 
 use super::{latest_ends, min_depth, take_connected};
 use crate::FederationConfig;
@@ -16,7 +19,7 @@ use crate::inbound::order::Incoming;
 async fn joined(here: &Here) -> (RoomNid, Arc<Pdu>) {
     let (_, room) = here.room().await;
     let join = here.join_of_bob(room);
-    here.deliver("join", &[join.clone()]).await;
+    here.deliver("join", from_ref(&join)).await;
     assert!(here.has(room, &join));
     (room, join)
 }
@@ -80,7 +83,7 @@ async fn a_long_gap_is_left_and_the_state_after_it_is_asked_for() {
     let topic = json!({
         "type": "m.room.name", "sender": "@bob:there.test", "state_key": "", "content": {"name": "unknown here"},
     });
-    let topic = here.event(room, topic, &[join.event_id.clone()], std::slice::from_ref(&join.event_id));
+    let topic = here.event(room, topic, from_ref(&join.event_id), from_ref(&join.event_id));
     let mut state = state_ids(&here, room);
     state.push(topic.event_id.to_string());
     let (missing, set) = (deliver_missing(messages.clone()), topic.clone());
@@ -98,7 +101,7 @@ async fn a_long_gap_is_left_and_the_state_after_it_is_asked_for() {
     assert!(!here.has(room, &messages[18]), "no more than ten events are fetched");
     let asked = here.peer.take_asked();
     assert_eq!(asked, ["get_missing_events", "state_ids", "event"], "{asked:?}");
-    let unknown = here.federation.rooms.unknown_events(room, &[topic.event_id.clone()], true).unwrap();
+    let unknown = here.federation.rooms.unknown_events(room, from_ref(&topic.event_id), true).unwrap();
     assert!(unknown.is_empty(), "the event of the state is stored");
     // The topic is rejected: Bob may not set it. It is no part of the state, and the message is accepted all the same.
     assert_eq!(here.federation.inbound.counters.accepted.get(), 1 + 11);
@@ -163,7 +166,7 @@ async fn a_state_with_much_that_is_unknown_is_fetched_at_once() {
     for n in 0..150 {
         let id = format!("@u{n}:there.test");
         let member = json!({"type": "m.room.member", "sender": id, "state_key": id, "content": {"membership": "join"}});
-        users.push(here.event(room, member, &[join.event_id.clone()], &[]));
+        users.push(here.event(room, member, from_ref(&join.event_id), &[]));
     }
     let mut state = state_ids(&here, room);
     state.extend(users.iter().map(|event| event.event_id.to_string()));
@@ -189,23 +192,23 @@ async fn missing_auth_events_are_fetched_one_by_one_or_as_a_chain() {
     let profile = |name: &str, auth: &Pdu| {
         let content = json!({"membership": "join", "displayname": name});
         let member = json!({"type": "m.room.member", "sender": bob, "state_key": bob, "content": content});
-        here.event(room, member, &[join.event_id.clone()], std::slice::from_ref(&auth.event_id))
+        here.event(room, member, from_ref(&join.event_id), from_ref(&auth.event_id))
     };
     let first = profile("Bob", &join);
     let second = profile("Bobby", &first);
     let message = |text: &str| {
         let message = json!({"type": "m.room.message", "sender": bob, "content": {"body": text, "msgtype": "m.text"}});
-        here.event(room, message, &[join.event_id.clone()], std::slice::from_ref(&second.event_id))
+        here.event(room, message, from_ref(&join.event_id), from_ref(&second.event_id))
     };
     let (single, chained) = (message("single"), message("chained"));
-    here.deliver("t1", &[single.clone()]).await;
+    here.deliver("t1", from_ref(&single)).await;
     assert!(!here.has(room, &single));
     assert!(here.peer.take_asked().contains(&"event_auth".to_owned()));
 
     // Only as a chain.
     let chain = json!({"auth_chain": [wire(&second), wire(&first), wire(&join)]});
     here.peer.answer(move |path, _, _| path.contains("/event_auth/").then(|| chain.clone()));
-    here.deliver("t2", &[chained.clone()]).await;
+    here.deliver("t2", from_ref(&chained)).await;
     assert!(here.has(room, &chained));
 
     // One by one, in another room.
@@ -214,19 +217,19 @@ async fn missing_auth_events_are_fetched_one_by_one_or_as_a_chain() {
     let member = |name: &str, auth: &EventId| {
         let content = json!({"membership": "join", "displayname": name});
         let member = json!({"type": "m.room.member", "sender": bob, "state_key": bob, "content": content});
-        other.event(room, member, &[join.event_id.clone()], std::slice::from_ref(auth))
+        other.event(room, member, from_ref(&join.event_id), from_ref(auth))
     };
     let first = member("Bob", &join.event_id);
     let second = member("Bobby", &first.event_id);
     let message = json!({"type": "m.room.message", "sender": bob, "content": {"body": "x", "msgtype": "m.text"}});
-    let message = other.event(room, message, &[join.event_id.clone()], std::slice::from_ref(&second.event_id));
+    let message = other.event(room, message, from_ref(&join.event_id), from_ref(&second.event_id));
     other.peer.answer(move |path, _, _| {
         let event = [&first, &second]
             .into_iter()
             .find(|event| path.contains(event.event_id.as_str().trim_start_matches('$')))?;
         path.contains("/event/").then(|| json!({"pdus": [wire(event)]}))
     });
-    other.deliver("t1", &[message.clone()]).await;
+    other.deliver("t1", from_ref(&message)).await;
     assert!(other.has(room, &message));
     assert_eq!(other.peer.take_asked(), ["event", "event"]);
 }
@@ -241,13 +244,37 @@ async fn the_gap_of_one_server_does_not_hold_up_what_needs_nothing() {
     let (noted, rooms, id) = (seen.clone(), here.federation.rooms.clone(), messages[0].event_id.clone());
     here.peer.answer(move |path, _, _| {
         if path.contains("get_missing_events") {
-            let unknown = rooms.unknown_events(room, std::slice::from_ref(&id), false).unwrap();
+            let unknown = rooms.unknown_events(room, from_ref(&id), false).unwrap();
             noted.lock().get_or_insert(unknown.is_empty());
         }
         None
     });
     here.deliver("t1", &[hanging[0].clone(), messages[0].clone()]).await;
     assert_eq!(*seen.lock(), Some(true), "the message was in the room before anybody was asked for anything");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_never_answers_holds_up_its_own_room_only() {
+    let here = Here::new();
+    let (slow, slow_join) = joined(&here).await;
+    let (_, other) = here.room().await;
+    let hanging = here.messages(slow, &slow_join, 2).remove(1);
+    here.peer.hangs.store(true, Ordering::Relaxed);
+    let (status, _) = here.send("slow", here.transaction(from_ref(&hanging), json!([]))).await;
+    assert_eq!(status, http::StatusCode::OK, "the transaction is acknowledged before the gap is looked at");
+    let join = here.join_of_bob(other);
+    let messages = here.messages(other, &join, 3);
+    let (status, _) = here.send("other", here.transaction(&[&[join][..], &messages].concat(), json!([]))).await;
+    assert_eq!(status, http::StatusCode::OK);
+    for _ in 0..500 {
+        if here.has(other, &messages[2]) {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert!(here.has(other, &messages[2]));
+    assert_eq!(here.federation.staged_events(), 1, "the slow room's event still waits");
+    assert!(!here.has(slow, &hanging));
 }
 
 fn incoming(events: &[Arc<Pdu>]) -> BTreeMap<EventId, Incoming> {
@@ -307,7 +334,7 @@ async fn events_of_banned_users_that_cite_old_ones_are_soft_failed() {
     let ban = json!({"membership": "ban"}).as_object().unwrap().clone();
     let ban = Draft::state(user("@alice:here.test"), "m.room.member", "@bob:there.test", ban);
     here.federation.rooms.append(room, vec![ban], None).await.unwrap();
-    here.deliver("t1", &[message.clone()]).await;
+    here.deliver("t1", from_ref(&message)).await;
     assert!(here.has(room, &message));
     assert_eq!(here.federation.inbound.counters.soft_failed.get(), 1);
 }

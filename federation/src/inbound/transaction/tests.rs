@@ -1,3 +1,5 @@
+use std::slice::from_ref;
+
 use http::StatusCode;
 use rooms::{CheckedPdu, Draft, Membership};
 use serde_json::{Map, Value, json};
@@ -73,7 +75,7 @@ async fn a_transaction_is_taken_in_once_and_answered_alike() {
     let here = Here::new();
     let (_, room) = here.room().await;
     let join = here.join_of_bob(room);
-    let body = here.transaction(&[join.clone()], json!([]));
+    let body = here.transaction(from_ref(&join), json!([]));
     let first = here.send("t1", body.clone()).await;
     assert_eq!(first, (StatusCode::OK, json!({"pdus": { join.event_id.as_str(): {} }})));
     // The id decides, not the content.
@@ -83,7 +85,7 @@ async fn a_transaction_is_taken_in_once_and_answered_alike() {
     here.settle().await;
     assert_eq!(here.federation.inbound.counters.staged.get(), 1);
     // What is here already is no news under another id either.
-    assert_eq!(here.deliver("t3", &[join.clone()]).await[join.event_id.as_str()], json!({}));
+    assert_eq!(here.deliver("t3", from_ref(&join)).await[join.event_id.as_str()], json!({}));
     assert_eq!(here.federation.inbound.counters.staged.get(), 1);
     assert!(here.federation.inbound.under_way.locks.lock().is_empty());
 }
@@ -105,11 +107,40 @@ async fn old_answers_are_forgotten() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_kept_three_days() {
+    use storage::Read;
+    let here = Here::new();
+    let (_, room) = here.room().await;
+    let join = here.join_of_bob(room);
+    let take = async |txn_id: &str, event: &std::sync::Arc<spec::pdu::Pdu>| {
+        let Value::Object(body) = here.transaction(from_ref(event), json!([])) else { unreachable!() };
+        here.federation.take_transaction(here.peer.name.clone(), txn_id.to_owned(), body).await.unwrap();
+    };
+    take("t1", &join).await;
+    here.settle().await;
+    let key = ("there.test".to_owned(), "t1".to_owned());
+    let is_kept = || here.federation.store.contains(&super::ANSWERS, &key).unwrap();
+    let hour = std::time::Duration::from_secs(3600);
+    for (hours, number) in [(71, 0), (2, 1)] {
+        here.federation.clock.advance(hour * hours);
+        // Another transaction with an event is the occasion to look.
+        take(&format!("later{number}"), &here.messages(room, &join, 1)[0]).await;
+        for _ in 0..100 {
+            if !is_kept() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        assert_eq!(is_kept(), number == 0, "after {hours} hours more");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_the_room_shuts_out_is_told_so_for_each_event() {
     let here = Here::new();
     let (_, room) = here.room().await;
     let join = here.join_of_bob(room);
-    here.deliver("t1", &[join.clone()]).await;
+    here.deliver("t1", from_ref(&join)).await;
     let messages = here.messages(room, &join, 2);
     let acl = json!({"allow": ["*"], "deny": ["there.test"]}).as_object().unwrap().clone();
     let draft = Draft::state(user("@alice:here.test"), "m.room.server_acl", "", acl);
@@ -149,7 +180,7 @@ async fn forged_and_changed_events_do_not_get_in() {
     let here = Here::new();
     let (_, room) = here.room().await;
     let join = here.join_of_bob(room);
-    here.deliver("t1", &[join.clone()]).await;
+    here.deliver("t1", from_ref(&join)).await;
     // Signed by a key that is not the sender's.
     let mut forged = wire(&here.messages(room, &join, 1)[0]);
     let thief = SigningKey::from_seed([9; 32], "t").unwrap();
@@ -199,12 +230,12 @@ async fn an_invitation_is_taken_back_by_who_gave_it() {
         "origin_server_ts": NOW_MS, "depth": 5, "prev_events": [], "auth_events": [],
     });
     for (txn, event) in [("t1", here.peer.sign(message)), ("t2", member("@mallory:there.test", "leave"))] {
-        let outcomes = here.deliver(txn, &[event.clone()]).await;
+        let outcomes = here.deliver(txn, from_ref(&event)).await;
         assert!(outcomes[event.event_id.as_str()]["error"].is_string(), "{outcomes:?}");
         assert_eq!(membership(), Membership::Invite);
     }
     let leave = member("@bob:there.test", "leave");
-    assert_eq!(here.deliver("t3", &[leave.clone()]).await[leave.event_id.as_str()], json!({}));
+    assert_eq!(here.deliver("t3", from_ref(&leave)).await[leave.event_id.as_str()], json!({}));
     assert_eq!(membership(), Membership::Leave);
 }
 

@@ -82,3 +82,13 @@ fn the_state_has_one_event_for_each_key() {
     assert_eq!(spool.len(), 3);
     assert!(spool.add(List::State, &event("d", "m.room.name", Some(""), &[])).is_err());
 }
+
+#[test]
+fn the_number_of_events_is_bounded() {
+    let mut spool = spool(RoomVersion::V1);
+    let entry = || Entry { offset: 0, length: 0, auth_events: Box::default(), in_state: false };
+    spool.entries = std::iter::repeat_with(entry).take(MAX_EVENTS - 1).collect();
+    spool.add(List::State, &event("create", "m.room.create", Some(""), &[])).unwrap();
+    assert!(spool.add(List::State, &event("name", "m.room.name", Some(""), &[])).is_err());
+    assert_eq!(spool.len(), MAX_EVENTS);
+}

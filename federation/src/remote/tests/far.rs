@@ -128,7 +128,11 @@ impl FarRoom {
 
     /// What a server in the room answers to `make_join` and its like.
     pub fn template(&self, membership: &str, target: &str) -> Value {
-        let content = json!({"membership": membership});
+        self.template_of(json!({"membership": membership}), target)
+    }
+
+    /// A template with further content.
+    pub fn template_of(&self, content: Value, target: &str) -> Value {
         let auth = self.auth_events(target, "m.room.member", Some(target), &content);
         json!({"room_version": self.version.as_str(), "event": {
             "type": "m.room.member", "room_id": self.id, "sender": target, "state_key": target, "content": content,

@@ -21,7 +21,7 @@ fn read(content_type: &str, bytes: &[u8], step: usize) -> Result<Vec<String>, Mu
                 Piece::End => pieces.push("end".into()),
             }
         }
-        assert!(reader.buffer.len() <= MAX_HEAD + step, "{} bytes are kept", reader.buffer.len());
+        assert!(reader.buffer.len() <= MAX_HEAD + HEAD_END.len() + step, "{} bytes are kept", reader.buffer.len());
     }
     Ok(pieces)
 }

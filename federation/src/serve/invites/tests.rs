@@ -34,8 +34,9 @@ fn create_event(version: RoomVersion) -> (Box<RawValue>, RoomId) {
 fn a_create_event_of_another_room_is_refused_where_the_id_follows_from_it() {
     let (create, room) = create_event(RoomVersion::V12);
     let other = RoomId::parse("!other").expect("a room id");
-    assert!(check_create(&[create.clone()], &room, RoomVersion::V12).is_ok());
-    let refused = check_create(&[create.clone()], &other, RoomVersion::V12).map_err(|error| error.errcode());
+    assert!(check_create(std::slice::from_ref(&create), &room, RoomVersion::V12).is_ok());
+    let refused =
+        check_create(std::slice::from_ref(&create), &other, RoomVersion::V12).map_err(|error| error.errcode());
     assert_eq!(refused, Err("M_INVALID_PARAM"));
     // Before version 12 the id says nothing of the create event.
     assert!(check_create(&[create], &other, RoomVersion::V11).is_ok());

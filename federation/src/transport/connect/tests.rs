@@ -3,6 +3,7 @@ use std::collections::HashMap;
 use rustls::RootCertStore;
 use tokio::net::TcpListener;
 
+use super::super::is_public;
 use super::*;
 use crate::discovery::SrvRecord;
 use crate::discovery::lookup::Lookup;
@@ -30,7 +31,7 @@ fn net(names: FakeNames, allow_private_addresses: bool) -> Net {
     Net {
         names: Arc::new(names),
         tls: Arc::new(tls.with_root_certificates(RootCertStore::empty()).with_no_client_auth()),
-        allow_private_addresses,
+        may_connect: if allow_private_addresses { |_| true } else { is_public },
         connect_timeout: Duration::from_secs(5),
         clock: Clock::system(),
         random: Random::seeded(1),
@@ -92,6 +93,20 @@ async fn no_form_of_an_inner_address_is_connected_to() {
     }
     let nobody = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
     assert!(nobody.is_err(), "somebody connected");
+}
+
+#[tokio::test]
+async fn few_addresses_of_a_name_are_tried() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let net = net(FakeNames::default(), true);
+    let refusing = |count: u8| (2..2 + count).map(|last| IpAddr::from([127, 0, 0, last]));
+    let last = IpAddr::from([127, 0, 0, 1]);
+    let within: Vec<IpAddr> = refusing(7).chain([last]).collect();
+    assert_eq!(within.len(), MAX_ATTEMPTS);
+    assert!(net.connect_first(&within, port).await.is_ok());
+    let beyond: Vec<IpAddr> = refusing(8).chain([last]).collect();
+    assert!(net.connect_first(&beyond, port).await.is_err());
 }
 
 #[tokio::test]

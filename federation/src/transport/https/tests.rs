@@ -63,7 +63,11 @@ fn ok(_: &Request<Incoming>) -> Response<Full<Bytes>> {
 }
 
 async fn serve(tasks: &Tasks, config: rustls::ServerConfig, answer: Answer) -> TestServer {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    serve_at("127.0.0.1:0", tasks, config, answer).await
+}
+
+async fn serve_at(address: &str, tasks: &Tasks, config: rustls::ServerConfig, answer: Answer) -> TestServer {
+    let listener = TcpListener::bind(address).await.unwrap();
     let server =
         TestServer { address: listener.local_addr().unwrap(), seen: Seen::default(), connections: Arc::default() };
     let (seen, connections, acceptor) =
@@ -204,7 +208,8 @@ async fn redirects_of_federation_requests_are_not_followed() {
 #[tokio::test]
 async fn heads_of_answers_are_bounded() {
     let (authority, tasks) = (Authority::new(), Tasks::new(&Metrics::new()));
-    let large: Answer = |_| Response::builder().header("x", "y".repeat(80 * 1024)).body(Full::default()).unwrap();
+    let large: Answer =
+        |_| Response::builder().header("x", "y".repeat(3 * MAX_HEAD_BYTES)).body(Full::default()).unwrap();
     let many: Answer = |_| {
         let headers = (0..=MAX_HEADERS).fold(Response::builder(), |head, at| head.header(format!("x{at}"), "y"));
         headers.body(Full::default()).unwrap()
@@ -300,4 +305,136 @@ fn a_file_without_certificates_is_refused() {
     for path in [empty.path().to_owned(), "/nonexistent".into()] {
         assert!(matches!(build_tls(&parts(path)), Err(TransportStartError::CaFile { .. })));
     }
+}
+
+/// A listener inside, on IPv4 and, where the host has it, IPv6, at one port. Nobody is to connect to it.
+struct Inside(u16, Vec<std::net::TcpListener>);
+
+impl Inside {
+    fn new() -> Inside {
+        let four = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = four.local_addr().unwrap().port();
+        let six = std::net::TcpListener::bind(("::1", port)).ok();
+        let all: Vec<_> = six.into_iter().chain([four]).collect();
+        all.iter().for_each(|listener| listener.set_nonblocking(true).unwrap());
+        Inside(port, all)
+    }
+
+    fn was_connected_to(&self) -> bool {
+        self.1.iter().any(|listener| listener.accept().is_ok())
+    }
+}
+
+/// A server outside sends us on: by redirects of its `.well-known` document and of media, by the document itself, by
+/// SRV records. Here 127.0.0.7 counts as outside, and nothing else of this host.
+#[tokio::test]
+async fn nobody_outside_sends_us_inside() {
+    let (authority, tasks, inside) = (Authority::new(), Tasks::new(&Metrics::new()), Inside::new());
+    let outside = serve_at("127.0.0.7:0", &tasks, authority.server_config(&["out.test"], &[b"h2"]), |request| {
+        let target = request.uri().query().unwrap();
+        match request.uri().path() {
+            "/redirect" => Response::builder().status(302).header("location", target).body(Full::default()).unwrap(),
+            _ => Response::new(Full::new(Bytes::from(format!(r#"{{"m.server":"{target}"}}"#)))),
+        }
+    });
+    let outside = outside.await;
+    let mut names = FakeNames::default();
+    let inner: [&str; 5] = ["127.0.0.1", "::1", "::ffff:127.0.0.1", "10.0.0.1", "169.254.169.254"];
+    names.addresses.insert("out.test".to_owned(), vec![[127, 0, 0, 7].into()]);
+    for name in ["in.test", "localhost", "0x7f000001"] {
+        names.addresses.insert(name.to_owned(), inner.iter().map(|address| address.parse().unwrap()).collect());
+    }
+    for (name, target) in [("srv.test", "in.test"), ("literal.test", "127.0.0.1"), ("six.test", "::1")] {
+        names.services.insert(format!("_matrix-fed._tcp.{name}"), vec![srv(target, 1, inside.0)]);
+    }
+    let parts = HttpsParts {
+        trusted_ca_file: Some(authority.file.path().to_owned()),
+        allow_private_addresses: false,
+        connect_timeout: Duration::from_secs(5),
+        clock: Clock::system(),
+        random: Random::seeded(1),
+    };
+    let is_outside: fn(IpAddr) -> bool = |address| address == IpAddr::from([127, 0, 0, 7]) || is_public(address);
+    let transport = HttpsTransport::with_guard(parts, Arc::new(names), is_outside).unwrap();
+    let ask_outside = async |path: &str, target: &str| {
+        let url = format!("https://out.test:{}/{path}?{target}", outside.address.port());
+        transport.follow_well_known(url.parse().unwrap()).await
+    };
+    let hosts = ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "in.test", "localhost", "0x7f000001"];
+    let targets = hosts.map(|host| format!("{host}:{}", inside.0));
+    let elsewhere =
+        ["10.0.0.1", "169.254.169.254", "[fe80::1]", "[64:ff9b::7f00:1]", "srv.test", "literal.test", "six.test"];
+    for (at, target) in targets.iter().map(String::as_str).chain(elsewhere).enumerate() {
+        assert_eq!(ask_outside("redirect", &format!("https://{target}/")).await, WellKnown::Absent, "{target}");
+        let WellKnown::Delegated { to, .. } = ask_outside("document", target).await else { panic!("{target}") };
+        assert_eq!(to, target);
+        remember(&transport, &format!("d{at}.test"), Some(target));
+        let delegated = transport.send(server_name(&format!("d{at}.test")), request("/x")).await;
+        assert!(matches!(delegated, Err(TransportError::PrivateAddress(_))), "delegated to {target}");
+        if !elsewhere[4..].contains(&target) {
+            let url: Uri = format!("https://{target}/").parse().unwrap();
+            let fetched = transport.get_url(url).await;
+            assert!(matches!(fetched, Err(TransportError::PrivateAddress(_))), "{target}");
+        }
+    }
+    assert_eq!(outside.connections.load(Ordering::SeqCst), 1, "the server outside was asked all the time");
+    assert!(!inside.was_connected_to());
+    // The listener would have told.
+    drop(std::net::TcpStream::connect(("127.0.0.1", inside.0)).unwrap());
+    assert!(inside.was_connected_to());
+}
+
+#[tokio::test]
+async fn connecting_has_a_time_limit_from_the_name_to_the_certificate() {
+    let authority = Authority::new();
+    // Takes connections and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut names = FakeNames::default();
+    local(&mut names, "a.test");
+    let parts = HttpsParts {
+        trusted_ca_file: Some(authority.file.path().to_owned()),
+        allow_private_addresses: true,
+        connect_timeout: Duration::from_millis(50),
+        clock: Clock::system(),
+        random: Random::seeded(1),
+    };
+    let transport = HttpsTransport::with_names(parts, Arc::new(names)).unwrap();
+    let name = server_name(&format!("a.test:{}", silent.local_addr().unwrap().port()));
+    let sending = transport.send(name, request("/x"));
+    let error = tokio::time::timeout(Duration::from_secs(5), sending).await.expect("it ended").err().unwrap();
+    assert!(error.to_string().contains("too long"), "{error}");
+}
+
+#[tokio::test]
+async fn asking_for_the_document_has_a_time_limit() {
+    let (authority, tasks) = (Authority::new(), Tasks::new(&Metrics::new()));
+    let mut names = FakeNames::default();
+    local(&mut names, "a.test");
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let clock = Clock::fake(1_700_000_000_000);
+    let parts = HttpsParts {
+        trusted_ca_file: Some(authority.file.path().to_owned()),
+        allow_private_addresses: true,
+        connect_timeout: Duration::from_secs(3600),
+        clock: clock.clone(),
+        random: Random::seeded(1),
+    };
+    let transport = HttpsTransport::with_names(parts, Arc::new(names)).unwrap();
+    let passing = clock.clone();
+    tasks.spawn("time", async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            passing.advance(Duration::from_millis(500));
+        }
+    });
+    let (host, began) = (format!("a.test:{}", silent.local_addr().unwrap().port()), clock.monotonic());
+    let asking = tokio::time::timeout(Duration::from_secs(30), transport.ask_well_known(&host));
+    assert_eq!(asking.await.expect("it ended"), None);
+    let took = clock.monotonic() - began;
+    assert!(
+        (well_known::FETCH_TIMEOUT..well_known::FETCH_TIMEOUT + Duration::from_secs(5)).contains(&took),
+        "{took:?}"
+    );
+    let known = transport.well_known.get(&host).unwrap();
+    assert!(known.fresh_until_ms > clock.now_ms(), "and nobody waits for it again at once");
 }

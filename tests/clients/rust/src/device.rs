@@ -23,7 +23,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::report::until;
+use crate::report::{WAIT_LIMIT, until};
 
 /// The password of every account of the scenario.
 pub const PASSWORD: &str = "correct horse battery staple";
@@ -122,14 +122,27 @@ impl Device {
     pub fn start_classic_sync(&mut self) {
         let client = self.client.clone();
         self.sync = Sync::Classic(tokio::spawn(async move {
+            let mut told: Option<Instant> = None;
             loop {
                 let settings = SyncSettings::default().timeout(Duration::from_secs(10));
-                if let Err(error) = client.sync(settings).await {
+                if let Err(error) = client.sync(settings).await
+                    && told.is_none_or(|at| at.elapsed() > Duration::from_secs(10))
+                {
                     eprintln!("  sync of {:?} begins anew: {error}", client.device_id());
+                    told = Some(Instant::now());
                 }
                 sleep(Duration::from_millis(500)).await;
             }
         }));
+    }
+
+    /// Ends the sync loop, as a client does that is closed.
+    pub async fn stop_sync(&mut self) {
+        match std::mem::replace(&mut self.sync, Sync::Off) {
+            Sync::Sliding(service) => service.stop().await,
+            Sync::Classic(task) => task.abort(),
+            Sync::Off => {}
+        }
     }
 
     /// The sync service of a device that uses sliding sync.
@@ -180,7 +193,7 @@ pub async fn find(
     what: &str,
     wanted: impl Fn(&EventTimelineItem) -> bool,
 ) -> Result<EventTimelineItem> {
-    let deadline = Instant::now() + Duration::from_secs(90);
+    let deadline = Instant::now() + WAIT_LIMIT;
     let mut looks = 0u32;
     loop {
         let items = timeline.items().await;

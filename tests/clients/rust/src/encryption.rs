@@ -1,21 +1,14 @@
 //! The encrypted part: cross-signing, megolm chat, verification, key backup and recovery.
 
-use anyhow::{Context, Result, ensure};
-use matrix_sdk::{
-    RoomState,
-    attachment::AttachmentConfig,
-    media::{MediaFormat, MediaRequestParameters},
-    ruma::events::room::{MediaSource, message::MessageType},
+use anyhow::{Context, ensure};
+use client_scenario::{
+    device::{Device, find_text},
+    report::{Abort, Report, until_true},
+    secret, verify,
 };
-use serde_json::json;
+use matrix_sdk::RoomState;
 
-use crate::{
-    Rooms, World,
-    device::{Device, body, find, find_text, is_event, send},
-    report::{Abort, Report, until, until_true},
-    rooms::{self, IMAGE},
-    verify,
-};
+use crate::{Rooms, World, rooms};
 
 /// Each user's first device makes the cross-signing identity.
 pub async fn set_up_identities(report: &mut Report, world: &World) {
@@ -37,23 +30,14 @@ pub async fn chat_encrypted(report: &mut Report, world: &World, rooms: &Rooms) -
             Ok(())
         })
         .await?;
+    let readers = devices(world);
     for (name, sender) in devices(world) {
         let text = format!("secret from {name}");
-        report
-            .step(&format!("an encrypted message from {name} is read by the other three"), async {
-                let room = sender.room(&rooms.secret, RoomState::Joined).await?;
-                let id = send(&room, "m.room.message", json!({"msgtype": "m.text", "body": text})).await?;
-                let raw = room.event(&id, None).await.context("GET event")?;
-                ensure!(raw.encryption_info().is_some(), "the event was sent in the clear");
-                for (reader_name, reader) in devices(world) {
-                    let timeline = reader.timeline(&rooms.secret).await?;
-                    find_text(&timeline, &text).await.with_context(|| format!("read by {reader_name}"))?;
-                }
-                Ok(())
-            })
-            .await;
+        let told = secret::tell(sender, &rooms.secret, &text, &readers);
+        report.step(&format!("an encrypted message from {name} is read by the other three"), told).await;
     }
-    report.step("an encrypted image arrives byte for byte", send_image(world, rooms)).await;
+    let image = secret::send_image(&world.alice1, &rooms.secret, &world.bob2);
+    report.step("an encrypted image arrives byte for byte", image).await;
     Ok(())
 }
 
@@ -66,52 +50,19 @@ fn devices(world: &World) -> [(&'static str, &Device); 4] {
     ]
 }
 
-async fn send_image(world: &World, rooms: &Rooms) -> Result<()> {
-    let room = world.alice1.room(&rooms.secret, RoomState::Joined).await?;
-    let sent = room.send_attachment("image.png", &mime::IMAGE_PNG, IMAGE.to_vec(), AttachmentConfig::new()).await?;
-    let timeline = world.bob2.timeline(&rooms.secret).await?;
-    let event = find(&timeline, "the image", |event| is_event(event, &sent.event_id) && body(event).is_some()).await?;
-    let message = event.content().as_message().context("the image event is no message")?;
-    let MessageType::Image(image) = message.msgtype() else { anyhow::bail!("not an m.image") };
-    ensure!(matches!(image.source, MediaSource::Encrypted(_)), "the image was uploaded in the clear");
-    let file = MediaRequestParameters { source: image.source.clone(), format: MediaFormat::File };
-    let bytes = world.bob2.client.media().get_media_content(&file, false).await?;
-    ensure!(bytes == IMAGE, "{} bytes came back for {}", bytes.len(), IMAGE.len());
-    Ok(())
-}
-
 /// Emoji verification: each user's two devices, then the two users.
 pub async fn verify_everyone(report: &mut Report, world: &World) {
     report
         .step("alice verifies her second device by emoji", verify::verify_own_devices(&world.alice1, &world.alice2))
         .await;
     report.step("bob verifies his second device by emoji", verify::verify_own_devices(&world.bob1, &world.bob2)).await;
-    let room = report.step("alice and bob have an encrypted direct room", open_direct_room(world)).await;
+    // The devices with classic sync do this: with sliding sync the SDK sends what a verification inside a room needs only
+    // when its other, encryption connection next returns, so each of the steps could take one long poll.
+    let open = secret::open_direct_room(&world.alice2, &world.bob2);
+    let room = report.step("alice and bob have an encrypted direct room", open).await;
     if room.is_some() {
         report.step("alice and bob verify each other by emoji", verify::verify_users(&world.alice2, &world.bob2)).await;
     }
-}
-
-/// The devices with classic sync do this: with sliding sync the SDK sends what a verification inside a room needs only
-/// when its other, encryption connection next returns, so each of the steps could take one long poll.
-async fn open_direct_room(world: &World) -> Result<()> {
-    let (alice, bob) = (&world.alice2, &world.bob2);
-    let direct = alice.client.create_dm(bob.user()?).await.context("creating the direct room")?;
-    let id = direct.room_id();
-    bob.room(id, RoomState::Invited).await?.join().await.context("joining")?;
-    until("the direct room in alice's account data", async || alice.client.get_dm_room(bob.user().ok()?)).await?;
-    // Both room keys must have arrived before the verification events that are encrypted with them.
-    for (sender, reader, text) in [(alice, bob, "shall we verify?"), (bob, alice, "yes, let us")] {
-        let room = sender.room(id, RoomState::Joined).await?;
-        until_true("the other as a member", async || {
-            let member = room.get_member_no_sync(reader.client.user_id().unwrap_or(room.own_user_id())).await;
-            matches!(member, Ok(Some(member)) if member.membership().as_str() == "join")
-        })
-        .await?;
-        send(&room, "m.room.message", json!({"msgtype": "m.text", "body": text})).await?;
-        find_text(&*reader.timeline(id).await?, text).await?;
-    }
-    Ok(())
 }
 
 /// Alice backs up her room keys; a device that logs in later reads old messages by the recovery key alone.

@@ -6,22 +6,18 @@
 
 #![recursion_limit = "256"]
 
-mod device;
 mod encryption;
-mod report;
 mod rooms;
-mod verify;
 
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use matrix_sdk::ruma::OwnedRoomId;
-use tokio::{process::Command, time::timeout};
-
-use crate::{
+use client_scenario::{
     device::{Device, find_text, send},
     report::{Abort, Report, until_true},
 };
+use matrix_sdk::ruma::OwnedRoomId;
+use tokio::{process::Command, time::timeout};
 
 /// Longest time for the whole scenario.
 const SCENARIO_LIMIT: Duration = Duration::from_secs(480);

@@ -8,8 +8,9 @@ use tokio::time::{Instant, sleep, timeout};
 /// Longest time that one step may take, in all its waits together.
 const STEP_LIMIT: Duration = Duration::from_secs(60);
 
-/// Longest time to wait for one thing that another device did.
-const WAIT_LIMIT: Duration = Duration::from_secs(90);
+/// Longest time to wait for one thing that another device did: shorter than a step, so that a step that waits in vain
+/// says for what.
+pub const WAIT_LIMIT: Duration = Duration::from_secs(50);
 
 /// A step failed without which the rest of the scenario has no meaning.
 #[derive(Debug)]

@@ -6,6 +6,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use client_scenario::{
+    IMAGE,
+    device::{Device, body, find, find_text, is_event, send},
+    report::{Abort, Report, until_true},
+};
 use futures_util::{StreamExt, pin_mut};
 use matrix_sdk::{
     RoomState,
@@ -29,14 +34,7 @@ use matrix_sdk_ui::{
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::{
-    Rooms, World,
-    device::{Device, body, find, find_text, is_event, send},
-    report::{Abort, Report, until_true},
-};
-
-/// The picture that is sent; shared by all client scenarios.
-pub const IMAGE: &[u8] = include_bytes!("../../image.png");
+use crate::{Rooms, World};
 
 /// Creates a private room with one invited user.
 async fn create(device: &Device, name: &str, invite: &UserId, kind: RoomKind) -> Result<OwnedRoomId> {

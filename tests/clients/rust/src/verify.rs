@@ -10,6 +10,7 @@ use matrix_sdk::{
 use crate::{
     device::{Device, PASSWORD},
     report::{until, until_true},
+    secret,
 };
 
 /// Creates the cross-signing keys, with the password when the server asks for it.
@@ -76,11 +77,29 @@ pub async fn verify_users(one: &Device, other: &Device) -> Result<()> {
         .context("the other user has no cross-signing identity")?;
     let request = identity.request_verification().await.context("requesting verification")?;
     run_sas(&one.client, &other.client, request).await?;
-    user_verified(&one.client, other.user()?).await?;
-    user_verified(&other.client, one.user()?).await
+    until_user_verified(&one.client, other.user()?).await?;
+    until_user_verified(&other.client, one.user()?).await
 }
 
-async fn user_verified(client: &Client, user: &UserId) -> Result<()> {
+/// Verifies two devices of different users with each other, by messages to devices.
+pub async fn verify_devices(one: &Device, other: &Device) -> Result<()> {
+    let pairs = [(one, other), (other, one)];
+    for (asking, asked) in pairs {
+        let device = secret::until_known(asking, asked).await?;
+        ensure!(!device.is_locally_trusted(), "{} is verified already", device.device_id());
+    }
+    let request = secret::until_known(one, other).await?.request_verification().await.context("requesting")?;
+    run_sas(&one.client, &other.client, request).await?;
+    for (asking, asked) in pairs {
+        until_true("the other's device to be verified", async || {
+            secret::find_device(asking, asked).await.is_some_and(|device| device.is_locally_trusted())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+async fn until_user_verified(client: &Client, user: &UserId) -> Result<()> {
     until_true(&format!("{user} to be verified"), async || {
         matches!(client.encryption().get_user_identity(user).await, Ok(Some(identity)) if identity.is_verified())
     })
