@@ -95,8 +95,9 @@ class Traffic:
         errors = [outcome for outcome in answer["pdus"].values() if outcome]
         if errors:
             raise RuntimeError(f"{self.server} refuses events: {errors[:3]}")
-        # Looked for when it should be there, by the last time: asking costs the server, too.
+        # Looked for when it should be there, by the times before: asking costs the server, too.
         time.sleep(self.pause)
+        polls_before = self.polls
         for room_id, event_id in last.items():
             path = f"/rooms/{quote(room_id, safe='')}/event/{quote(event_id, safe='')}"
             step = 0.002
@@ -107,7 +108,8 @@ class Traffic:
                 time.sleep(step)
                 step = min(step * 1.5, 0.05)
             self.polls += 1
-        self.pause = 0.5 * self.pause + 0.45 * (time.monotonic() - begun)
+        was_there = self.polls - polls_before == len(last)
+        self.pause = 0.7 * self.pause if was_there else 0.5 * self.pause + 0.4 * (time.monotonic() - begun)
 
 
 class Recorder:

@@ -23,7 +23,7 @@ while [ $# -gt 0 ]; do
   shift 2
 done
 events=${EVENTS:-1000}    # as many as Synapse takes in within some minutes
-longer=${LONGER:-20000}   # Conduit only: CPU time is counted in steps of 10 ms
+longer=${LONGER:-10000}   # Conduit only: CPU time is counted in steps of 10 ms
 members=${MEMBERS:-5000 50000}
 work=$BENCH/run/federation
 results=$BENCH/results

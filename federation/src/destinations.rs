@@ -72,6 +72,8 @@ struct Inner {
     store: Store,
     clock: Clock,
     random: Random,
+    /// Whether anything is exchanged at all.
+    enabled: bool,
     settings: RwLock<Settings>,
     failing: Mutex<HashMap<ServerName, Failing>>,
     returns: broadcast::Sender<ServerName>,
@@ -109,6 +111,7 @@ impl Destinations {
             store: parts.store,
             clock: parts.clock,
             random: parts.random,
+            enabled: parts.config.enabled,
             settings: RwLock::new(Settings::new(&parts.config)),
             failing: Mutex::new(failing),
             returns: broadcast::Sender::new(RETURNS),
@@ -123,7 +126,7 @@ impl Destinations {
     /// Whether the operator lets this server exchange anything with that one.
     #[must_use]
     pub fn is_allowed(&self, server: &ServerName) -> bool {
-        self.0.settings.read().lists.allow(server)
+        self.0.enabled && self.0.settings.read().lists.allow(server)
     }
 
     /// Whether a server may be asked now.

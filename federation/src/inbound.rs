@@ -12,6 +12,7 @@ mod edus;
 pub(crate) mod fixture;
 mod gap;
 mod order;
+mod postponed;
 mod staging;
 mod transaction;
 mod work;
@@ -24,13 +25,17 @@ use storage::KeyspaceInfo;
 
 use crate::{Federation, FederationParts};
 
-pub(crate) use gap::{fetch_missing_auth, fetch_state_before};
+pub(crate) use gap::{fetch_missing_auth, fetch_state_before, take_connected};
 #[cfg(feature = "fuzzing")]
 pub(crate) use transaction::read_transaction;
 
 /// The keyspaces of this module.
-pub(crate) const KEYSPACES: &[KeyspaceInfo] =
-    &[staging::STAGED.info(), transaction::ANSWERS.info(), transaction::ANSWERS_BY_HOUR.info()];
+pub(crate) const KEYSPACES: &[KeyspaceInfo] = &[
+    postponed::POSTPONED.info(),
+    staging::STAGED.info(),
+    transaction::ANSWERS.info(),
+    transaction::ANSWERS_BY_HOUR.info(),
+];
 
 /// What is kept in memory about what other servers send.
 #[derive(Debug)]
@@ -38,6 +43,7 @@ pub(crate) struct Inbound {
     places: origin::Places,
     under_way: transaction::UnderWay,
     staging: Arc<staging::Staging>,
+    postponed: postponed::Postponed,
     parked: edus::ParkedReceipts,
     counters: Counters,
 }
@@ -55,6 +61,7 @@ struct Counters {
     soft_failed: Counter,
     rejected: Counter,
     dropped: Counter,
+    postponed: Counter,
     fetched: Counter,
     edus_applied: Counter,
     edus_refused: Counter,
@@ -82,6 +89,7 @@ impl Counters {
             soft_failed: pdus("soft_failed"),
             rejected: pdus("rejected"),
             dropped: pdus("dropped"),
+            postponed: pdus("postponed"),
             fetched: pdus("fetched"),
             edus_applied: edus("applied"),
             edus_refused: edus("refused"),
@@ -102,6 +110,7 @@ impl Inbound {
             places: origin::Places::new(parts.config.max_concurrent_requests),
             under_way: transaction::UnderWay::default(),
             staging,
+            postponed: postponed::Postponed::default(),
             parked: edus::ParkedReceipts::default(),
             counters: Counters::new(&parts.metrics),
         }
@@ -118,7 +127,7 @@ impl Federation {
 
 /// Goes on with the events that were staged before the server started.
 pub(crate) fn resume(federation: &Federation) {
-    if let Err(error) = federation.resume_staged() {
+    if let Err(error) = federation.resume_staged().and_then(|()| federation.resume_postponed()) {
         tracing::error!(%error, "events that other servers sent before the start cannot be read");
     }
 }

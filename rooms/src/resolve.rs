@@ -69,8 +69,8 @@ impl Append<'_> {
         let mut wanted = BTreeMap::new();
         for id in ids {
             let seq = self.place_of(id.as_str())?.ok_or_else(|| RoomError::Missing(vec![id.clone()]))?;
-            let (kind, state_key, flags) = self.outline_of(seq)?;
-            let Some(state_key) = state_key else {
+            let (key, flags) = self.outline_of(seq)?;
+            let Some(SlotKey { kind, state_key }) = key else {
                 return Err(RoomError::Invalid("an event of the state is no state event"));
             };
             if flags.has(EventFlags::REJECTED) {
@@ -105,13 +105,16 @@ impl Append<'_> {
         Ok(root)
     }
 
-    /// Type, state key and flags of an event, without keeping it: a state has very many.
-    fn outline_of(&self, seq: RoomSeq) -> Result<(Box<str>, Option<Box<str>>, EventFlags), RoomError> {
+    /// The key that a state event sets, and its flags, without keeping the event: a state has very many.
+    fn outline_of(&self, seq: RoomSeq) -> Result<(Option<SlotKey>, EventFlags), RoomError> {
+        let key = |kind: &str, state_key: Option<&str>| {
+            state_key.map(|state_key| SlotKey { kind: kind.into(), state_key: state_key.into() })
+        };
         if let Some(row) = self.events.get(&seq) {
-            return Ok((row.pdu.kind.clone(), row.pdu.state_key.clone(), row.flags));
+            return Ok((key(&row.pdu.kind, row.pdu.state_key.as_deref()), row.flags));
         }
         let event = self.rooms.event_at(self.head.room, seq)?;
-        Ok((event.kind().into(), event.state_key().map(Into::into), event.flags()))
+        Ok((key(event.kind(), event.state_key()), event.flags()))
     }
 
     /// Whether two numbers are of one event, as an outlier and in the timeline.

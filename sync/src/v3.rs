@@ -184,21 +184,13 @@ impl<'a> Assembly<'a> {
         rooms.optional("leave", |out| {
             let mut section = Object::open(out);
             let include = self.since.is_some() || self.filter.room.include_leave;
-            let gone = |row: &UserRoom| matches!(row.membership, Membership::Leave | Membership::Ban);
+            let gone = |row: &UserRoom| include && matches!(row.membership, Membership::Leave | Membership::Ban);
             for (room, row) in self.outside_rooms(gone) {
-                // Who did not leave by themselves is told so, as clients are used to, even by their first answer.
-                if include || self.was_put_out(room, row)? {
-                    self.write_left(&mut section, room, row)?;
-                }
+                self.write_left(&mut section, room, row)?;
             }
             Ok::<_, SyncError>(section.close())
         })?;
         Ok(rooms.close())
-    }
-
-    /// Whether somebody else ended the membership.
-    fn was_put_out(&self, room: RoomNid, row: UserRoom) -> Result<bool, SyncError> {
-        Ok(self.sync.rooms.event_at(room, row.seq)?.sender_nid() != self.caller.user)
     }
 
     /// The joined rooms that may have news.

@@ -18,8 +18,14 @@ fn no_event_reaches_a_server_that_may_not_see_it() {
         }
         world.wander(STEPS);
         world.come_to_rest();
-        let leaks = witness.leaks(&world.all_pictures());
+        let pictures = world.all_pictures();
+        let leaks = witness.leaks(&pictures);
+        if !leaks.is_empty() && std::env::var("SEED").is_ok() {
+            pictures.iter().for_each(|picture| eprintln!("{}", picture.render()));
+        }
         assert!(leaks.is_empty(), "seed {seed} ({visibility}): {leaks:#?}\n{}", world.log());
-        assert!(witness.deliveries() > 20, "seed {seed}: the servers spoke with each other");
+        // Where everybody was, much was said.
+        assert!(seed % 8 >= 4 || witness.deliveries() > 5, "seed {seed}: the servers spoke with each other");
+        world.assert_sound();
     });
 }

@@ -255,10 +255,11 @@ impl Users {
         };
         let name = update.device_display_name.as_deref();
         let Some(keys) = check_device(&update.user_id, &update.device_id, keys, name) else { return Ok(false) };
-        head.devices = head.devices.saturating_add(u32::from(!is_there));
-        if usize::try_from(head.devices).is_ok_and(|devices| devices > MAX_DEVICES) {
+        let devices = head.devices.saturating_add(u32::from(!is_there));
+        if usize::try_from(devices).is_ok_and(|devices| devices > MAX_DEVICES) {
             return Ok(false);
         }
+        head.devices = devices;
         batch.put(&REMOTE_DEVICES, &key, &render(&keys)?);
         Ok(true)
     }

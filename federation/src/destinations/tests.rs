@@ -198,3 +198,10 @@ async fn new_settings_are_taken_over() {
     fixture.destinations.reload(&FederationConfig { denied_servers: vec!["a.org".to_owned()], ..config() });
     assert!(matches!(fixture.destinations.check(&there), Err(RemoteError::NotAllowed(_))));
 }
+
+#[test]
+fn without_federation_nobody_may_be_asked() {
+    let off = FederationConfig { enabled: false, ..config() };
+    let fixture = open_on(&MemoryDisk::new(), &Clock::fake(START), off);
+    assert!(matches!(fixture.destinations.check(&server("there.test")), Err(RemoteError::NotAllowed(_))));
+}

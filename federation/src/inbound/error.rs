@@ -127,7 +127,6 @@ impl ServeError {
     }
 
     /// The status.
-    #[cfg(test)]
     pub fn status(&self) -> StatusCode {
         self.status
     }

@@ -88,8 +88,7 @@ impl Federation {
             room_id = %place.room_id, %origin, wanted, fetched, fetched_states, left = left.len(), ?elapsed,
             "a gap was looked at"
         );
-        self.drop_blocked(place, &left);
-        Ok(())
+        self.give_up(place, &left).await
     }
 
     async fn gather(&self, place: &RoomPlace, origin: &ServerName, gathered: &mut Gathered) -> Result<(), GapError> {
@@ -219,7 +218,7 @@ fn min_depth(events: &BTreeMap<EventId, Incoming>, most: usize) -> i64 {
 
 /// Of the events that a server delivered those that were asked for: what is missing, and what that follows, as far as
 /// it is unknown too. The rest could be anything and is not looked at.
-fn take_connected(
+pub(crate) fn take_connected(
     received: Vec<ReceivedPdu>,
     missing: HashSet<EventId>,
     is_unknown: impl Fn(&EventId) -> Result<bool, RoomError>,

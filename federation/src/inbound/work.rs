@@ -61,7 +61,7 @@ impl Federation {
             // What came in with this gap may be all that the others waited for.
             blocked = self.deliver(&place, others, &States::new()).await?;
         }
-        self.drop_blocked(&place, &blocked);
+        self.give_up(&place, &blocked).await?;
         self.apply_parked_receipts(&place).await;
         Ok(Vec::new())
     }
@@ -192,16 +192,25 @@ impl Federation {
         }
     }
 
-    /// Gives up events for which nobody delivered what they cite: others will cite them, and then they are fetched.
-    pub(super) fn drop_blocked(&self, place: &RoomPlace, blocked: &[Incoming]) {
-        self.inbound.counters.dropped.add(blocked.len() as u64);
+    /// Puts off events for which nobody delivered what they cite.
+    ///
+    /// # Errors
+    /// Storage errors only.
+    pub(super) async fn give_up(&self, place: &RoomPlace, blocked: &[Incoming]) -> Result<(), RoomError> {
+        if blocked.is_empty() {
+            return Ok(());
+        }
+        let dropped = self.postpone(place, blocked).await?;
+        self.inbound.counters.dropped.add(dropped as u64);
+        self.inbound.counters.postponed.add(blocked.len().saturating_sub(dropped) as u64);
         let mut by_origin: BTreeMap<&ServerName, usize> = BTreeMap::new();
         for event in blocked {
             *by_origin.entry(&event.origin).or_default() += 1;
         }
         for (origin, events) in by_origin {
-            tracing::debug!(room_id = %place.room_id, %origin, events, "events that cite what is missing were dropped");
+            tracing::debug!(room_id = %place.room_id, %origin, events, dropped, "events cite what is missing");
         }
+        Ok(())
     }
 }
 

@@ -86,7 +86,7 @@ impl KeyRing {
     }
 
     /// Asks the servers themselves, all at once within bounds.
-    async fn ask_servers(&self, missing: &[Signed]) {
+    pub(super) async fn ask_servers(&self, missing: &[Signed]) {
         let servers = missing.iter().map(|signed| signed.server.clone()).collect();
         self.fetch_servers(servers, ALL_SERVERS_TIMEOUT).await;
     }

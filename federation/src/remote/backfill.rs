@@ -11,13 +11,13 @@ use spec::ids::{EventId, RoomId, ServerName};
 use crate::Federation;
 use crate::client::{Ask, encode_path, encode_query};
 use crate::error::RemoteError;
-use crate::inbound::{fetch_missing_auth, fetch_state_before};
+use crate::inbound::{fetch_missing_auth, fetch_state_before, take_connected};
 use crate::remote::Deadline;
 use crate::remote::failure::Failure;
 use crate::remote::pdus::{parse_pdus, sort_by_prev};
 
 /// The most servers that are asked.
-const MAX_SERVERS: usize = 3;
+const MAX_SERVERS: usize = 5;
 /// The most events that are asked for at a time; more in the answer are not read.
 const MAX_EVENTS: usize = 100;
 /// The most events whose history is asked for at a time.
@@ -101,6 +101,9 @@ async fn backfill_from(
     if received.is_empty() {
         return Ok(0);
     }
+    // History is what lies before what was asked for; anything else would be out of place.
+    let asked = from.iter().cloned().collect();
+    let received = take_connected(received, asked, |id| Ok(new.contains(id)))?;
     let checked = federation.keys.check_pdus_via(Some(server), head.rules(), received).await;
     let usable = checked.into_iter().filter_map(|(event_id, result)| match result {
         Ok(pdu) => Some(pdu),

@@ -73,7 +73,7 @@ async fn join_through(
     federation.take_in(Arrival { server, room: &entry.room, version, join, spool }).await
 }
 
-/// A room that was known before keeps its version.
+/// A room that was entered before keeps its version; of another one it is only what some invitation said.
 fn check_version(
     federation: &Federation,
     server: &ServerName,
@@ -81,7 +81,8 @@ fn check_version(
     version: RoomVersion,
 ) -> Result<(), Failure> {
     let Some(nid) = federation.rooms.room_nid(&entry.room)? else { return Ok(()) };
-    if federation.rooms.head(nid)?.version() == version {
+    let head = federation.rooms.head(nid)?;
+    if head.create().is_none() || head.version() == version {
         Ok(())
     } else {
         Err(Failure::malformed(server, "the room is known here with another version"))

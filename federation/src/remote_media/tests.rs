@@ -152,10 +152,13 @@ async fn an_old_server_is_asked_in_the_old_way() {
     }
 }
 
+/// Whether an error is the right one.
+type Judge = fn(&MediaError) -> bool;
+
 #[tokio::test]
 async fn failures_say_whose_they_are() {
     let big = "x".repeat(9000);
-    let table: Vec<(Script, fn(&MediaError) -> bool)> = vec![
+    let table: Vec<(Script, Judge)> = vec![
         (vec![(SIGNED, 404, JSON, br#"{"errcode":"M_NOT_FOUND"}"#.to_vec())], |e| matches!(e, MediaError::NotFound)),
         (vec![(SIGNED, 504, JSON, br#"{"errcode":"M_NOT_YET_UPLOADED"}"#.to_vec())], |e| {
             matches!(e, MediaError::NotYetUploaded)

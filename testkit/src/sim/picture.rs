@@ -154,7 +154,9 @@ impl Picture {
             format!("{seq} {id} {} rejected, soft-failed: {flags:?} follows {follows:?}", event.describe())
         });
         let lines: Vec<String> = lines.collect();
-        format!("{}:\n{}\nextremities {:?}", self.server, lines.join("\n"), self.extremities)
+        let members = self.state.iter().filter(|((kind, _), _)| kind == "m.room.member");
+        let members: Vec<_> = members.map(|((_, user), id)| (user, id, self.memberships.get(id))).collect();
+        format!("{}:\n{}\nextremities {:?}\nmembers {members:#?}", self.server, lines.join("\n"), self.extremities)
     }
 
     /// Whether an event passed at its place but not in the present.

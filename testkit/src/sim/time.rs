@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 /// When every simulation begins, in milliseconds since the Unix epoch.
 const START_MS: u64 = 1_700_000_000_000;
 /// By how much time advances at once.
-const STEP: Duration = Duration::from_millis(10);
+const STEP: Duration = Duration::from_millis(20);
 /// How long the thread has to be idle, in real time, before simulated time goes on: a store answers much sooner.
 const QUIET: Duration = Duration::from_micros(60);
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rooms::{CreateRoom, Draft, Membership, MembershipChange, Preset, RoomError, RoomSeq};
+use rooms::{CreateRoom, Draft, Membership, MembershipChange, Preset, RemoteRooms, RoomError, RoomSeq};
 use runtime::Random;
 use serde_json::{Map, Value, json};
 use spec::ids::{EventId, RoomId, ServerName, UserId};
@@ -88,6 +88,7 @@ impl World {
             SimServer::start(name, seed * 10 + index as u64 + 1, &names, &runtime, &network)
         };
         let servers: Vec<SimServer> = names.iter().enumerate().map(start).collect();
+        introduce(&servers, &runtime);
         let mut users = Vec::new();
         for (index, server) in servers.iter().enumerate() {
             for name in ["anna", "bert"] {
@@ -248,7 +249,7 @@ impl World {
             self.runtime.run(ACTION * 4, async move {
                 let Ok(nid) = rooms.known_room(&room) else { return };
                 for _ in 0..BACKFILLS {
-                    match rooms::RemoteRooms::backfill(&remote, nid, 100).await {
+                    match remote.backfill(nid, 100).await {
                         Ok(true) => {}
                         Ok(false) | Err(_) => return,
                     }
@@ -471,6 +472,18 @@ async fn join(member: &Member, room: &RoomId, via: &[ServerName]) -> Result<(), 
 async fn append(member: &Member, room: &RoomId, draft: Draft) -> Result<(), RoomError> {
     let nid = member.rooms.known_room(room)?;
     member.rooms.append(nid, vec![draft], None).await.map(drop)
+}
+
+/// Every server asks every other something, so that all know each other's keys: what cannot be verified while a server
+/// is away is left out of states, and then servers differ for a reason that is nobody's mistake.
+fn introduce(servers: &[SimServer], runtime: &SimRuntime) {
+    for server in servers {
+        for other in servers.iter().filter(|other| other.name() != server.name()) {
+            let (remote, asked) = (server.federation().clone(), other.name().clone());
+            let listed = runtime.run(ACTION, async move { remote.public_rooms(&asked, Map::new()).await });
+            listed.unwrap_or_else(|error| panic!("{} does not know {}: {error}", other.name(), server.name()));
+        }
+    }
 }
 
 fn room_of(creator: &UserId, version: RoomVersion, history_visibility: &str) -> CreateRoom {

@@ -184,7 +184,7 @@ async fn presence_and_receipts_of_one_edu_are_bounded() {
         let mut content: serde_json::Map<String, Value> =
             (0..rooms).map(|n| (format!("!!{n}:there.test"), of_bob.clone())).collect();
         content.insert(room_id.as_str().to_owned(), of_bob);
-        assert_eq!(content.keys().last().map(String::as_str), Some(room_id.as_str()));
+        assert_eq!(content.keys().next_back().map(String::as_str), Some(room_id.as_str()));
         apply(&here, "m.receipt", content.into()).await;
         let receipts = here.federation.rooms.user_receipts(room, nid(&here, "@bob:there.test")).unwrap();
         assert_eq!(!receipts.is_empty(), is_told, "{rooms}");

@@ -1,17 +1,23 @@
 //! Cross-signing set-up and short-authentication-string verification.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use matrix_sdk::{
     Client,
     encryption::verification::{SasVerification, VerificationRequest},
     ruma::{UserId, api::client::uiaa},
 };
+use tokio::time::sleep;
 
 use crate::{
     device::{Device, PASSWORD},
     report::{until, until_true},
     secret,
 };
+
+/// How long the second person looks at the emoji when the first has confirmed.
+const BETWEEN_PEOPLE: Duration = Duration::from_secs(2);
 
 /// Creates the cross-signing keys, with the password when the server asks for it.
 pub async fn bootstrap_cross_signing(device: &Device) -> Result<()> {
@@ -132,6 +138,9 @@ async fn run_sas(one: &Client, other: &Client, request: VerificationRequest) -> 
     ensure!(ours.decimals().is_some(), "no short authentication string");
     ensure!(ours.decimals() == theirs.decimals(), "the two sides show different strings");
     ours.confirm().await.context("confirming on the asking side")?;
+    // As people do, one after the other: when both confirm at once, the SDK sends its MAC and, from its sync loop, its "done"
+    // at the same time, and who gets the "done" first waits for it for ever.
+    sleep(BETWEEN_PEOPLE).await;
     theirs.confirm().await.context("confirming on the answering side")?;
     finished(&ours).await?;
     finished(&theirs).await

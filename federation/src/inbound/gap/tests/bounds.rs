@@ -51,7 +51,7 @@ async fn the_state_is_asked_for_before_few_events() {
     let (room, join) = joined(&here).await;
     here.deliver("t1", &messages_out_of_nowhere(&here, room, &join, 20)).await;
     assert_eq!(count(&here.peer.take_asked(), "state_ids"), MAX_STATES);
-    assert_eq!(here.federation.inbound.counters.dropped.get(), 20);
+    assert_eq!(here.federation.inbound.counters.postponed.get(), 20);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,7 +84,7 @@ async fn the_gaps_of_few_servers_are_looked_at_in_a_round() {
     let held = here.federation.work_on(room, Vec::new(), events, false).await.unwrap();
     assert!(held.is_empty(), "nothing waits for ever");
     assert_eq!(here.peer.take_strangers().len(), 4);
-    assert_eq!(here.federation.inbound.counters.dropped.get(), 7);
+    assert_eq!(here.federation.inbound.counters.postponed.get(), 7);
 }
 
 #[tokio::test(flavor = "multi_thread")]
