@@ -166,7 +166,6 @@ impl Federation {
     }
 
     /// The routes of this edge: with federation switched off, only the server's version and keys.
-    #[must_use]
     pub fn router(&self) -> Router {
         serve::router(self.clone()).merge(keys::serve::routes(self.keys.clone()))
     }

@@ -18,8 +18,8 @@ use crate::event::{Event, EventFlags, EventRow};
 use crate::head::Head;
 use crate::ids::{RoomSeq, TOPIC_MEMBERSHIP, TOPIC_ROOM, UserNid};
 use crate::keyspaces::{
-    HEADS, MembershipRow, PROMOTED, ROOM_MEMBERS, STATE_NODES, SlotKey, TIMELINE, TRANSACTIONS, TRANSACTIONS_BY_TIME,
-    TransactionRow, USER_ROOMS,
+    HEADS, MembershipRow, PROMOTED, ROOM_MEMBERS, SERVER_MEMBERS, STATE_NODES, SlotKey, TIMELINE, TRANSACTIONS,
+    TRANSACTIONS_BY_TIME, TransactionRow, USER_ROOMS,
 };
 use crate::membership::Membership;
 use crate::place::Stored;
@@ -55,7 +55,8 @@ pub(crate) struct Append<'a> {
     pub(crate) looked_at: RefCell<HashMap<RoomSeq, Stored>>,
     /// Batches that have to be written before this one: a head that names their rows comes last.
     pub(crate) before: Vec<Batch>,
-    pub(crate) members: HashMap<UserNid, MembershipRow>,
+    /// Memberships as this batch changes them; `None` where it takes one out.
+    pub(crate) members: HashMap<UserNid, Option<MembershipRow>>,
     pub(crate) servers: HashMap<Box<str>, ServerStay>,
     transactions: HashMap<(UserNid, Box<str>, String), EventId>,
     /// Stored events whose row changes: flags and bodies.
@@ -216,7 +217,7 @@ impl<'a> Append<'a> {
 
     pub(crate) fn member_row(&self, user: UserNid) -> Result<Option<MembershipRow>, RoomError> {
         match self.members.get(&user) {
-            Some(row) => Ok(Some(*row)),
+            Some(row) => Ok(*row),
             None => Ok(self.rooms.store.get(&ROOM_MEMBERS, &(self.head.room, user))?),
         }
     }
@@ -253,7 +254,20 @@ impl<'a> Append<'a> {
         self.batch.put(&ROOM_MEMBERS, &(room, user), &row);
         self.batch.put(&USER_ROOMS, &(user, room), &Stamped::pending(row));
         self.batch.touch(Topic::new(TOPIC_MEMBERSHIP, user.0));
-        self.members.insert(user, row);
+        self.members.insert(user, Some(row));
+        Ok(())
+    }
+
+    /// Takes out a membership: nothing in the room's state says anything of the user any more.
+    pub(crate) fn take_out_membership(&mut self, user: UserNid) -> Result<(), RoomError> {
+        let room = self.head.room;
+        let Some(row) = self.member_row(user)? else { return Ok(()) };
+        // Counted out like one who leaves; then the rows go.
+        self.add_membership(user, Membership::Leave, row.seq)?;
+        self.members.insert(user, None);
+        let server = self.rooms.user_id(user)?.server_name().to_owned();
+        self.batch.delete(&ROOM_MEMBERS, &(room, user)).delete(&USER_ROOMS, &(user, room));
+        self.batch.delete(&SERVER_MEMBERS, &(room, server, user));
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use crate::append::Append;
 use crate::error::RoomError;
 use crate::event::{EventFlags, bounded_depth};
 use crate::ids::{RoomNid, RoomSeq, UserNid};
-use crate::keyspaces::{ROOM_MEMBERS, USER_ROOMS};
+use crate::keyspaces::ROOM_MEMBERS;
 use crate::membership::Membership;
 use crate::place::{Part, Placing};
 use crate::receive::{CheckedPdu, Known};
@@ -120,15 +120,13 @@ impl Append<'_> {
         let room = self.head.room;
         let mut gone = Vec::new();
         for row in self.rooms.store.scan(&ROOM_MEMBERS, &room).iter() {
-            let ((_, user), row) = row?;
+            let ((_, user), _) = row?;
             if !members.contains_key(&user) {
-                gone.push((user, row.seq));
+                gone.push(user);
             }
         }
-        for (user, seq) in gone {
-            self.add_membership(user, Membership::Leave, seq)?;
-            self.members.remove(&user);
-            self.batch.delete(&ROOM_MEMBERS, &(room, user)).delete(&USER_ROOMS, &(user, room));
+        for user in gone {
+            self.take_out_membership(user)?;
         }
         for (user, (membership, seq)) in members {
             if self.member_row(*user)?.is_some_and(|row| row.membership == *membership && row.seq == *seq) {

@@ -12,8 +12,7 @@ use crate::append::Append;
 use crate::error::RoomError;
 use crate::event::EventFlags;
 use crate::ids::{RoomSeq, SnapshotId};
-use crate::keyspaces::{ROOM_MEMBERS, SLOT_KEYS, STATE_LOG, SlotKey, USER_ROOMS};
-use crate::membership::Membership;
+use crate::keyspaces::{SLOT_KEYS, STATE_LOG, SlotKey};
 use crate::snapshot;
 
 /// The stored events of a room, and those of the batch under way, for state resolution.
@@ -229,12 +228,6 @@ impl Append<'_> {
     /// Takes out a membership that the state no longer has: state resolution decided that its event was never allowed.
     fn remove_membership(&mut self, user: &str) -> Result<(), RoomError> {
         let user = spec::ids::UserId::parse(user).ok().map(|user| self.rooms.user_nid(&user)).transpose()?.flatten();
-        let Some(user) = user else { return Ok(()) };
-        let Some(row) = self.member_row(user)? else { return Ok(()) };
-        // Counted out like one who leaves; then the rows go.
-        self.add_membership(user, Membership::Leave, row.seq)?;
-        self.members.remove(&user);
-        self.batch.delete(&ROOM_MEMBERS, &(self.head.room, user)).delete(&USER_ROOMS, &(user, self.head.room));
-        Ok(())
+        user.map_or(Ok(()), |user| self.take_out_membership(user))
     }
 }

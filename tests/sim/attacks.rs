@@ -99,7 +99,7 @@ fn servers_agree_after_a_fight_about_power() {
         let friend = world.users[2].1.as_str().to_owned();
         let raised = levels(&arena, |content| content["users"][&friend] = 60.into());
         let raise = arena.sign(arena.event("m.room.power_levels", Some(""), raised));
-        let kick = arena.event("m.room.member", Some(&world.users[3].1.to_string()), json!({"membership": "leave"}));
+        let kick = arena.event("m.room.member", Some(world.users[3].1.as_str()), json!({"membership": "leave"}));
         let kick = arena.sign(kick.with("prev_events", json!(ids(&[&raise]))));
         world.network.cut(world.servers[0].name(), world.servers[1].name());
         world.network.cut(world.servers[0].name(), world.servers[2].name());
@@ -224,7 +224,7 @@ fn auth_events_of_another_room_count_for_nothing() {
             arena.send_events(server, &[&topic, &stray]);
         }
         arena.end(&[&topic.event_id, &stray.event_id]);
-        let stray = rooms.unknown_events(nid, &[stray.event_id.clone()], false).unwrap();
+        let stray = rooms.unknown_events(nid, std::slice::from_ref(&stray.event_id), false).unwrap();
         assert_eq!(stray.len(), 1, "nor is it part of the other room");
     });
 }

@@ -404,7 +404,9 @@ async fn events_near_a_time_are_fetched_with_their_place() {
     assert_eq!(found, Some((first.event_id.clone(), time)));
     let asked = ["a.test v1/timestamp_to_event", "a.test v1/event", "a.test v1/state_ids"];
     assert_eq!(here.world.take_asked(), asked);
-    assert!(here.federation.rooms.unknown_events(nid, &[first.event_id.clone()], false).unwrap().is_empty());
+    assert!(
+        here.federation.rooms.unknown_events(nid, std::slice::from_ref(&first.event_id), false).unwrap().is_empty()
+    );
     // On the wrong side of the time.
     assert_eq!(here.federation.event_near(nid, time + 5, Direction::Forward).await.unwrap(), None);
 }
@@ -421,16 +423,15 @@ async fn a_restricted_room_we_are_in_may_be_opened_by_another_server() {
     let join = Arc::new(join.to_pdu().unwrap());
     // Bob is in the club, whose members may join; Alice may not let him in.
     let club = own_room(&here).await;
-    {
+    let rules = {
         let mut room = room.lock();
         room.events.push(join.clone());
         room.state.insert(("m.room.member".into(), ALICE.into()), join);
         let rules = json!({"join_rule": "restricted", "allow": [{"type": "m.room_membership", "room_id": club}]});
-        let rules = room.add("@host:a.test", "m.room.join_rules", Some(""), rules);
-        drop(room);
-        let received = Received { pdu: CheckedPdu::of_ours(rules), state_before: None, relay: false };
-        here.federation.rooms.receive_all(nid, vec![received]).await.unwrap().remove(0).unwrap();
-    }
+        room.add("@host:a.test", "m.room.join_rules", Some(""), rules)
+    };
+    let received = Received::from(CheckedPdu::of_ours(rules));
+    here.federation.rooms.receive_all(nid, vec![received]).await.unwrap().remove(0).unwrap();
     let bob = user("@bob:here.test");
     let change = |sender: &str, membership| MembershipChange {
         sender: user(sender),
