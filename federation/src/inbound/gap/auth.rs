@@ -57,7 +57,7 @@ impl Federation {
             if missing.is_empty() || fetched.len().saturating_add(missing.len()) > MAX_SINGLE_EVENTS {
                 break;
             }
-            let new = self.fetch_events(place, origin, missing).await;
+            let (new, _) = self.fetch_events(place, origin, missing).await;
             if new.is_empty() {
                 break;
             }

@@ -99,7 +99,13 @@ impl Federation {
             let events = events.auth_chain.into_iter().chain(events.pdus).collect();
             self.check_unknown(place, server, events, Some(&unknown)).await?
         } else {
-            self.fetch_events(place, server, unknown).await
+            let (fetched, failure) = self.fetch_events(place, server, unknown).await;
+            // What a server may deliver the next time is worth waiting for: a state without it stays wrong for ever.
+            if let Some(error) = failure {
+                self.store_outliers(place, fetched).await?;
+                return Err(error.into());
+            }
+            fetched
         };
         self.store_outliers(place, fetched).await?;
         let state: Vec<EventId> = state.into_iter().collect();
@@ -114,17 +120,26 @@ impl Federation {
         Ok(state.into_iter().filter(|id| !absent.contains(id)).collect())
     }
 
-    /// Fetches events one by one, a few at a time; those that do not come are left out.
+    /// Fetches events one by one, a few at a time; those that do not come are left out. Says why, if the server may
+    /// deliver them another time.
     pub(super) async fn fetch_events(
         &self,
         place: &RoomPlace,
         server: &ServerName,
         wanted: impl IntoIterator<Item = EventId>,
-    ) -> Vec<Incoming> {
+    ) -> (Vec<Incoming>, Option<RemoteError>) {
         let asks: Vec<_> =
-            wanted.into_iter().map(|id| async move { self.ask_event(server, place, &id).await.ok() }).collect();
-        let fetched: Vec<_> = futures_util::stream::iter(asks).buffer_unordered(ASKED_TOGETHER).collect().await;
-        self.check_fetched(place, server, fetched.into_iter().flatten().collect()).await
+            wanted.into_iter().map(|id| async move { self.ask_event(server, place, &id).await }).collect();
+        let answers: Vec<_> = futures_util::stream::iter(asks).buffer_unordered(ASKED_TOGETHER).collect().await;
+        let (mut fetched, mut failure) = (Vec::new(), None);
+        for answer in answers {
+            match answer {
+                Ok(event) => fetched.push(event),
+                Err(GapError::Remote(error)) if error.is_temporary() => failure = Some(error),
+                Err(_) => {}
+            }
+        }
+        (self.check_fetched(place, server, fetched).await, failure)
     }
 
     /// Stores events outside of the timeline, auth events first. Those whose auth events are missing are left out.
