@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 CARGO = export PATH="$$HOME/.cargo/bin:$$PATH" && . scripts/env.sh && cargo
 
-.PHONY: help setup run test sim check deny bench test-clients test-interop fuzz config clean
+.PHONY: help setup run test sim check deny bench bench-federation test-clients test-interop fuzz config clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 22
@@ -41,6 +41,10 @@ deny: ## licences and known vulnerabilities of dependencies
 bench: setup ## measure a release build
 	$(CARGO) build --release --locked
 	. scripts/env.sh && bench/run.sh "$$CARGO_TARGET_DIR/release/conduit" $(ARGS)
+
+bench-federation: setup ## measure a release build with other servers, beside Synapse
+	$(CARGO) build --release --locked
+	. scripts/env.sh && bench/federation/run.sh "$$CARGO_TARGET_DIR/release/conduit" $(ARGS)
 
 test-clients: ## real clients against a release build; ARGS=js|nio|rust|all
 	@scripts/setup.sh clients

@@ -43,9 +43,8 @@ impl EventSource for Events<'_, '_> {
         event.map(|event| event.event_id.clone())
     }
 
-    fn all_agreed(&self) -> Vec<EventId> {
-        let agreed = self.append.state_beside(self.any, self.differing);
-        agreed.map(|state| state.into_values().collect()).unwrap_or_default()
+    fn all_agreed(&self) -> Vec<(EventId, Option<u64>)> {
+        self.append.events_beside(self.any, self.differing).unwrap_or_default()
     }
 }
 
@@ -169,11 +168,21 @@ impl Append<'_> {
         Ok(map)
     }
 
-    /// What a state says about all other slots.
-    fn state_beside(&self, root: SnapshotId, slots: &BTreeSet<u32>) -> Result<StateMap<EventId>, RoomError> {
+    /// The events of a state in all other slots, with their arrival. Reads of each no more than that.
+    fn events_beside(&self, root: SnapshotId, slots: &BTreeSet<u32>) -> Result<Vec<(EventId, Option<u64>)>, RoomError> {
         let all = snapshot::full(&self.rooms.nodes(self.head.room).with(&self.nodes), root)?;
-        let others = all.into_iter().map(|(slot, _)| slot).filter(|slot| !slots.contains(slot));
-        self.state_at(root, &others.collect())
+        let mut events = Vec::with_capacity(all.len());
+        for (_, seq) in all.into_iter().filter(|(slot, _)| !slots.contains(slot)) {
+            events.push(match self.events.get(&seq) {
+                Some(row) => (row.pdu.event_id.clone(), Some(row.arrival)),
+                None => {
+                    let event = self.rooms.event_at(self.head.room, seq)?;
+                    let id = EventId::parse(event.event_id());
+                    (id.map_err(|_| RoomError::Inconsistent("malformed event id"))?, Some(event.arrival()))
+                }
+            });
+        }
+        Ok(events)
     }
 
     /// The state event of a key in any snapshot.

@@ -57,8 +57,9 @@ pub trait EventSource {
         None
     }
 
-    /// The events of all keys on which the states agree. Asked by [`resolve_differences`] only, and seldom.
-    fn all_agreed(&self) -> Vec<EventId> {
+    /// The events of all keys on which the states agree, each with its [arrival](EventSource::arrival). Asked by
+    /// [`resolve_differences`] only, and seldom.
+    fn all_agreed(&self) -> Vec<(EventId, Option<u64>)> {
         Vec::new()
     }
 }

@@ -45,6 +45,9 @@ pub(crate) struct Rest {
     pub members_omitted: bool,
 }
 
+/// How much is read at once.
+const READ_AHEAD: usize = 16 * 1024;
+
 /// Reads the answer of `send_join`, that of version 2 (an object) or of version 1 (the object in a list, after a
 /// status). `take` is given each event as it arrives; what it refuses ends the reading.
 ///
@@ -55,7 +58,8 @@ pub(crate) fn read_answer(
     take: &mut dyn FnMut(List, &RawValue) -> Result<(), String>,
 ) -> Result<Rest, String> {
     let left = Rc::new(Cell::new(MAX_ELEMENT));
-    let metered = Metered { inner: reader, left: left.clone() };
+    // The parser takes single bytes.
+    let metered = Metered { inner: io::BufReader::with_capacity(READ_AHEAD, reader), left: left.clone() };
     let mut parser = serde_json::Deserializer::from_reader(metered);
     let mut rest = Rest::default();
     let mut seen = Seen::default();

@@ -144,15 +144,17 @@ impl<'a> AuthGraph<'a> {
         mut missing: usize,
     ) -> Result<(), ResolveError> {
         // The events that most chains lead to come first: they usually settle everything.
+        let source = self.source;
         let first = [POWER_LEVELS, JOIN_RULES, CREATE].into_iter().filter_map(|kind| conflicts.agreed(kind, ""));
+        let first = first.map(|id| (source.arrival(&id), id)).map(|(arrival, id)| (id, arrival));
         let mut seen = NodeSet::default();
         let mut oldest = self.oldest_arrival(candidates);
-        for id in first.chain(conflicts.all_agreed()) {
+        for (id, arrival) in first.chain(conflicts.all_agreed(source)) {
             if missing == 0 {
                 return Ok(());
             }
             // Nothing that is still missing can be in the chain of an event older than all of it.
-            if matches!((oldest, self.source.arrival(&id)), (Some(oldest), Some(arrival)) if arrival <= oldest) {
+            if matches!((oldest, arrival), (Some(oldest), Some(arrival)) if arrival <= oldest) {
                 continue;
             }
             let before = missing;

@@ -63,10 +63,14 @@ impl<'a> Conflicts<'a> {
         in_sets.or_else(|| self.beyond?.agreed(kind, state_key))
     }
 
-    /// Every event that all states have for its key.
-    pub(super) fn all_agreed(&self) -> impl Iterator<Item = EventId> {
+    /// Every event that all states have for its key, with its arrival.
+    pub(super) fn all_agreed<'s>(
+        &'s self,
+        source: &'s dyn EventSource,
+    ) -> impl Iterator<Item = (EventId, Option<u64>)> + 's {
         let first = self.sets.first().into_iter().flatten();
-        let in_sets = first.filter(|(key, _)| !self.contains((&*key.0, &*key.1))).map(|(_, id)| id.clone());
+        let in_sets = first.filter(|(key, _)| !self.contains((&*key.0, &*key.1)));
+        let in_sets = in_sets.map(|(_, id)| (id.clone(), source.arrival(id)));
         // Asked for only when the sets did not settle it.
         in_sets.chain(std::iter::once(self.beyond).flatten().flat_map(|source| source.all_agreed()))
     }

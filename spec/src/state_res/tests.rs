@@ -249,8 +249,8 @@ impl EventSource for Agreed<'_> {
         self.state.get(&(kind.into(), state_key.into())).cloned()
     }
 
-    fn all_agreed(&self) -> Vec<EventId> {
-        self.state.values().cloned().collect()
+    fn all_agreed(&self) -> Vec<(EventId, Option<u64>)> {
+        self.state.values().map(|id| (id.clone(), None)).collect()
     }
 }
 
