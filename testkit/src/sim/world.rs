@@ -238,6 +238,9 @@ impl World {
     /// of the history.
     pub fn come_to_rest(&self) {
         self.drain();
+        // Events that could not be judged while links were cut are tried again after half a minute, then after two.
+        self.runtime.pass(Duration::from_secs(200));
+        self.drain();
         for round in 0..LAST_WORDS {
             for (index, server) in self.servers.iter().enumerate() {
                 self.say_last_word(index, &format!("last word {round} of {}", server.name()));
