@@ -1,5 +1,5 @@
 //! What the fuzz targets call of this crate: thin ways to the functions that read what other servers send, with plain
-//! types. Compiled with the feature `fuzzing` only; nothing else may use it.
+//! types. Compiled with the feature `fuzzing` only; nothing else may use it. A panic here is how a target reports a finding.
 
 use std::io::{self, Read};
 use std::net::IpAddr;

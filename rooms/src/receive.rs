@@ -273,15 +273,14 @@ impl Append<'_> {
     /// [`RoomError::Invalid`] if its id is that of an event of another room: room versions 1 and 2 let servers choose
     /// ids, and one id stands for one event here.
     pub(crate) fn find_known(&self, pdu: &Pdu) -> Result<Known, RoomError> {
-        let elsewhere = self.rooms.find_event(pdu.event_id.as_str())?.is_some_and(|place| place.room != self.head.room);
-        if elsewhere {
-            return Err(RoomError::Invalid("the event id is that of an event of another room"));
-        }
-        Ok(match self.place_of(pdu.event_id.as_str())? {
-            Some(seq) if seq < RoomSeq::FIRST_OUTLIER => Known::Placed,
-            Some(seq) => Known::Outlier(self.stored(seq)?),
-            None => Known::No,
-        })
+        let id = pdu.event_id.as_str();
+        let seq = match (self.ids.get(id), self.rooms.find_event(id)?) {
+            (Some(seq), _) => *seq,
+            (None, Some(place)) if place.room == self.head.room => place.seq,
+            (None, Some(_)) => return Err(RoomError::Invalid("the event id is that of an event of another room")),
+            (None, None) => return Ok(Known::No),
+        };
+        Ok(if seq < RoomSeq::FIRST_OUTLIER { Known::Placed } else { Known::Outlier(self.stored(seq)?) })
     }
 
     /// The auth events of a received event, and the state before it.

@@ -144,6 +144,88 @@ pub(crate) fn user(id: &str) -> UserId {
     UserId::parse(id).unwrap()
 }
 
+/// The parts of `here.test`, with nobody on it and no notary, and the folder of its media.
+pub(crate) fn assemble(
+    disk: MemoryDisk,
+    config: FederationConfig,
+    signing_key: SigningKey,
+    transport: Arc<dyn Transport>,
+) -> (Federation, tempfile::TempDir) {
+    let signing_key = Arc::new(signing_key);
+    let keyspaces = [rooms::KEYSPACES, users::KEYSPACES, media::KEYSPACES, &crate::keyspaces()].concat();
+    let store = Store::open(Options::new(Backend::MemoryDisk(disk), keyspaces)).unwrap();
+    let server_name = ServerName::parse("here.test").unwrap();
+    let (clock, random, metrics) = (Clock::fake(NOW_MS), Random::seeded(1), Metrics::default());
+    let tasks = Tasks::new(&metrics);
+    let config = Arc::new(FederationConfig { trusted_key_servers: Vec::new(), ..config });
+    let rooms = Rooms::new(RoomsParts {
+        store: store.clone(),
+        clock: clock.clone(),
+        random: random.clone(),
+        tasks: tasks.clone(),
+        server_name: server_name.clone(),
+        signing_key: signing_key.clone(),
+        config: RoomsConfig::default(),
+    })
+    .unwrap();
+    let users = UsersConfig::default();
+    let users = Users::open(store.clone(), rooms.clone(), clock.clone(), random.clone(), users).unwrap();
+    let destinations = Destinations::open(DestinationsParts {
+        store: store.clone(),
+        clock: clock.clone(),
+        random: random.clone(),
+        config: config.clone(),
+    })
+    .unwrap();
+    let client = FederationClient::new(ClientParts {
+        server_name: server_name.clone(),
+        signing_key: signing_key.clone(),
+        clock: clock.clone(),
+        random: random.clone(),
+        destinations: destinations.clone(),
+        config: config.clone(),
+        transport,
+    });
+    let keys = KeyRing::new(KeyRingParts {
+        store: store.clone(),
+        clock: clock.clone(),
+        tasks: tasks.clone(),
+        server_name: server_name.clone(),
+        own: OwnKeys { current: signing_key.clone(), old: Vec::new() },
+        config: config.clone(),
+        client: client.clone(),
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let media = media::Media::open(media::MediaSetup {
+        store: store.clone(),
+        server_name: server_name.clone(),
+        dir: dir.path().to_owned(),
+        clock: clock.clone(),
+        random: random.clone(),
+        tasks: tasks.clone(),
+        config: media::MediaConfig::default(),
+        remote: Arc::new(RemoteMediaClient::new(client.clone())),
+    })
+    .unwrap();
+    let federation = Federation::new(FederationParts {
+        store,
+        rooms,
+        users,
+        media,
+        clock,
+        random,
+        tasks,
+        metrics,
+        server_name,
+        signing_key,
+        config,
+        client,
+        keys,
+        destinations,
+    });
+    (federation, dir)
+}
+
 impl Here {
     pub fn new() -> Here {
         Here::on(MemoryDisk::default(), FederationConfig::default())
@@ -164,79 +246,10 @@ impl Here {
     }
 
     fn build(disk: MemoryDisk, config: FederationConfig, transport: Option<Arc<dyn Transport>>) -> Here {
-        let keyspaces = [rooms::KEYSPACES, users::KEYSPACES, media::KEYSPACES, &crate::keyspaces()].concat();
-        let store = Store::open(Options::new(Backend::MemoryDisk(disk.clone()), keyspaces)).unwrap();
-        let server_name = ServerName::parse("here.test").unwrap();
-        let signing_key = Arc::new(SigningKey::from_seed([1; 32], "h").unwrap());
-        let (clock, random, metrics) = (Clock::fake(NOW_MS), Random::seeded(1), Metrics::default());
-        let tasks = Tasks::new(&metrics);
-        let config = Arc::new(FederationConfig { trusted_key_servers: Vec::new(), ..config });
+        let key = SigningKey::from_seed([1; 32], "h").unwrap();
         let peer = Arc::new(Peer::new());
-        let rooms = Rooms::new(RoomsParts {
-            store: store.clone(),
-            clock: clock.clone(),
-            random: random.clone(),
-            tasks: tasks.clone(),
-            server_name: server_name.clone(),
-            signing_key: signing_key.clone(),
-            config: RoomsConfig::default(),
-        })
-        .unwrap();
-        let users = UsersConfig::default();
-        let users = Users::open(store.clone(), rooms.clone(), clock.clone(), random.clone(), users).unwrap();
-        let destinations = Destinations::open(DestinationsParts {
-            store: store.clone(),
-            clock: clock.clone(),
-            random: random.clone(),
-            config: config.clone(),
-        })
-        .unwrap();
-        let client = FederationClient::new(ClientParts {
-            server_name: server_name.clone(),
-            signing_key: signing_key.clone(),
-            clock: clock.clone(),
-            random: random.clone(),
-            destinations: destinations.clone(),
-            config: config.clone(),
-            transport: transport.unwrap_or_else(|| peer.clone()),
-        });
-        let keys = KeyRing::new(KeyRingParts {
-            store: store.clone(),
-            clock: clock.clone(),
-            tasks: tasks.clone(),
-            server_name: server_name.clone(),
-            own: OwnKeys { current: signing_key.clone(), old: Vec::new() },
-            config: config.clone(),
-            client: client.clone(),
-        });
-        let dir = tempfile::tempdir().unwrap();
-        let media = media::Media::open(media::MediaSetup {
-            store: store.clone(),
-            server_name: server_name.clone(),
-            dir: dir.path().to_owned(),
-            clock: clock.clone(),
-            random: random.clone(),
-            tasks: tasks.clone(),
-            config: media::MediaConfig::default(),
-            remote: Arc::new(RemoteMediaClient::new(client.clone())),
-        })
-        .unwrap();
-        let federation = Federation::new(FederationParts {
-            store,
-            rooms,
-            users,
-            media,
-            clock,
-            random,
-            tasks,
-            metrics,
-            server_name,
-            signing_key,
-            config,
-            client,
-            keys,
-            destinations,
-        });
+        let transport = transport.unwrap_or_else(|| peer.clone());
+        let (federation, dir) = assemble(disk.clone(), config, key, transport);
         Here { federation, peer, disk, _media: dir }
     }
 

@@ -3,6 +3,7 @@
 use http::StatusCode;
 use rooms::RoomError;
 use spec::ids::ServerName;
+use std::ops::ControlFlow;
 
 use crate::error::RemoteError;
 
@@ -79,6 +80,18 @@ impl Attempts {
             _ => self.last = Some(error),
         }
         self.forbidden < MAX_FORBIDDEN
+    }
+
+    /// What the outcome of one attempt means: an end, or that the next server is tried.
+    pub(crate) fn weigh<T>(&mut self, outcome: Result<T, Failure>) -> ControlFlow<Result<T, RoomError>> {
+        match outcome {
+            Ok(done) => ControlFlow::Break(Ok(done)),
+            Err(Failure::Local(error)) => ControlFlow::Break(Err(error)),
+            Err(Failure::Remote(error)) => match self.go_on_after(error) {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(Err(std::mem::take(self).into_error())),
+            },
+        }
     }
 
     /// What came of it all. Without any attempt: nobody was known who could be asked.

@@ -1,5 +1,6 @@
 //! Joining a room through a server that is in it (Server-Server API §Joining Rooms).
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use rooms::{CheckedPdu, RoomError};
@@ -39,14 +40,9 @@ pub(crate) async fn join_room(federation: Federation, entry: Entry) -> Result<()
         if deadline.is_over() {
             break;
         }
-        match join_through(&federation, &server, &entry, &deadline).await {
-            Ok(()) => return Ok(()),
-            Err(Failure::Local(error)) => return Err(error),
-            Err(Failure::Remote(error)) => {
-                if !attempts.go_on_after(error) {
-                    break;
-                }
-            }
+        let outcome = join_through(&federation, &server, &entry, &deadline).await;
+        if let ControlFlow::Break(end) = attempts.weigh(outcome) {
+            return end;
         }
     }
     Err(attempts.into_error())

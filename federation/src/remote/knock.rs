@@ -4,6 +4,7 @@ use rooms::{CheckedPdu, Membership, MembershipChange, RoomError};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use spec::ids::ServerName;
+use std::ops::ControlFlow;
 
 use crate::Federation;
 use crate::client::Ask;
@@ -40,14 +41,9 @@ pub(crate) async fn knock_on_room(federation: Federation, entry: Entry) -> Resul
         if deadline.is_over() {
             break;
         }
-        match knock_through(&federation, &server, &entry, &deadline).await {
-            Ok(()) => return Ok(()),
-            Err(Failure::Local(error)) => return Err(error),
-            Err(Failure::Remote(error)) => {
-                if !attempts.go_on_after(error) {
-                    break;
-                }
-            }
+        let outcome = knock_through(&federation, &server, &entry, &deadline).await;
+        if let ControlFlow::Break(end) = attempts.weigh(outcome) {
+            return end;
         }
     }
     Err(attempts.into_error())

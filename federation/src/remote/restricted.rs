@@ -3,6 +3,7 @@
 
 use rooms::{CheckedPdu, Membership, MembershipChange, Received, RestrictedJoin, RoomError, RoomNid, Verdict};
 use spec::ids::ServerName;
+use std::ops::ControlFlow;
 
 use crate::Federation;
 use crate::remote::failure::{Attempts, Failure, blame};
@@ -39,14 +40,9 @@ pub(crate) async fn join_resident(federation: &Federation, nid: RoomNid, entry: 
         if deadline.is_over() {
             break;
         }
-        match authorise_through(federation, &server, nid, entry, &deadline).await {
-            Ok(()) => return Ok(()),
-            Err(Failure::Local(error)) => return Err(error),
-            Err(Failure::Remote(error)) => {
-                if !attempts.go_on_after(error) {
-                    break;
-                }
-            }
+        let outcome = authorise_through(federation, &server, nid, entry, &deadline).await;
+        if let ControlFlow::Break(end) = attempts.weigh(outcome) {
+            return end;
         }
     }
     Err(attempts.into_error())

@@ -8,8 +8,6 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
-use rooms::{Rooms, RoomsConfig, RoomsParts};
-use runtime::{Clock, Metrics, Random, Tasks};
 use serde_json::value::to_raw_value;
 use serde_json::{Map, Value, json};
 use spec::auth;
@@ -18,15 +16,11 @@ use spec::ids::{EventId, RoomId, ServerName, UserId};
 use spec::pdu::Pdu;
 use spec::signing::SigningKey;
 use spec::version::RoomVersion;
-use storage::{Backend, Options, Store};
-use users::{Users, UsersConfig};
+use storage::MemoryDisk;
 
-use crate::destinations::DestinationsParts;
+use crate::inbound::fixture::assemble;
 use crate::transport::Sending;
-use crate::{
-    ClientParts, Destinations, Federation, FederationClient, FederationConfig, FederationParts, KeyRing, KeyRingParts,
-    OwnKeys, RemoteMediaClient, Transport, TransportError,
-};
+use crate::{Federation, FederationConfig, Transport, TransportError};
 
 const NOW_MS: u64 = 1_700_000_000_000;
 
@@ -298,79 +292,9 @@ pub struct Here {
 
 impl Here {
     pub fn new() -> Here {
-        let keyspaces = [rooms::KEYSPACES, users::KEYSPACES, media::KEYSPACES, &crate::keyspaces()].concat();
-        let store = Store::open(Options::new(Backend::Memory, keyspaces)).unwrap();
-        let server_name = name("here.test");
-        let signing_key = Arc::new(key_of("here.test"));
-        let (clock, random, metrics) = (Clock::fake(NOW_MS), Random::seeded(1), Metrics::default());
-        let tasks = Tasks::new(&metrics);
-        let config = Arc::new(FederationConfig { trusted_key_servers: Vec::new(), ..FederationConfig::default() });
         let world = Arc::new(World::default());
-        let rooms = Rooms::new(RoomsParts {
-            store: store.clone(),
-            clock: clock.clone(),
-            random: random.clone(),
-            tasks: tasks.clone(),
-            server_name: server_name.clone(),
-            signing_key: signing_key.clone(),
-            config: RoomsConfig::default(),
-        })
-        .unwrap();
-        let users = UsersConfig::default();
-        let users = Users::open(store.clone(), rooms.clone(), clock.clone(), random.clone(), users).unwrap();
-        let destinations = Destinations::open(DestinationsParts {
-            store: store.clone(),
-            clock: clock.clone(),
-            random: random.clone(),
-            config: config.clone(),
-        })
-        .unwrap();
-        let client = FederationClient::new(ClientParts {
-            server_name: server_name.clone(),
-            signing_key: signing_key.clone(),
-            clock: clock.clone(),
-            random: random.clone(),
-            destinations: destinations.clone(),
-            config: config.clone(),
-            transport: world.clone(),
-        });
-        let keys = KeyRing::new(KeyRingParts {
-            store: store.clone(),
-            clock: clock.clone(),
-            tasks: tasks.clone(),
-            server_name: server_name.clone(),
-            own: OwnKeys { current: signing_key.clone(), old: Vec::new() },
-            config: config.clone(),
-            client: client.clone(),
-        });
-        let dir = tempfile::tempdir().unwrap();
-        let media = media::Media::open(media::MediaSetup {
-            store: store.clone(),
-            server_name: server_name.clone(),
-            dir: dir.path().to_owned(),
-            clock: clock.clone(),
-            random: random.clone(),
-            tasks: tasks.clone(),
-            config: media::MediaConfig::default(),
-            remote: Arc::new(RemoteMediaClient::new(client.clone())),
-        })
-        .unwrap();
-        let federation = Federation::new(FederationParts {
-            store,
-            rooms,
-            users,
-            media,
-            clock,
-            random,
-            tasks,
-            metrics,
-            server_name,
-            signing_key,
-            config,
-            client,
-            keys,
-            destinations,
-        });
+        let (federation, dir) =
+            assemble(MemoryDisk::default(), FederationConfig::default(), key_of("here.test"), world.clone());
         Here { federation, world, _media: dir }
     }
 }
