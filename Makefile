@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 CARGO = export PATH="$$HOME/.cargo/bin:$$PATH" && . scripts/env.sh && cargo
 
-.PHONY: help setup run test sim check deny bench bench-federation test-clients test-interop fuzz config clean
+.PHONY: help setup run test sim check deny bench bench-federation test-clients test-interop test-appservices test-openapi complement fuzz config clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 22
@@ -55,6 +55,24 @@ test-interop: ## federation of a release build with Synapse and with itself; ARG
 	@scripts/setup.sh interop
 	$(CARGO) build --release --locked
 	. scripts/env.sh && tests/interop/run.sh $(ARGS) "$$CARGO_TARGET_DIR/release/conduit"
+
+test-openapi: ## property tests of the client API against the specification's OpenAPI definitions; ARGS="--only 'get*' --seed 7"
+	@scripts/setup.sh openapi
+	$(CARGO) build --release --locked
+	. scripts/env.sh && tests/openapi/run.sh $(ARGS) "$$CARGO_TARGET_DIR/release/conduit"
+
+test-appservices: ## a real bridge (heisenbridge, ngircd) against a release build
+	$(CARGO) build --release --locked
+	. scripts/env.sh && tests/appservices/run.sh "$$CARGO_TARGET_DIR/release/conduit"
+
+complement: ## the acceptance suite against a release build in containers; PACKAGES= RUN= CLEAN=1 ACCEPT=1 (docs/compliance.md)
+ifdef BINARY
+	complement/run.sh "$(BINARY)"
+else
+	@scripts/setup.sh
+	$(CARGO) build --release --locked
+	. scripts/env.sh && complement/run.sh "$$CARGO_TARGET_DIR/release/conduit"
+endif
 
 fuzz: setup ## fuzz the parsers, one minute each; SECONDS_EACH=60 ARGS="pdu tokens"
 	@export PATH="$$HOME/.cargo/bin:$$PATH" SECONDS_EACH=$(or $(SECONDS_EACH),60) && fuzz/run.sh $(ARGS)

@@ -4,6 +4,7 @@
 #   scripts/setup.sh              compiler, libclang, ccache, the Rust toolchain
 #   scripts/setup.sh clients      also what the tests with real clients need
 #   scripts/setup.sh interop      also what the tests with Synapse need
+#   scripts/setup.sh openapi      also what the tests against the OpenAPI definitions need
 #   scripts/setup.sh deny         also cargo-deny
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -47,6 +48,7 @@ for extra in "$@"; do
   case $extra in
     clients) install_packages python3 python3-venv python3-dev libolm-dev nodejs npm ;;
     interop) install_packages python3 python3-venv openssl ;;
+    openapi) install_packages python3 python3-venv ;;
     deny) command -v cargo-deny >/dev/null || cargo install --locked cargo-deny >&2 ;;
     *) echo "scripts/setup.sh: nothing is known of $extra" >&2; exit 2 ;;
   esac

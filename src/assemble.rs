@@ -3,15 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use appservices::{Dispatcher, DispatcherParts};
 use axum::Router;
 use client_api::ClientApiParts;
 use federation::{
     ClientParts, Destinations, DestinationsParts, Federation, FederationClient, FederationConfig, FederationParts,
-    HttpsParts, HttpsTransport, KeyRing, KeyRingParts, OwnKeys, RemoteMediaClient, Transport,
+    HttpsTransport, KeyRing, KeyRingParts, OwnKeys, PolicyClient, RemoteMediaClient, Transport,
 };
-use media::{Media, MediaSetup};
+use media::{Media, MediaSetup, Previews};
+use outbound::{WebClient, WebParts};
+use push::{Push, PushParts};
 use rooms::{Rooms, RoomsConfig, RoomsParts};
 use runtime::{Clock, Tasks};
+use search::{Search, SearchParts};
 use spec::ids::ServerName;
 use storage::{Durability, KeyspaceInfo, Options, Store};
 use sync::{Sync, SyncParts};
@@ -28,6 +32,8 @@ const PRESENCE_INTERVAL: Duration = Duration::from_secs(10);
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(600);
 /// The database in `data_dir`.
 pub(crate) const STORE_DIR: &str = "store";
+/// The search index in `data_dir`.
+const SEARCH_DIR: &str = "search";
 /// The media in `data_dir`.
 pub(crate) const MEDIA_DIR: &str = "media";
 
@@ -36,6 +42,7 @@ pub(crate) struct Parts {
     pub(crate) store: Store,
     pub(crate) users: Users,
     pub(crate) media: Media,
+    pub(crate) search: Option<Search>,
     pub(crate) federation: FederationClient,
     pub(crate) router: Router,
 }
@@ -45,6 +52,9 @@ pub(crate) struct Parts {
 pub fn all_keyspaces() -> Vec<KeyspaceInfo> {
     let mut keyspaces = [rooms::KEYSPACES, users::KEYSPACES, media::KEYSPACES, client_api::KEYSPACES].concat();
     keyspaces.extend(federation::keyspaces());
+    keyspaces.extend(appservices::KEYSPACES);
+    keyspaces.extend(push::KEYSPACES);
+    keyspaces.extend(search::KEYSPACES);
     keyspaces
 }
 
@@ -58,6 +68,10 @@ pub(crate) fn assemble_parts(config: &Config, environment: &Environment, tasks: 
     let signing_keys = read_signing_keys(&config.data_dir, random)?;
     let signing_key = signing_keys.current.clone();
     let store = open_store(config, environment)?;
+    let web = build_web(config, environment)?;
+    let web_for_services = Arc::new(web.clone());
+    let web_for_push = Arc::new(web.clone());
+    let outside = assemble_outside(config, environment, tasks, &store, &server_name, signing_keys, &web)?;
     let rooms = Rooms::new(RoomsParts {
         store: store.clone(),
         clock: clock.clone(),
@@ -66,11 +80,14 @@ pub(crate) fn assemble_parts(config: &Config, environment: &Environment, tasks: 
         server_name: server_name.clone(),
         signing_key: signing_key.clone(),
         config: rooms_config(config)?,
+        policy_servers: Some(Arc::new(PolicyClient::new(outside.client.clone()))),
     })
     .map_err(|error| StartError::Part(error.to_string()))?;
     let users = Users::open(store.clone(), rooms.clone(), clock.clone(), random.clone(), users_config(config))
         .map_err(|error| StartError::Part(error.to_string()))?;
-    let outside = assemble_outside(config, environment, tasks, &store, &server_name, signing_keys)?;
+    users
+        .load_appservices(config.appservices.folder.as_deref())
+        .map_err(|error| StartError::Part(error.to_string()))?;
     let media = Media::open(MediaSetup {
         store: store.clone(),
         server_name: server_name.clone(),
@@ -82,6 +99,7 @@ pub(crate) fn assemble_parts(config: &Config, environment: &Environment, tasks: 
         remote: Arc::new(RemoteMediaClient::new(outside.client.clone())),
     })
     .map_err(|error| StartError::Part(error.to_string()))?;
+    let previews = Previews::new(media.clone(), Arc::new(web));
     let sync = Sync::new(SyncParts {
         store: store.clone(),
         rooms: rooms.clone(),
@@ -90,8 +108,21 @@ pub(crate) fn assemble_parts(config: &Config, environment: &Environment, tasks: 
         tasks: tasks.clone(),
         config: config.sync.clone(),
     });
-    spawn_until_shutdown(tasks, "maintenance", maintain(rooms.clone(), users.clone(), media.clone(), clock.clone()));
+    let search = open_search(config, environment, tasks, &rooms, &users)?;
+    spawn_until_shutdown(tasks, "maintenance", maintain(rooms.clone(), users.clone(), media.clone(), previews.clone(), clock.clone()));
+    spawn_until_shutdown(tasks, "delayed events", send_delayed(rooms.clone(), users.clone()));
     spawn_until_shutdown(tasks, "presence expiry", expire_presence(users.clone(), clock.clone()));
+    let dispatcher = Dispatcher::new(DispatcherParts {
+        store: store.clone(),
+        rooms: rooms.clone(),
+        users: users.clone(),
+        web: web_for_services,
+        clock: clock.clone(),
+        random: random.clone(),
+        tasks: tasks.clone(),
+        metrics: environment.metrics.clone(),
+    });
+    dispatcher.start();
     let Outside { client, keys, destinations, config: federation_config } = outside;
     let outside_client = client.clone();
     let federation = Federation::new(FederationParts {
@@ -109,21 +140,48 @@ pub(crate) fn assemble_parts(config: &Config, environment: &Environment, tasks: 
         client,
         keys,
         destinations,
+        appservices: Arc::new(dispatcher.clone()),
     });
     federation.start();
+    let push = Push::new(PushParts {
+        store: store.clone(),
+        rooms: rooms.clone(),
+        users: users.clone(),
+        web: web_for_push,
+        config: config.push.clone(),
+        clock: clock.clone(),
+        random: random.clone(),
+        tasks: tasks.clone(),
+        metrics: environment.metrics.clone(),
+    });
+    push.start();
     let router = client_api::router(ClientApiParts {
+        appservices: Arc::new(dispatcher),
         remote_rooms: Arc::new(federation.clone()),
         remote_users: Arc::new(federation.clone()),
         rooms,
         users: users.clone(),
         media: media.clone(),
+        previews,
         sync,
+        search: search.clone(),
         clock: clock.clone(),
         tasks: tasks.clone(),
         config: config.client.clone(),
         rate_limits: config.rate_limits.clone(),
     });
-    Ok(Parts { store, users, media, federation: outside_client, router: router.merge(federation.router()) })
+    Ok(Parts { store, users, media, search, federation: outside_client, router: router.merge(federation.router()) })
+}
+
+/// The client for every address that others name.
+fn build_web(config: &Config, environment: &Environment) -> Result<WebClient, StartError> {
+    let web = WebClient::new(WebParts {
+        trusted_ca_file: config.trusted_ca_file.clone(),
+        allow_private_addresses: config.allow_private_addresses,
+        connect_timeout: config.federation.connect_timeout.duration(),
+        clock: environment.clock.clone(),
+    });
+    web.map_err(|error| StartError::Part(error.to_string()))
 }
 
 /// What reaches other servers, before there are rooms to speak of.
@@ -141,21 +199,13 @@ fn assemble_outside(
     store: &Store,
     server_name: &ServerName,
     signing_keys: OwnKeys,
+    web: &WebClient,
 ) -> Result<Outside, StartError> {
     let Environment { clock, random, .. } = environment;
     let federation = Arc::new(config.federation.clone());
     let transport: Arc<dyn Transport> = match &environment.transport {
         Some(transport) => transport.0.clone(),
-        None => {
-            let transport = HttpsTransport::new(HttpsParts {
-                trusted_ca_file: config.trusted_ca_file.clone(),
-                allow_private_addresses: config.allow_private_addresses,
-                connect_timeout: federation.connect_timeout.duration(),
-                clock: clock.clone(),
-                random: random.clone(),
-            });
-            Arc::new(transport.map_err(|error| StartError::Part(error.to_string()))?)
-        }
+        None => Arc::new(HttpsTransport::new(web.clone(), random.clone())),
     };
     let destinations = Destinations::open(DestinationsParts {
         store: store.clone(),
@@ -185,6 +235,30 @@ fn assemble_outside(
     Ok(Outside { client, keys, destinations, config: federation })
 }
 
+fn open_search(
+    config: &Config,
+    environment: &Environment,
+    tasks: &Tasks,
+    rooms: &Rooms,
+    users: &Users,
+) -> Result<Option<Search>, StartError> {
+    if !config.search.enabled {
+        return Ok(None);
+    }
+    let search = Search::open(SearchParts {
+        store: rooms.store().clone(),
+        rooms: rooms.clone(),
+        users: users.clone(),
+        folder: config.data_dir.join(SEARCH_DIR),
+        clock: environment.clock.clone(),
+        random: environment.random.clone(),
+        tasks: tasks.clone(),
+        metrics: environment.metrics.clone(),
+        config: config.search.clone(),
+    });
+    search.map(Some).map_err(|error| StartError::Part(error.to_string()))
+}
+
 fn open_store(config: &Config, environment: &Environment) -> Result<Store, StartError> {
     let mut options = Options::new(environment.backend.clone(), all_keyspaces());
     options.durability = match config.durability {
@@ -198,7 +272,8 @@ fn open_store(config: &Config, environment: &Environment) -> Result<Store, Start
 fn rooms_config(config: &Config) -> Result<RoomsConfig, StartError> {
     let version = config.default_room_version.parse();
     let default_room_version = version.map_err(|_| StartError::Part("default_room_version is unknown".to_owned()))?;
-    Ok(RoomsConfig { default_room_version, ..RoomsConfig::default() })
+    let delayed_events = config.delayed_events.clone();
+    Ok(RoomsConfig { default_room_version, delayed_events, ..RoomsConfig::default() })
 }
 
 fn users_config(config: &Config) -> UsersConfig {
@@ -223,7 +298,7 @@ fn spawn_until_shutdown(tasks: &Tasks, name: &'static str, work: impl Future<Out
 }
 
 /// Takes out, now and then, what has expired.
-async fn maintain(rooms: Rooms, users: Users, media: Media, clock: Clock) {
+async fn maintain(rooms: Rooms, users: Users, media: Media, previews: Previews, clock: Clock) {
     loop {
         clock.sleep(MAINTENANCE_INTERVAL).await;
         if let Err(error) = rooms.forget_transactions().await {
@@ -235,7 +310,19 @@ async fn maintain(rooms: Rooms, users: Users, media: Media, clock: Clock) {
         if let Err(error) = media.sweep().await {
             tracing::error!(%error, "unused media were not taken out");
         }
+        if let Err(error) = previews.sweep().await {
+            tracing::error!(%error, "stale previews of URLs were not taken out");
+        }
     }
+}
+
+/// Sends what clients have scheduled, for those whose accounts may still send.
+async fn send_delayed(rooms: Rooms, users: Users) {
+    let may_send = |user| {
+        let allowed = users.may_send(user);
+        allowed.inspect_err(|error| tracing::error!(%error, "an account could not be read")).unwrap_or(false)
+    };
+    rooms.run_delayed_events(may_send).await;
 }
 
 async fn expire_presence(users: Users, clock: Clock) {

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod appservice;
 mod fsck;
 mod user;
 
@@ -73,6 +74,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look after the index of messages
+    #[command(subcommand)]
+    Search(SearchCommand),
+    /// Look after application services: bridges and the like
+    #[command(subcommand, name = "appservice")]
+    AppService(appservice::AppServiceCommand),
     /// Look after accounts
     #[command(subcommand)]
     User(user::UserCommand),
@@ -87,6 +94,14 @@ enum SigningKeyCommand {
     ///
     /// The old key stays published as one that was in use before, so that others can still check what it signed.
     Rotate,
+}
+
+#[derive(Debug, Subcommand)]
+enum SearchCommand {
+    /// Have the running server build its search index from nothing
+    ///
+    /// Meanwhile only a part of the messages is found. Interrupting this command does not interrupt the server.
+    Rebuild,
 }
 
 #[derive(Debug, Subcommand)]
@@ -112,6 +127,8 @@ pub fn run_command_line() -> ExitCode {
         }
         Command::Backup { directory } => load(sources).and_then(|loaded| back_up(&loaded.config, &directory)),
         Command::Fsck { json } => return fsck::check_data(load(sources).map(|loaded| loaded.config), json),
+        Command::Search(SearchCommand::Rebuild) => load(sources).and_then(|loaded| rebuild_search(&loaded.config)),
+        Command::AppService(command) => load(sources).and_then(|loaded| appservice::run(command, &loaded.config)),
         Command::User(command) => load(sources).and_then(|loaded| user::run(command, loaded.config)),
         Command::SigningKey(SigningKeyCommand::Rotate) => load(sources).and_then(|loaded| rotate_key(&loaded.config)),
     };
@@ -181,6 +198,11 @@ fn back_up(config: &Config, directory: &Path) -> Result<(), String> {
     let directory = std::path::absolute(directory).map_err(|error| error.to_string())?;
     let request = ControlRequest::Backup { directory };
     let done = send_control_request(&config.data_dir, &request, &mut |text| eprintln!("{text} …"));
+    done.map_err(|error| error.to_string()).and_then(|text| print(&format!("{text}\n")))
+}
+
+fn rebuild_search(config: &Config) -> Result<(), String> {
+    let done = send_control_request(&config.data_dir, &ControlRequest::RebuildSearch, &mut |text| eprintln!("{text} …"));
     done.map_err(|error| error.to_string()).and_then(|text| print(&format!("{text}\n")))
 }
 

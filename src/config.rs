@@ -57,18 +57,24 @@ runtime::config_section! {
         pub shutdown_grace: Span = Span::seconds(10);
     }
     sections {
-        client: client_api::ClientApiConfig, users: users::UsersSettings, media: media::MediaConfig, sync: sync::SyncConfig, tls: TlsConfig,
-        federation: federation::FederationConfig, metrics: MetricsConfig, log: LogConfig, rate_limits: client_api::RateLimitsConfig
+        client: client_api::ClientApiConfig, users: users::UsersSettings, media: media::MediaConfig, sync: sync::SyncConfig, push: push::PushConfig, search: search::SearchConfig, tls: TlsConfig,
+        federation: federation::FederationConfig, metrics: MetricsConfig, log: LogConfig, rate_limits: client_api::RateLimitsConfig, delayed_events: rooms::DelayedEventsConfig,
+        appservices: users::AppServicesSettings
     }
 }
 
 runtime::config_section! {
-    /// The certificate of `tls://` listeners. Both files are read again on SIGHUP.
+    /// The certificate of `tls://` listeners. Files are read again on SIGHUP.
     pub struct TlsConfig {
         /// The certificate chain (PEM), own certificate first.
         pub certificate: Option<PathBuf> = None, reloadable, example("\"/etc/conduit/fullchain.pem\"");
         /// The private key (PEM).
         pub key: Option<PathBuf> = None, reloadable, example("\"/etc/conduit/privkey.pem\"");
+        /// For test networks, instead of the two above: the certificate (PEM) of an authority. At
+        /// each start it signs a new certificate for `server_name`, which is kept in memory only.
+        pub authority_certificate: Option<PathBuf> = None, reloadable, example("\"/etc/conduit/authority.pem\"");
+        /// The private key (PEM) of that authority.
+        pub authority_key: Option<PathBuf> = None, reloadable, example("\"/etc/conduit/authority-key.pem\"");
     }
 }
 
@@ -117,12 +123,7 @@ impl Config {
             found.push(("listeners", "without a listener nobody can reach the server".to_owned()));
         }
         let uses_tls = self.listeners.iter().any(|address| matches!(address, ListenAddress::Tls(_)));
-        if uses_tls && self.tls.certificate.is_none() {
-            found.push(("tls.certificate", "needed by the tls:// listener".to_owned()));
-        }
-        if uses_tls && self.tls.key.is_none() {
-            found.push(("tls.key", "needed by the tls:// listener".to_owned()));
-        }
+        found.extend(self.tls.find_contradictions(uses_tls));
         if matches!(self.metrics.listener, Some(ListenAddress::Tls(_))) {
             found.push(("metrics.listener", "metrics are served without TLS".to_owned()));
         }
@@ -132,11 +133,36 @@ impl Config {
         if self.registration_shared_secret.as_deref().is_some_and(str::is_empty) {
             found.push(("registration_shared_secret", "an empty secret would let everybody in".to_owned()));
         }
+        if let Err((key, reason)) = self.search.check() {
+            found.push((key, reason));
+        }
         if self.max_connections == 0 {
             found.push(("max_connections", "nobody could connect".to_owned()));
         }
         if let Err(error) = self.log.check() {
             found.push(("log.level", error.to_string()));
+        }
+        found
+    }
+}
+
+impl TlsConfig {
+    /// `needed` tells that there is a listener with TLS.
+    fn find_contradictions(&self, needed: bool) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        match (&self.authority_certificate, &self.authority_key) {
+            (None, None) => {
+                let files = [("tls.certificate", &self.certificate), ("tls.key", &self.key)];
+                let missing = files.into_iter().filter(|(_, file)| needed && file.is_none());
+                found.extend(missing.map(|(key, _)| (key, "needed by the tls:// listener".to_owned())));
+            }
+            (None, Some(_)) => found.push(("tls.authority_certificate", "needed by tls.authority_key".to_owned())),
+            (Some(_), None) => found.push(("tls.authority_key", "needed by tls.authority_certificate".to_owned())),
+            (Some(_), Some(_)) if self.certificate.is_some() || self.key.is_some() => {
+                let reason = "an authority signs the certificate, so tls.certificate and tls.key must not be set";
+                found.push(("tls.authority_certificate", reason.to_owned()));
+            }
+            (Some(_), Some(_)) => {}
         }
         found
     }

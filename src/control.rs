@@ -12,12 +12,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runtime::Tasks;
+use search::{BuildStatus, Search};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use users::{AccountKind, AdminRights, NewAccount, UserError, Users};
 
+use crate::appservices;
 use crate::backup::BackupSource;
 use crate::listen::bind_unix;
 
@@ -26,7 +28,7 @@ const SOCKET_NAME: &str = "control.sock";
 /// Only the server's own user may give commands.
 const SOCKET_MODE: u32 = 0o600;
 /// The longest request, in bytes.
-const MAX_REQUEST: u64 = 64 * 1024;
+const MAX_REQUEST: u64 = 256 * 1024;
 /// A client sends its request within this time.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 
@@ -38,6 +40,25 @@ pub enum ControlRequest {
     Backup {
         /// The folder, as an absolute path.
         directory: PathBuf,
+    },
+    /// Build the search index from nothing.
+    RebuildSearch,
+    /// Add an application service for good.
+    AddAppService {
+        /// Its registration, in YAML.
+        document: Document,
+    },
+    /// Say which application services there are.
+    ListAppServices,
+    /// Show the registration of one, without its tokens.
+    ShowAppService {
+        /// Its id.
+        id: String,
+    },
+    /// Remove an application service that was added.
+    RemoveAppService {
+        /// Its id.
+        id: String,
     },
     /// Make an account, whoever may register.
     CreateUser {
@@ -58,6 +79,17 @@ pub struct Password(pub String);
 impl std::fmt::Debug for Password {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Password(…)")
+    }
+}
+
+/// A registration, which holds tokens. It is not shown by `Debug`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Document(pub String);
+
+impl std::fmt::Debug for Document {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Document(…)")
     }
 }
 
@@ -96,6 +128,7 @@ pub(crate) struct Control {
     pub(crate) data_dir: Arc<Path>,
     pub(crate) backup: BackupSource,
     pub(crate) users: Users,
+    pub(crate) search: Option<Search>,
     pub(crate) tasks: Tasks,
 }
 
@@ -179,11 +212,30 @@ impl Control {
                 }
                 made.map(|report| report.to_string()).map_err(|error| error.to_string())
             }
+            ControlRequest::RebuildSearch => rebuild_search(self.search.as_ref(), progress).await,
+            ControlRequest::AddAppService { document } => appservices::add(&self.users, &document.0).await,
+            ControlRequest::ListAppServices => Ok(appservices::list(&self.users)),
+            ControlRequest::ShowAppService { id } => appservices::show(&self.users, &id),
+            ControlRequest::RemoveAppService { id } => appservices::remove(&self.users, &id).await,
             ControlRequest::CreateUser { name, password, admin } => {
                 create_user(&self.users, &name, &password, admin).await
             }
         }
     }
+}
+
+/// Builds the search index again and says how far that is. Whoever asked may go away: it goes on.
+async fn rebuild_search(
+    search: Option<&Search>,
+    progress: mpsc::UnboundedSender<ControlReply>,
+) -> Result<String, String> {
+    let search = search.ok_or("the search is not enabled: see [search] in the configuration")?;
+    let report = |BuildStatus { rooms_left, events }| {
+        // Progress is for whoever is still there to read it.
+        drop(progress.send(ControlReply::Progress(format!("{events} events are in, {rooms_left} rooms are left"))));
+    };
+    let events = search.rebuild(&report).await.map_err(|error| describe_chain(&error))?;
+    Ok(format!("the search index holds {events} events"))
 }
 
 /// Makes an account for the operator: what is configured for registration does not matter. Returns the

@@ -8,6 +8,7 @@
 //! - Nothing is listened on before everything else has started, and the store is closed after the
 //!   last request has been answered.
 
+mod appservices;
 mod assemble;
 mod backup;
 mod cli;
@@ -23,7 +24,7 @@ pub use config::{
     BadAddress, Config, ConfigError, ConfigErrors, ConfigSources, DurabilityMode, ListenAddress, LoadedConfig,
     MetricsConfig, Registration, Source, TlsConfig, load_config, render_default_config, render_effective_config,
 };
-pub use control::{ControlError, ControlReply, ControlRequest, Password, send_control_request};
+pub use control::{ControlError, ControlReply, ControlRequest, Document, Password, send_control_request};
 pub use listen::ListenError;
-pub use server::{Environment, OtherTransport, Server, StartError};
+pub use server::{Environment, OtherTransport, ReloadError, Server, StartError};
 pub use tls::TlsError;

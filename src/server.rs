@@ -13,6 +13,7 @@ use media::Media;
 use runtime::{Clock, Metrics, Random, Tasks};
 use storage::{Backend, OpenError, Store};
 use tokio::sync::Semaphore;
+use users::{AppServiceError, Users};
 
 use crate::assemble::{Parts, STORE_DIR, assemble_parts};
 use crate::backup::BackupSource;
@@ -85,6 +86,17 @@ pub enum StartError {
     Listen(#[from] ListenError),
 }
 
+/// A part of the configuration cannot be read again; the operator's business.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The registrations of application services.
+    #[error(transparent)]
+    AppServices(#[from] AppServiceError),
+}
+
 /// A running server. Stop it by [`Server::shutdown`]; dropping it leaves its tasks running.
 #[derive(Debug)]
 pub struct Server {
@@ -92,6 +104,7 @@ pub struct Server {
     metrics_address: Option<ListenAddress>,
     tasks: Tasks,
     store: Store,
+    users: Users,
     media: Media,
     federation: FederationClient,
     certificate: Option<Arc<Certificate>>,
@@ -123,7 +136,7 @@ impl Server {
         let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
         let metrics_listener = config.metrics.listener.as_ref().map(|address| Listener::bind(address, None));
         let metrics_listener = metrics_listener.transpose()?;
-        let Parts { store, users, media, federation, router } = assemble_parts(&config, &environment, &tasks)?;
+        let Parts { store, users, media, search, federation, router } = assemble_parts(&config, &environment, &tasks)?;
         let data_dir: Arc<Path> = config.data_dir.clone().into();
         let backup = BackupSource {
             data_dir: data_dir.clone(),
@@ -131,7 +144,7 @@ impl Server {
             media: media.clone(),
             tasks: tasks.clone(),
         };
-        let control = Control { data_dir, backup, users, tasks: tasks.clone() };
+        let control = Control { data_dir, backup, users: users.clone(), search, tasks: tasks.clone() };
         let control_socket = control.bind().map_err(data_dir_failed)?;
         tasks.spawn("control listener", control.serve(control_socket));
 
@@ -154,7 +167,7 @@ impl Server {
             tasks.spawn("metrics listener", listener.serve(serving));
         }
         let grace = config.shutdown_grace.duration();
-        Ok(Server { addresses, metrics_address, tasks, store, media, federation, certificate, grace })
+        Ok(Server { addresses, metrics_address, tasks, store, users, media, federation, certificate, grace })
     }
 
     /// Where the server listens, with the real ports, in the order of the configuration.
@@ -168,14 +181,16 @@ impl Server {
     }
 
     /// Takes over the reloadable keys of `config` that belong to a server: the certificate, the
-    /// limits of media and those of federation.
+    /// limits of media and those of federation, and the folder of application services.
     ///
     /// # Errors
-    /// [`TlsError`] when the certificate cannot be read; the old one stays in use.
-    pub fn reload(&self, config: &Config) -> Result<(), TlsError> {
+    /// [`ReloadError`]: what cannot be read stays as it was.
+    pub fn reload(&self, config: &Config) -> Result<(), ReloadError> {
         self.certificate.as_ref().map_or(Ok(()), |certificate| certificate.reload(config))?;
         self.media.reload(config.media.clone());
         self.federation.reload(Arc::new(config.federation.clone()));
+        let services = self.users.load_appservices(config.appservices.folder.as_deref())?;
+        tracing::info!(services, "the application services were read again");
         Ok(())
     }
 

@@ -16,7 +16,11 @@ use crate::uia::confirm;
 
 /// `GET /account/whoami`.
 pub(crate) async fn get_whoami(user: User) -> Answer {
-    answer(&json!({"user_id": user.user_id, "device_id": *user.device_id, "is_guest": user.is_guest}))
+    let mut body = json!({"user_id": user.user_id, "is_guest": user.is_guest});
+    if user.has_device() {
+        body["device_id"] = (&*user.device_id).into();
+    }
+    answer(&body)
 }
 
 /// `GET /account/3pid`: this server associates none.
@@ -72,6 +76,9 @@ pub(crate) async fn deactivate(
         let outcome = users.deactivate(user).await;
         if let Ok(joined) = &outcome {
             let left = joined.iter().copied().chain(invites).collect();
+            if let Err(error) = rooms.cancel_all_delayed(user).await {
+                tracing::warn!(%error, "what a deactivated user had scheduled was not cancelled");
+            }
             closing.spawn("leaving rooms", leave_rooms(rooms, user_id, left));
         }
         // Nobody listens any more if the request was dropped.

@@ -38,6 +38,17 @@ pub(crate) async fn set_global(
     answer_empty()
 }
 
+/// `DELETE /user/{userId}/account_data/{type}` (MSC3391).
+pub(crate) async fn delete_global(
+    user: User,
+    Args((subject, kind)): Args<(UserId, String)>,
+    State(users): State<Users>,
+) -> Answer {
+    let user = check_own(&user, &subject)?;
+    users.delete_account_data(user, &kind).await?;
+    answer_empty()
+}
+
 /// The number of a room that data can belong to: any that this server knows.
 fn known_room(rooms: &Rooms, room: &str) -> Result<Option<RoomNid>, ApiError> {
     let room = RoomId::parse(room).map_err(|error| ApiError::invalid_param(format!("roomId: {error}")))?;
@@ -69,5 +80,19 @@ pub(crate) async fn set_of_room(
     let user = check_own(&user, &subject)?;
     let room = known_room(&rooms, &room)?.ok_or_else(|| ApiError::not_found("this server does not know the room"))?;
     users.set_room_account_data(user, room, &kind, &content).await?;
+    answer_empty()
+}
+
+/// `DELETE /user/{userId}/rooms/{roomId}/account_data/{type}` (MSC3391).
+pub(crate) async fn delete_of_room(
+    user: User,
+    Args((subject, room, kind)): Args<(UserId, String, String)>,
+    State(users): State<Users>,
+    State(rooms): State<Rooms>,
+) -> Answer {
+    let user = check_own(&user, &subject)?;
+    if let Some(room) = known_room(&rooms, &room)? {
+        users.delete_room_account_data(user, room, &kind).await?;
+    }
     answer_empty()
 }

@@ -10,23 +10,40 @@ use crate::error::ApiError;
 use crate::extract::{Anybody, Args, User};
 use crate::json::{Answer, JsonBody, answer, answer_empty};
 use crate::membership::Everywhere;
+use users::{AppServiceQueries, Users};
 
 /// `GET /directory/room/{roomAlias}`.
 pub(crate) async fn find_room(
     _: Anybody,
     Args(alias): Args<RoomAlias>,
-    State(Everywhere { rooms, remote }): State<Everywhere>,
+    State(Everywhere { rooms, remote, users, services }): State<Everywhere>,
 ) -> Answer {
     if alias.server_name() != rooms.server_name().as_str() {
         let (room, servers) = remote.resolve_alias(&alias).await?;
         return answer(&json!({"room_id": room, "servers": servers}));
     }
-    let (room, _) = rooms.find_alias(&alias)?;
+    let room = find_local(&rooms, &users, &*services, &alias).await?;
     let stays = rooms.room_servers(rooms.known_room(&room)?)?;
     let others = stays.iter().filter(|(server, stay)| stay.joined > 0 && *server != rooms.server_name());
     let servers: Vec<_> = [rooms.server_name()].into_iter().chain(others.map(|(server, _)| server)).collect();
     let servers = servers.get(..MAX_SERVERS).unwrap_or(&servers);
     answer(&json!({"room_id": room, "servers": servers}))
+}
+
+/// The room of an alias of this server; application services that could have such an alias are asked to make it.
+///
+/// # Errors
+/// `M_NOT_FOUND`.
+pub(crate) async fn find_local(
+    rooms: &Rooms,
+    users: &Users,
+    services: &dyn AppServiceQueries,
+    alias: &RoomAlias,
+) -> Result<RoomId, ApiError> {
+    match rooms.find_alias(alias) {
+        Err(RoomError::AliasNotFound) if users.ask_for_alias(services, alias).await => Ok(rooms.find_alias(alias)?.0),
+        found => Ok(found?.0),
+    }
 }
 
 /// The most servers that are told of one room.
@@ -50,9 +67,11 @@ pub(crate) async fn create(
     user: User,
     Args(alias): Args<RoomAlias>,
     State(rooms): State<Rooms>,
+    State(users): State<Users>,
     JsonBody(body): JsonBody<AliasBody>,
 ) -> Answer {
     check_local(&alias, &rooms)?;
+    users.check_alias_owner(user.appservice.as_deref(), &alias)?;
     if rooms.room_nid(&body.room_id)?.is_none() {
         return Err(RoomError::RoomNotFound.into());
     }
@@ -63,12 +82,22 @@ pub(crate) async fn create(
     answer_empty()
 }
 
-/// `DELETE /directory/room/{roomAlias}`: for whoever made it, for those who may change the room's main alias, and for
-/// administrators of this server.
-pub(crate) async fn delete(user: User, Args(alias): Args<RoomAlias>, State(rooms): State<Rooms>) -> Answer {
+/// `DELETE /directory/room/{roomAlias}`: for whoever made it, for those who may change the room's main alias, for the
+/// application service whose it is, and for administrators of this server.
+pub(crate) async fn delete(
+    user: User,
+    Args(alias): Args<RoomAlias>,
+    State(rooms): State<Rooms>,
+    State(users): State<Users>,
+) -> Answer {
     check_local(&alias, &rooms)?;
     let (room, creator) = rooms.find_alias(&alias)?;
-    if creator != user.user && !user.is_admin {
+    // A service has full control over its namespaces; nobody else may but administrators where it is alone.
+    let is_own = user.appservice.as_ref().is_some_and(|service| service.owns_alias(&alias));
+    if !user.is_admin && user.appservice.is_none() {
+        users.check_alias_owner(None, &alias)?;
+    }
+    if creator != user.user && !user.is_admin && !is_own {
         let view = rooms.as_user(&room, user.user)?;
         if !view.may_set_state("m.room.canonical_alias")? {
             return Err(ApiError::forbidden("you may not delete this alias"));

@@ -8,6 +8,17 @@ runtime::config_section! {
         /// The address under which clients reach this server, as they are told by
         /// `/.well-known/matrix/client`. Without it that document is absent.
         pub public_baseurl: Option<String> = None, example("\"https://matrix.example.org\"");
+        /// A page on which users find help with this server, as told by `/.well-known/matrix/support`. That document is
+        /// absent unless this or one of the next four is given.
+        pub support_page: Option<String> = None, example("\"https://example.org/help\"");
+        /// Whom to ask about this server.
+        pub admin_matrix_id: Option<String> = None, example("\"@admin:example.org\"");
+        /// The e-mail address for questions about this server.
+        pub admin_email: Option<String> = None, example("\"admin@example.org\"");
+        /// Whom to tell of security problems.
+        pub security_matrix_id: Option<String> = None, example("\"@security:example.org\"");
+        /// The e-mail address for reports of security problems.
+        pub security_email: Option<String> = None, example("\"security@example.org\"");
     }
 }
 
@@ -31,7 +42,12 @@ runtime::config_section! {
         pub create_room: RateLimit = RateLimit::new(0.1, 10);
         /// Media uploaded.
         pub media_upload: RateLimit = RateLimit::new(1.0, 20);
+        /// Previews of URLs asked for: a client that shows older messages asks for many.
+        pub url_preview: RateLimit = RateLimit::new(2.0, 50);
         /// Searches in the user directory, the room directory and messages.
         pub search: RateLimit = RateLimit::new(2.0, 20);
+        /// Restarts of delayed events, and what else is done to them: each participant of a call
+        /// restarts one every few seconds.
+        pub delayed_events: RateLimit = RateLimit::new(10.0, 100);
     }
 }

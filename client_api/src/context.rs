@@ -53,7 +53,7 @@ pub(crate) async fn get_context(
     };
     let view = rooms.as_user(&room, user.user)?;
     let event = view.event(&event)?;
-    let wanted = |event: &Event| filter.matches(event);
+    let wanted = |event: &Event| filter.matches_in(&view, event);
     let after = Cursor::after(&event);
     let before = after.before();
     let (mut earlier, mut later) = (Vec::new(), Vec::new());
@@ -108,7 +108,7 @@ pub(crate) async fn get_by_timestamp(
     user: User,
     Args(room): Args<RoomId>,
     query: Query,
-    State(Everywhere { rooms, remote }): State<Everywhere>,
+    State(Everywhere { rooms, remote, .. }): State<Everywhere>,
 ) -> Answer {
     let direction = parse_direction(&query)?;
     let timestamp = query.parsed::<i64>("ts")?.ok_or_else(|| ApiError::missing_param("ts"))?;

@@ -64,6 +64,9 @@ pub(crate) async fn create_room(
     JsonBody(body): JsonBody<CreateBody, CREATE_BODY>,
 ) -> Answer {
     let rooms = &everywhere.rooms;
+    for target in body.invite.iter().take(MAX_INVITES) {
+        users.find_or_ask_for_user(&*everywhere.services, target).await?;
+    }
     let request = read_request(&user, rooms, &users, body)?;
     let is_direct = request.is_direct;
     let elsewhere: Vec<UserId> =
@@ -133,7 +136,7 @@ fn read_request(user: &User, rooms: &Rooms, users: &Users, body: CreateBody) -> 
     let preset = body.preset.unwrap_or(if public { Preset::PublicChat } else { Preset::PrivateChat });
     let mut invites = Vec::with_capacity(body.invite.len());
     for target in body.invite {
-        check_invitable(rooms, users, &target)?;
+        check_invitable(rooms, users, &user.user_id, &target)?;
         let content = member_content(rooms, users, &target)?;
         invites.push((target, content));
     }
@@ -142,6 +145,10 @@ fn read_request(user: &User, rooms: &Rooms, users: &Users, body: CreateBody) -> 
     if let Some(event) = body.initial_state.iter().find(own) {
         return Err(invalid_state(format!("initial_state cannot hold {}", event.kind)));
     }
+    let alias = body.room_alias_name.map(|name| parse_alias(&name, rooms)).transpose()?;
+    if let Some(alias) = &alias {
+        users.check_alias_owner(user.appservice.as_deref(), alias)?;
+    }
     let initial_state = body.initial_state.into_iter().map(|event| (event.kind, event.state_key, event.content));
     Ok(CreateRoom {
         creator: user.user_id.clone(),
@@ -149,7 +156,7 @@ fn read_request(user: &User, rooms: &Rooms, users: &Users, body: CreateBody) -> 
         version,
         preset,
         public,
-        alias: body.room_alias_name.map(|name| parse_alias(&name, rooms)).transpose()?,
+        alias,
         name: body.name.filter(|name| !name.is_empty()),
         topic: body.topic.filter(|topic| !topic.is_empty()),
         invites,

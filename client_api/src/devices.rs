@@ -1,15 +1,17 @@
 //! Client-Server API §"Device management".
 
 use axum::extract::State;
+use bytes::Bytes;
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use users::{AuthData, Device, UiaPurpose, Users};
+use users::{AuthData, Device, Users};
 
 use crate::error::ApiError;
 use crate::extract::{Args, User};
-use crate::json::{Answer, JsonBody, answer, answer_empty};
+use crate::json::{Answer, JsonBody, answer, answer_empty, json_response};
 use crate::login::AuthBody;
-use crate::uia::confirm;
+use crate::uia::confirm_own;
 
 /// The most devices that one request deletes.
 const MAX_DELETED: usize = 1000;
@@ -45,13 +47,18 @@ pub(crate) struct RenameBody {
     display_name: Option<String>,
 }
 
-/// `PUT /devices/{deviceId}`.
+/// `PUT /devices/{deviceId}`. Application services make devices by it.
 pub(crate) async fn rename_device(
     user: User,
     Args(device): Args<String>,
     State(users): State<Users>,
     JsonBody(body): JsonBody<RenameBody>,
 ) -> Answer {
+    if user.appservice.is_some() {
+        let is_new = users.ensure_device(user.user, &device, body.display_name.as_deref()).await?;
+        let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+        return Ok(json_response(status, Bytes::from_static(b"{}")));
+    }
     match body.display_name {
         Some(name) => users.rename_device(user.user, &device, Some(&name)).await?,
         None if users.device(user.user, &device)?.is_some() => {}
@@ -67,7 +74,7 @@ pub(crate) async fn delete_device(
     State(users): State<Users>,
     JsonBody(body): JsonBody<AuthBody>,
 ) -> Answer {
-    confirm(&users, UiaPurpose::Account(user.user, "devices"), body.auth.as_ref()).await?;
+    confirm_own(&users, &user, "devices", body.auth.as_ref()).await?;
     users.delete_device(user.user, &device).await?;
     answer_empty()
 }
@@ -87,7 +94,7 @@ pub(crate) async fn delete_devices(
     if body.devices.len() > MAX_DELETED {
         return Err(ApiError::invalid_param("too many devices at once"));
     }
-    confirm(&users, UiaPurpose::Account(user.user, "devices"), body.auth.as_ref()).await?;
+    confirm_own(&users, &user, "devices", body.auth.as_ref()).await?;
     for device in &body.devices {
         users.delete_device(user.user, device).await?;
     }

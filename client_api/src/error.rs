@@ -8,11 +8,13 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ::media::MediaError;
+use ::search::SearchError;
 use ::sync::SyncError;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use rooms::RoomError;
+use rooms::{DelayError, RoomError};
 use serde_json::{Map, Value};
+use spec::auth::AuthFailure;
 use spec::pdu::PduError;
 use spec::push::EditError;
 use storage::{CommitError, StorageError};
@@ -33,7 +35,7 @@ pub(crate) enum ApiError {
 #[derive(Debug)]
 pub(crate) struct Coded {
     status: StatusCode,
-    errcode: &'static str,
+    errcode: Cow<'static, str>,
     message: Cow<'static, str>,
     /// Further keys of the body.
     extra: Vec<(&'static str, Value)>,
@@ -43,10 +45,11 @@ static INTERNAL_ERRORS: AtomicU64 = AtomicU64::new(1);
 
 impl ApiError {
     pub fn new(status: StatusCode, errcode: &'static str, message: impl Into<Cow<'static, str>>) -> ApiError {
-        ApiError::Coded(Box::new(Coded { status, errcode, message: message.into(), extra: Vec::new() }))
+        ApiError::Coded(Box::new(Coded { status, errcode: errcode.into(), message: message.into(), extra: Vec::new() }))
     }
 
-    fn with(self, key: &'static str, value: impl Into<Value>) -> ApiError {
+    /// With a further key in the body.
+    pub fn with(self, key: &'static str, value: impl Into<Value>) -> ApiError {
         match self {
             ApiError::Coded(mut coded) => {
                 coded.extra.push((key, value.into()));
@@ -112,9 +115,9 @@ impl ApiError {
 
     /// The Matrix error code; that of the failed stage, if any, for a challenge.
     #[cfg(test)]
-    pub fn errcode(&self) -> &'static str {
+    pub fn errcode(&self) -> &str {
         match self {
-            ApiError::Coded(coded) => coded.errcode,
+            ApiError::Coded(coded) => &coded.errcode,
             ApiError::Challenge(challenge) => challenge.errcode.unwrap_or_default(),
         }
     }
@@ -142,7 +145,7 @@ impl IntoResponse for ApiError {
         let (status, body) = match self {
             ApiError::Coded(coded) => {
                 let mut body = Map::new();
-                body.insert("errcode".into(), coded.errcode.into());
+                body.insert("errcode".into(), Value::from(coded.errcode));
                 body.insert("error".into(), coded.message.into());
                 body.extend(coded.extra.into_iter().map(|(key, value)| (key.to_owned(), value)));
                 (coded.status, serde_json::to_vec(&body))
@@ -191,6 +194,8 @@ impl From<RoomError> for ApiError {
             | RoomError::EventNotFound
             | RoomError::StateNotFound
             | RoomError::AliasNotFound => ApiError::not_found(error.to_string()),
+            // What no sender may write is no matter of permissions.
+            RoomError::Forbidden(AuthFailure::StateKeyWithoutOwner) => ApiError::bad_json(error.to_string()),
             RoomError::NotInRoom | RoomError::NotResident | RoomError::Forbidden(_) | RoomError::Refused(_) => {
                 ApiError::forbidden(error.to_string())
             }
@@ -203,6 +208,7 @@ impl From<RoomError> for ApiError {
             }
             RoomError::RemoteUnavailable(_) => ApiError::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", error.to_string()),
             RoomError::RemoteRefused { status, errcode, message, .. } => refused_remotely(status, &errcode, message),
+            RoomError::NotRecommended { status, errcode, message, .. } => not_recommended(status, errcode, message),
             RoomError::Busy => ApiError::limit_exceeded(1000),
             RoomError::Storage(error) => error.into(),
             RoomError::Commit(error) => error.into(),
@@ -237,6 +243,31 @@ fn refused_remotely(status: u16, errcode: &str, message: String) -> ApiError {
     }
 }
 
+/// The codes that speak of the client's session or account here, which no policy server has a say in.
+const OF_THE_SESSION: [&str; 8] = [
+    "M_UNKNOWN_TOKEN",
+    "M_MISSING_TOKEN",
+    "M_UNAUTHORIZED",
+    "M_USER_DEACTIVATED",
+    "M_USER_LOCKED",
+    "M_USER_SUSPENDED",
+    "M_CONSENT_NOT_GIVEN",
+    "M_GUEST_ACCESS_FORBIDDEN",
+];
+
+/// What a room's policy server says of an event is for the client, as it stands (Server-Server API §Validating Policy
+/// Server signatures); its own failures are no more than that it failed.
+fn not_recommended(status: u16, errcode: String, message: String) -> ApiError {
+    let status = StatusCode::from_u16(status).ok();
+    let status = status.filter(|status| status.is_client_error() && *status != StatusCode::UNAUTHORIZED);
+    let errcode = match OF_THE_SESSION.contains(&&*errcode) {
+        true => Cow::Borrowed("M_FORBIDDEN"),
+        false => Cow::Owned(errcode),
+    };
+    let status = status.unwrap_or(StatusCode::BAD_GATEWAY);
+    ApiError::Coded(Box::new(Coded { status, errcode, message: message.into(), extra: Vec::new() }))
+}
+
 /// The answer for a room version that this server does not know.
 pub(crate) fn unsupported_version(message: String) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, "M_UNSUPPORTED_ROOM_VERSION", message)
@@ -255,6 +286,24 @@ fn bad_event(error: &PduError) -> ApiError {
     }
 }
 
+impl From<DelayError> for ApiError {
+    fn from(error: DelayError) -> Self {
+        let message = error.to_string();
+        match error {
+            // The code that clients look for stands beside the usual one while the proposal is unstable.
+            DelayError::TooLong { max_ms } => ApiError::bad_request(message)
+                .with("org.matrix.msc4140.errcode", "M_MAX_DELAY_EXCEEDED")
+                .with("org.matrix.msc4140.max_delay", max_ms),
+            DelayError::TooMany { retry_after_ms } => ApiError::limit_exceeded(retry_after_ms)
+                .with("org.matrix.msc4140.errcode", "M_MAX_DELAYED_EVENTS_EXCEEDED"),
+            DelayError::Off => ApiError::forbidden(message),
+            DelayError::NotFound => ApiError::not_found(message),
+            DelayError::Ended => ApiError::new(StatusCode::CONFLICT, "M_UNKNOWN", message),
+            DelayError::Room(error) => error.into(),
+        }
+    }
+}
+
 impl From<UserError> for ApiError {
     fn from(error: UserError) -> Self {
         let message = error.to_string();
@@ -265,6 +314,8 @@ impl From<UserError> for ApiError {
             UserError::InvalidUsername(_) => bad("M_INVALID_USERNAME"),
             UserError::WeakPassword(_) => bad("M_WEAK_PASSWORD"),
             UserError::Forbidden(_) | UserError::RegistrationClosed => coded(StatusCode::FORBIDDEN, "M_FORBIDDEN"),
+            UserError::Exclusive(_) => bad("M_EXCLUSIVE"),
+            UserError::UnknownDevice => bad("M_UNKNOWN_DEVICE"),
             UserError::GuestsForbidden => coded(StatusCode::FORBIDDEN, "M_GUEST_ACCESS_FORBIDDEN"),
             UserError::UnknownToken { soft_logout } => {
                 coded(StatusCode::UNAUTHORIZED, "M_UNKNOWN_TOKEN").with("soft_logout", soft_logout)
@@ -323,15 +374,31 @@ impl From<MediaError> for ApiError {
                 coded(StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE")
             }
             MediaError::TooManyPending { retry_after_ms } => ApiError::limit_exceeded(retry_after_ms),
-            MediaError::InvalidDescription(_) | MediaError::InvalidSize => {
+            MediaError::InvalidDescription(_) | MediaError::InvalidSize | MediaError::InvalidUrl => {
                 coded(StatusCode::BAD_REQUEST, "M_INVALID_PARAM")
             }
             MediaError::NotThumbnailable => coded(StatusCode::BAD_REQUEST, "M_UNKNOWN"),
             MediaError::RemoteTooLarge { .. } => coded(StatusCode::BAD_GATEWAY, "M_TOO_LARGE"),
-            MediaError::RemoteUnavailable => coded(StatusCode::BAD_GATEWAY, "M_UNKNOWN"),
+            MediaError::PreviewsOff => coded(StatusCode::NOT_FOUND, "M_UNRECOGNIZED"),
+            MediaError::UrlDenied => coded(StatusCode::FORBIDDEN, "M_FORBIDDEN"),
+            MediaError::RemoteUnavailable | MediaError::PageUnavailable => coded(StatusCode::BAD_GATEWAY, "M_UNKNOWN"),
             MediaError::Storage(error) => error.into(),
             MediaError::Commit(error) => error.into(),
             MediaError::Disk { .. } | MediaError::Interrupted => ApiError::internal(&error),
+        }
+    }
+}
+
+impl From<SearchError> for ApiError {
+    fn from(error: SearchError) -> Self {
+        match error {
+            SearchError::BadToken => ApiError::invalid_param("next_batch is not a token of this search"),
+            SearchError::Rooms(error) => error.into(),
+            SearchError::Users(error) => error.into(),
+            SearchError::Storage(error) => error.into(),
+            SearchError::Commit(error) => error.into(),
+            SearchError::Folder(_) | SearchError::Index(_) | SearchError::Task(_) => ApiError::internal(&error),
+            SearchError::Stopping => ApiError::limit_exceeded(1000),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Who calls, and what the path says: typed extractors that refuse with Matrix errors.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use axum::extract::{ConnectInfo, FromRequestParts, Path};
 use http::header;
 use http::request::Parts;
 use serde::de::DeserializeOwned;
-use users::Session;
+use users::{AppService, Session, UserError};
 
 use crate::Edge;
 use crate::error::ApiError;
@@ -43,17 +44,71 @@ impl FromRequestParts<Edge> for User {
     async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, ApiError> {
         let policy = find_policy(parts);
         let token = find_access_token(parts)?.ok_or_else(ApiError::missing_token)?;
-        let session = match policy.auth {
-            Auth::EvenLocked => edge.users.authenticate_even_locked(&token).await?,
-            _ => edge.users.authenticate(&token).await?,
+        let session = match edge.users.appservices().find_by_token(&token) {
+            Some(service) => act_as(parts, edge, service).await?,
+            None => edge.users.authenticate_even_locked(&token).await?,
         };
+        if session.is_locked && policy.auth != Auth::EvenLocked {
+            return Err(UserError::UserLocked.into());
+        }
         check_admission(policy.auth, &session)?;
-        if let Some(class) = policy.limit {
+        if let Some(class) = policy.limit
+            && session.is_rate_limited()
+        {
             edge.limits.check(class, Caller::User(session.user))?;
         }
         let address = find_address(parts).map(|address| address.to_string());
         edge.users.record_device_seen(&session, address.as_deref()).await?;
         Ok(User(session))
+    }
+}
+
+/// The session of an application service, as the user and the device that it names (Application Service API §"Identity
+/// assertion").
+async fn act_as(parts: &Parts, edge: &Edge, service: &Arc<AppService>) -> Result<Arc<Session>, ApiError> {
+    let user_id = find_argument(parts, "user_id")?;
+    // As it was called before specification v1.17.
+    let device_id = match find_argument(parts, "device_id")? {
+        Some(device_id) => Some(device_id),
+        None => find_argument(parts, "org.matrix.msc3202.device_id")?,
+    };
+    Ok(edge.users.authenticate_appservice(service, user_id.as_deref(), device_id.as_deref()).await?)
+}
+
+fn find_argument<'a>(parts: &'a Parts, name: &'static str) -> Result<Option<Cow<'a, str>>, ApiError> {
+    let Some(raw) = find_arguments(parts.uri.query().unwrap_or_default(), name).next() else { return Ok(None) };
+    decode_argument(raw).map(Some).ok_or_else(|| ApiError::invalid_param(format!("{name} is not UTF-8")))
+}
+
+/// The application service that calls, for what only services may ask of endpoints that anybody may call.
+pub(crate) enum CallingService {
+    Service(Arc<AppService>),
+    /// The token is no service's.
+    OtherToken,
+    NoToken,
+}
+
+impl CallingService {
+    /// The service.
+    ///
+    /// # Errors
+    /// `M_MISSING_TOKEN` and `M_UNKNOWN_TOKEN`, as for any token that is needed.
+    pub fn required(self) -> Result<Arc<AppService>, ApiError> {
+        match self {
+            CallingService::Service(service) => Ok(service),
+            CallingService::OtherToken => Err(UserError::UnknownToken { soft_logout: false }.into()),
+            CallingService::NoToken => Err(ApiError::missing_token()),
+        }
+    }
+}
+
+impl FromRequestParts<Edge> for CallingService {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, Infallible> {
+        let Ok(Some(token)) = find_access_token(parts) else { return Ok(CallingService::NoToken) };
+        let service = edge.users.appservices().find_by_token(&token).cloned();
+        Ok(service.map_or(CallingService::OtherToken, CallingService::Service))
     }
 }
 
@@ -101,6 +156,11 @@ impl FromRequestParts<Edge> for Anybody {
 }
 
 fn limit_address(parts: &Parts, edge: &Edge) -> Result<(), ApiError> {
+    if let Ok(Some(token)) = find_access_token(parts)
+        && edge.users.appservices().find_by_token(&token).is_some_and(|service| !service.is_rate_limited())
+    {
+        return Ok(());
+    }
     match (find_policy(parts).limit, find_address(parts)) {
         (Some(class), Some(address)) => edge.limits.check(class, Caller::of_address(address)),
         _ => Ok(()),

@@ -10,12 +10,12 @@ use rooms::Rooms;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use spec::ids::{ServerName, UserId};
-use users::{AuthData, CrossSigningUpload, KeyUpload, RemoteUsers, SignatureUpload, UiaPurpose, Users};
+use users::{AppServiceQueries, AuthData, CrossSigningUpload, KeyUpload, RemoteUsers, SignatureUpload, Users};
 
 use crate::extract::User;
 use crate::json::{Answer, JsonBody, LARGE_BODY, answer};
 use crate::query::Query;
-use crate::uia::confirm;
+use crate::uia::confirm_own;
 
 const KEYS_BODY: usize = 2 * 1024 * 1024;
 
@@ -25,6 +25,7 @@ pub(crate) async fn upload_keys(
     State(users): State<Users>,
     JsonBody(body): JsonBody<KeyUpload, KEYS_BODY>,
 ) -> Answer {
+    user.check_has_device()?;
     let counts = users.upload_keys(&user, &body).await?;
     answer(&json!({"one_time_key_counts": counts.one_time_keys}))
 }
@@ -54,10 +55,13 @@ pub(crate) async fn query_keys(
     user: User,
     State(users): State<Users>,
     State(remote): State<Arc<dyn RemoteUsers>>,
+    State(services): State<Arc<dyn AppServiceQueries>>,
     JsonBody(body): JsonBody<QueryBody, KEYS_BODY>,
 ) -> Answer {
     let timeout = timeout_of(body.timeout);
-    let (found, failures) = users.query_keys_everywhere(&*remote, user.user, body.device_keys, timeout).await?;
+    let wanted = body.device_keys.clone();
+    let (mut found, failures) = users.query_keys_everywhere(&*remote, user.user, body.device_keys, timeout).await?;
+    users.query_from_appservices(&*services, wanted, &mut found).await;
     answer(&json!({
         "device_keys": found.device_keys,
         "master_keys": found.master_keys,
@@ -78,10 +82,13 @@ pub(crate) async fn claim_keys(
     _: User,
     State(users): State<Users>,
     State(remote): State<Arc<dyn RemoteUsers>>,
+    State(services): State<Arc<dyn AppServiceQueries>>,
     JsonBody(body): JsonBody<ClaimBody, KEYS_BODY>,
 ) -> Answer {
     let timeout = timeout_of(body.timeout);
-    let (claimed, failures) = users.claim_keys_everywhere(&*remote, body.one_time_keys, timeout).await?;
+    let wanted = body.one_time_keys.clone();
+    let (mut claimed, failures) = users.claim_keys_everywhere(&*remote, body.one_time_keys, timeout).await?;
+    users.claim_from_appservices(&*services, &wanted, &mut claimed).await;
     answer(&json!({"one_time_keys": claimed, "failures": describe_failures(failures)}))
 }
 
@@ -125,7 +132,7 @@ pub(crate) async fn upload_cross_signing(
     JsonBody(body): JsonBody<CrossSigningBody>,
 ) -> Answer {
     if users.needs_auth_for_cross_signing(user.user, &body.upload)? {
-        confirm(&users, UiaPurpose::Account(user.user, "keys/device_signing"), body.auth.as_ref()).await?;
+        confirm_own(&users, &user, "keys/device_signing", body.auth.as_ref()).await?;
     }
     users.upload_cross_signing(user.user, &body.upload).await?;
     answer(&json!({}))

@@ -13,11 +13,13 @@ mod account;
 mod account_data;
 mod admin;
 mod aliases;
+mod appservices;
 mod backup_keys;
 mod capabilities;
 mod config;
 mod context;
 mod create_room;
+mod delayed;
 mod devices;
 mod error;
 mod extract;
@@ -33,6 +35,8 @@ mod media_legacy;
 mod members;
 mod membership;
 mod messages;
+mod notifications;
+mod old_sync;
 mod openid;
 mod presence;
 mod profile;
@@ -47,30 +51,34 @@ mod relations;
 mod report;
 mod room_keys;
 mod routes;
+mod search;
 mod send;
 mod shared_secret;
 mod state;
 mod sync;
 mod tags;
+mod thread_subscriptions;
 mod threads;
 mod to_device;
 mod trace;
 mod typing;
 mod uia;
 mod upgrade;
+mod url_preview;
 mod user_directory;
 mod versions;
 mod well_known;
 
 use std::sync::Arc;
 
-use ::media::Media;
+use ::media::{Media, Previews};
+use ::search::Search;
 use ::sync::Sync;
 use axum::Router;
 use axum::extract::FromRef;
 use rooms::{RemoteRooms, Rooms};
 use runtime::{Clock, Tasks};
-use users::{RemoteUsers, Users};
+use users::{AppServiceQueries, RemoteUsers, Users};
 
 pub use config::{ClientApiConfig, RateLimitsConfig};
 pub use limits::LimitClass;
@@ -88,12 +96,18 @@ pub struct ClientApiParts {
     pub users: Users,
     /// The content repository.
     pub media: Media,
+    /// Previews of URLs.
+    pub previews: Previews,
     /// Sync.
     pub sync: Sync,
+    /// The search in messages, if it is enabled.
+    pub search: Option<Search>,
     /// Other servers, asked about rooms.
     pub remote_rooms: Arc<dyn RemoteRooms>,
     /// Other servers, asked about their users.
     pub remote_users: Arc<dyn RemoteUsers>,
+    /// Application services, asked what only they know.
+    pub appservices: Arc<dyn AppServiceQueries>,
     /// Time, for rate limits.
     pub clock: Clock,
     /// Where work runs that goes on after its request.
@@ -112,9 +126,12 @@ pub(crate) struct EdgeParts {
     pub(crate) rooms: Rooms,
     pub(crate) users: Users,
     pub(crate) media: Media,
+    pub(crate) previews: Previews,
     pub(crate) sync: Sync,
+    pub(crate) search: Option<Search>,
     pub(crate) remote_rooms: Arc<dyn RemoteRooms>,
     pub(crate) remote_users: Arc<dyn RemoteUsers>,
+    pub(crate) appservices: Arc<dyn AppServiceQueries>,
     pub(crate) tasks: Tasks,
     pub(crate) config: Arc<ClientApiConfig>,
     pub(crate) limits: Arc<RateLimits>,
@@ -143,9 +160,12 @@ states! {
     rooms: Rooms,
     users: Users,
     media: Media,
+    previews: Previews,
     sync: Sync,
+    search: Option<Search>,
     remote_rooms: Arc<dyn RemoteRooms>,
     remote_users: Arc<dyn RemoteUsers>,
+    appservices: Arc<dyn AppServiceQueries>,
     tasks: Tasks,
     config: Arc<ClientApiConfig>,
     limits: Arc<RateLimits>,
@@ -155,7 +175,7 @@ states! {
 /// The router of all client-server endpoints, with the answers for unknown paths and methods. Other edges' routers
 /// can be merged into it as long as they have no fallback of their own.
 pub fn router(parts: ClientApiParts) -> Router {
-    let ClientApiParts { rooms, users, media, sync, remote_rooms, remote_users, clock, tasks, config, rate_limits } =
+    let ClientApiParts { rooms, users, media, previews, sync, search, remote_rooms, remote_users, appservices, clock, tasks, config, rate_limits } =
         parts;
     let profile_updates = ProfileUpdates::new(rooms.clone(), users.clone(), tasks.clone());
     let limits = Arc::new(RateLimits::new(clock, rate_limits));
@@ -164,9 +184,12 @@ pub fn router(parts: ClientApiParts) -> Router {
         rooms,
         users,
         media,
+        previews,
         sync,
+        search,
         remote_rooms,
         remote_users,
+        appservices,
         tasks,
         config,
         limits,

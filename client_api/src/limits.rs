@@ -41,8 +41,12 @@ pub enum LimitClass {
     CreateRoom,
     /// Uploading media.
     MediaUpload,
+    /// Previews of URLs.
+    UrlPreview,
     /// Searching directories.
     Search,
+    /// Restarting, cancelling and sending delayed events.
+    DelayedEvents,
 }
 
 /// Whose bucket.
@@ -96,7 +100,9 @@ impl RateLimits {
             LimitClass::Invite => self.config.invite,
             LimitClass::CreateRoom => self.config.create_room,
             LimitClass::MediaUpload => self.config.media_upload,
+            LimitClass::UrlPreview => self.config.url_preview,
             LimitClass::Search => self.config.search,
+            LimitClass::DelayedEvents => self.config.delayed_events,
         }
     }
 

@@ -11,15 +11,22 @@ use users::{AuthData, AuthIdentifier, DeviceLogin, NewSession, UiaPurpose, Users
 
 use crate::config::ClientApiConfig;
 use crate::error::ApiError;
-use crate::extract::{Anybody, User};
+use crate::extract::{Anybody, CallingService, User};
 use crate::json::{Answer, JsonBody, answer, answer_empty};
 use crate::limits::{Caller, LimitClass, RateLimits};
 use crate::uia::confirm;
 
 /// `GET /login`.
 pub(crate) async fn get_login_types() -> Answer {
-    answer(&json!({"flows": [{"type": "m.login.password"}, {"type": "m.login.token", "get_login_token": true}]}))
+    answer(&json!({"flows": [
+        {"type": "m.login.password"},
+        {"type": "m.login.token", "get_login_token": true},
+        {"type": APPSERVICE_LOGIN},
+    ]}))
 }
+
+/// How application services log in and register.
+pub(crate) const APPSERVICE_LOGIN: &str = "m.login.application_service";
 
 #[derive(Deserialize)]
 pub(crate) struct LoginBody {
@@ -42,6 +49,7 @@ pub(crate) async fn log_in(
     State(rooms): State<Rooms>,
     State(limits): State<Arc<RateLimits>>,
     State(config): State<Arc<ClientApiConfig>>,
+    service: CallingService,
     JsonBody(body): JsonBody<LoginBody>,
 ) -> Answer {
     let user = match body.kind.as_str() {
@@ -56,6 +64,7 @@ pub(crate) async fn log_in(
         "m.login.token" => {
             users.take_login_token(body.token.as_deref().ok_or_else(|| ApiError::missing_param("token"))?)?
         }
+        APPSERVICE_LOGIN => users.login_for_appservice(&*service.required()?, name_of(&body)?).await?.user,
         _ => return Err(ApiError::bad_request("this login type is not supported")),
     };
     let login = DeviceLogin {

@@ -9,9 +9,10 @@ use rooms::{Membership, MembershipChange, RemoteRooms, RestrictedJoin, RoomError
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use spec::ids::{RoomAlias, RoomId, ServerName, UserId};
-use users::Users;
+use users::{AppServiceQueries, InvitePermission, Users};
 
 use crate::Edge;
+use crate::aliases::find_local;
 use crate::error::ApiError;
 use crate::extract::{Args, User};
 use crate::guests::check_guest_access;
@@ -31,16 +32,23 @@ pub(crate) struct TargetBody {
     reason: Option<String>,
 }
 
-/// Rooms here, and other servers for those that are elsewhere.
+/// Rooms here, other servers for those that are elsewhere, and application services for those that they would make.
 #[derive(Clone)]
 pub(crate) struct Everywhere {
     pub(crate) rooms: Rooms,
     pub(crate) remote: Arc<dyn RemoteRooms>,
+    pub(crate) users: Users,
+    pub(crate) services: Arc<dyn AppServiceQueries>,
 }
 
 impl FromRef<Edge> for Everywhere {
     fn from_ref(edge: &Edge) -> Everywhere {
-        Everywhere { rooms: edge.rooms.clone(), remote: edge.remote_rooms.clone() }
+        Everywhere {
+            rooms: edge.rooms.clone(),
+            remote: edge.remote_rooms.clone(),
+            users: edge.users.clone(),
+            services: edge.appservices.clone(),
+        }
     }
 }
 
@@ -77,7 +85,7 @@ impl Everywhere {
         }
         let alias = RoomAlias::parse(text).map_err(malformed)?;
         if alias.server_name() == self.rooms.server_name().as_str() {
-            return Ok((self.rooms.find_alias(&alias)?.0, Vec::new()));
+            return Ok((find_local(&self.rooms, &self.users, &*self.services, &alias).await?, Vec::new()));
         }
         Ok(self.remote.resolve_alias(&alias).await?)
     }
@@ -202,7 +210,7 @@ pub(crate) async fn knock(
 pub(crate) async fn leave(
     user: User,
     Args(room): Args<RoomId>,
-    State(Everywhere { rooms, remote }): State<Everywhere>,
+    State(Everywhere { rooms, remote, .. }): State<Everywhere>,
     JsonBody(body): JsonBody<ReasonBody>,
 ) -> Answer {
     let nid = find_room(&rooms, &room)?;
@@ -249,7 +257,7 @@ pub(crate) struct InviteBody {
 pub(crate) async fn invite(
     user: User,
     Args(room): Args<RoomId>,
-    State(Everywhere { rooms, remote }): State<Everywhere>,
+    State(Everywhere { rooms, remote, services, .. }): State<Everywhere>,
     State(users): State<Users>,
     JsonBody(body): JsonBody<InviteBody>,
 ) -> Answer {
@@ -269,7 +277,9 @@ pub(crate) async fn invite(
         remote.invite(&user.user_id, &room, &target, content).await?;
         return answer_empty();
     }
-    check_invitable(&rooms, &users, &target)?;
+    // An application service may have to make the user first.
+    users.find_or_ask_for_user(&*services, &target).await?;
+    check_invitable(&rooms, &users, &user.user_id, &target)?;
     let content = member_content(&rooms, &users, &target)?;
     act(&user, &room, TargetBody { user_id: target, reason: body.reason }, Membership::Invite, content, &rooms).await
 }
@@ -285,22 +295,19 @@ pub(crate) fn refuse_third_party() -> ApiError {
     ApiError::new(StatusCode::FORBIDDEN, "M_THREEPID_DENIED", message)
 }
 
-/// Refuses invitations to those who want none (Client-Server API §"Invite permission").
+/// Refuses invitations to those who want none of the sender's (Client-Server API §"Invite permission", MSC4155).
 ///
 /// # Errors
 /// `M_INVITE_BLOCKED`.
-pub(crate) fn check_invitable(rooms: &Rooms, users: &Users, target: &UserId) -> Result<(), ApiError> {
-    #[derive(Deserialize)]
-    struct Permission<'a> {
-        default_action: Option<&'a str>,
-    }
+pub(crate) fn check_invitable(rooms: &Rooms, users: &Users, sender: &UserId, target: &UserId) -> Result<(), ApiError> {
     let Some(target) = rooms.user_nid(target)? else { return Ok(()) };
-    let Some(content) = users.account_data(target, "m.invite_permission_config")? else { return Ok(()) };
-    let permission = serde_json::from_str::<Permission<'_>>(content.get()).ok();
-    if permission.and_then(|permission| permission.default_action) == Some("block") {
-        return Err(ApiError::new(StatusCode::FORBIDDEN, "M_INVITE_BLOCKED", "this user does not accept invitations"));
+    match users.invite_rules(target)?.judge(sender) {
+        InvitePermission::Allow | InvitePermission::Ignore => Ok(()),
+        InvitePermission::Block => {
+            let message = "this user does not accept invitations of yours";
+            Err(ApiError::new(StatusCode::FORBIDDEN, "M_INVITE_BLOCKED", message))
+        }
     }
-    Ok(())
 }
 
 /// `POST /rooms/{roomId}/kick`.

@@ -71,7 +71,7 @@ pub(crate) async fn get_messages(
         return answer_bytes(body);
     }
     let trivial = filter.is_trivial();
-    let wanted = |event: &Event| trivial || filter.matches(event);
+    let wanted = |event: &Event| trivial || filter.matches_in(&view, event);
     let page = match direction {
         Direction::Forward => view.page(from, to, direction, limit, &wanted)?,
         Direction::Backward => page_backward(&everywhere, &view, from, to, limit, &wanted).await?,

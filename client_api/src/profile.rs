@@ -7,7 +7,7 @@ use http::StatusCode;
 use rooms::{Rooms, UserNid};
 use serde_json::{Map, Value};
 use spec::ids::UserId;
-use users::{RemoteUsers, UserError, Users};
+use users::{AppServiceQueries, RemoteUsers, UserError, Users};
 
 use crate::error::ApiError;
 use crate::extract::{Args, OptionalUser, User};
@@ -22,6 +22,19 @@ fn find_subject(users: &Users, subject: &UserId) -> Result<UserNid, ApiError> {
 
 fn is_remote(rooms: &Rooms, subject: &UserId) -> bool {
     subject.server_name() != rooms.server_name().as_str()
+}
+
+/// Lets an application service make the user. Nobody makes this server ask without an account here.
+async fn ask_services(
+    caller: &OptionalUser,
+    users: &Users,
+    services: &dyn AppServiceQueries,
+    subject: &UserId,
+) -> Result<(), ApiError> {
+    if caller.0.is_some() {
+        users.find_or_ask_for_user(services, subject).await?;
+    }
+    Ok(())
 }
 
 /// Asks the user's server. Nobody makes this server ask others without an account here.
@@ -50,10 +63,12 @@ pub(crate) async fn get_profile(
     State(users): State<Users>,
     State(rooms): State<Rooms>,
     State(remote): State<Arc<dyn RemoteUsers>>,
+    State(services): State<Arc<dyn AppServiceQueries>>,
 ) -> Answer {
     if is_remote(&rooms, &subject) {
         return answer(&ask_profile(&caller, &*remote, &subject, None).await?);
     }
+    ask_services(&caller, &users, &*services, &subject).await?;
     answer(&users.profile(find_subject(&users, &subject)?)?)
 }
 
@@ -64,10 +79,12 @@ pub(crate) async fn get_field(
     State(users): State<Users>,
     State(rooms): State<Rooms>,
     State(remote): State<Arc<dyn RemoteUsers>>,
+    State(services): State<Arc<dyn AppServiceQueries>>,
 ) -> Answer {
     let value = if is_remote(&rooms, &subject) {
         ask_profile(&caller, &*remote, &subject, Some(&key)).await?.remove(&key)
     } else {
+        ask_services(&caller, &users, &*services, &subject).await?;
         users.profile_field(find_subject(&users, &subject)?, &key)?
     };
     let value = value.ok_or_else(|| ApiError::not_found("the profile has no such field"))?;

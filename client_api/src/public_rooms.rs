@@ -1,7 +1,7 @@
 //! Client-Server API §"Published room directory".
 
 use axum::extract::State;
-use rooms::{PublicRoomsQuery, Rooms};
+use rooms::{ListedIn, PublicRoomsQuery, Rooms};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use spec::ids::{RoomId, ServerName};
@@ -48,7 +48,7 @@ fn list_rooms(rooms: &Rooms, wanted: &PublicRoomsQuery) -> Answer {
 pub(crate) async fn list(
     OptionalUser(user): OptionalUser,
     query: Query,
-    State(Everywhere { rooms, remote }): State<Everywhere>,
+    State(Everywhere { rooms, remote, .. }): State<Everywhere>,
 ) -> Answer {
     if let Some(server) = parse_server(&query, &rooms)? {
         // Nobody makes this server ask others without an account here.
@@ -82,13 +82,16 @@ pub(crate) struct SearchBody {
     since: Option<String>,
     #[serde(default)]
     filter: Option<PublicFilter>,
+    #[serde(default)]
+    include_all_networks: bool,
+    third_party_instance_id: Option<String>,
 }
 
 /// `POST /publicRooms`.
 pub(crate) async fn search(
     _: User,
     query: Query,
-    State(Everywhere { rooms, remote }): State<Everywhere>,
+    State(Everywhere { rooms, remote, .. }): State<Everywhere>,
     JsonBody(body): JsonBody<SearchBody>,
 ) -> Answer {
     if let Some(server) = parse_server(&query, &rooms)? {
@@ -98,7 +101,16 @@ pub(crate) async fn search(
     let limit = Some(body.limit.filter(|limit| *limit > 0).unwrap_or(MAX_ROOMS).min(MAX_ROOMS));
     let filter = body.filter.unwrap_or_default();
     let search = filter.generic_search_term.filter(|term| !term.is_empty());
-    list_rooms(&rooms, &PublicRoomsQuery { search, room_types: filter.room_types, limit, skip })
+    let listed_in = match (body.third_party_instance_id, body.include_all_networks) {
+        (Some(_), true) => {
+            let message = "third_party_instance_id and include_all_networks exclude each other";
+            return Err(ApiError::invalid_param(message));
+        }
+        (Some(network), false) => ListedIn::Network(network),
+        (None, true) => ListedIn::Anywhere,
+        (None, false) => ListedIn::Server,
+    };
+    list_rooms(&rooms, &PublicRoomsQuery { search, room_types: filter.room_types, limit, skip, listed_in })
 }
 
 /// The request in the words of the server-server API, which are the same.

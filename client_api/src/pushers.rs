@@ -27,13 +27,14 @@ pub(crate) struct PusherBody {
     data: Option<Map<String, Value>>,
     #[serde(default)]
     append: bool,
+    #[serde(rename = "org.matrix.msc3881.enabled")]
+    enabled: Option<bool>,
 }
 
 /// `POST /pushers/set`.
 pub(crate) async fn set_pusher(user: User, State(users): State<Users>, JsonBody(body): JsonBody<PusherBody>) -> Answer {
     let Some(kind) = body.kind.filter(|kind| !kind.is_empty()) else {
-        let named = |pusher: &Pusher| pusher.app_id == body.app_id && pusher.pushkey == body.pushkey;
-        if users.pushers(user.user)?.iter().any(named) {
+        if users.pusher(user.user, &body.app_id, &body.pushkey)?.is_some() {
             users.delete_pusher(user.user, &body.app_id, &body.pushkey).await?;
         }
         return answer_empty();
@@ -47,6 +48,7 @@ pub(crate) async fn set_pusher(user: User, State(users): State<Users>, JsonBody(
         profile_tag: body.profile_tag,
         lang: body.lang.ok_or_else(|| ApiError::missing_param("lang"))?,
         data: body.data.ok_or_else(|| ApiError::missing_param("data"))?,
+        enabled: body.enabled,
     };
     users.set_pusher(&user, pusher, body.append).await?;
     answer_empty()

@@ -37,6 +37,19 @@ impl Query {
             .map(move |raw| decode_argument(raw).ok_or_else(|| ApiError::invalid_param(format!("{name} is not UTF-8"))))
     }
 
+    /// All arguments with their values, decoded.
+    ///
+    /// # Errors
+    /// `M_INVALID_PARAM` for what is not UTF-8.
+    pub fn pairs(&self) -> impl Iterator<Item = Result<(Cow<'_, str>, Cow<'_, str>), ApiError>> {
+        let pairs = self.0.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+        pairs.map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let decoded = decode_argument(key).zip(decode_argument(value));
+            decoded.ok_or_else(|| ApiError::invalid_param("the query is not UTF-8"))
+        })
+    }
+
     /// The first value of an argument, decoded.
     ///
     /// # Errors

@@ -3,12 +3,12 @@
 use axum::extract::State;
 use serde::Deserialize;
 use serde_json::json;
-use users::{AccountKind, AdminRights, AuthData, DeviceLogin, NewAccount, UiaPurpose, UserError, Users};
+use users::{Account, AccountKind, AdminRights, AppService, AuthData, DeviceLogin, NewAccount, UiaPurpose, UserError, Users};
 
 use crate::error::ApiError;
-use crate::extract::Anybody;
+use crate::extract::{Anybody, CallingService};
 use crate::json::{Answer, JsonBody, answer};
-use crate::login::describe_session;
+use crate::login::{APPSERVICE_LOGIN, describe_session};
 use crate::query::Query;
 use crate::uia::confirm;
 
@@ -32,6 +32,7 @@ pub(crate) async fn register(
     _: Anybody,
     query: Query,
     State(users): State<Users>,
+    service: CallingService,
     JsonBody(body): JsonBody<RegisterBody>,
 ) -> Answer {
     match query.text("kind")?.as_deref() {
@@ -39,8 +40,9 @@ pub(crate) async fn register(
         Some("guest") => return register_guest(&users, &body).await,
         Some(_) => return Err(ApiError::invalid_param("kind is user or guest")),
     }
-    if body.kind.as_deref() == Some("m.login.application_service") {
-        return Err(ApiError::bad_request("application services are not supported"));
+    if body.kind.as_deref() == Some(APPSERVICE_LOGIN) {
+        let service = service.required()?;
+        return register_for_service(&users, &service, &body).await;
     }
     let flows = users.auth_flows(UiaPurpose::Register);
     if let Err(UserError::RegistrationClosed) = flows {
@@ -65,6 +67,18 @@ pub(crate) async fn register(
             registration_token: registration_token.as_deref(),
         })
         .await?;
+    finish(&users, &account, &body).await
+}
+
+/// An account for an application service (Application Service API §"Server admin style permissions").
+async fn register_for_service(users: &Users, service: &AppService, body: &RegisterBody) -> Answer {
+    let name = body.username.as_deref().ok_or_else(|| ApiError::missing_param("username"))?;
+    let account = users.register_for_appservice(service, name).await?;
+    finish(users, &account, body).await
+}
+
+/// Logs in on the new account, if that is wanted.
+async fn finish(users: &Users, account: &Account, body: &RegisterBody) -> Answer {
     if body.inhibit_login {
         let server = account.user_id.server_name();
         return answer(&json!({"user_id": account.user_id, "home_server": server}));

@@ -16,10 +16,11 @@ use crate::error::ApiError;
 use crate::limits::LimitClass;
 use crate::trace::TraceRequests;
 use crate::{
-    account, account_data, admin, aliases, backup_keys, capabilities, context, create_room, devices, filter, hierarchy,
-    keys, login, media, media_legacy, members, membership, messages, openid, presence, profile, public_rooms,
-    push_rules, pushers, receipts, registration, relations, report, room_keys, send, shared_secret, state, sync, tags,
-    threads, to_device, typing, upgrade, user_directory, versions, well_known,
+    account, account_data, admin, aliases, appservices, backup_keys, capabilities, context, create_room, delayed,
+    devices, filter, hierarchy, keys, login, media, media_legacy, members, membership, messages, notifications,
+    old_sync, openid, presence, profile, public_rooms, push_rules, pushers, receipts, registration, relations, report,
+    room_keys, search, send, shared_secret, state, sync, tags, thread_subscriptions, threads, to_device, typing,
+    upgrade, url_preview, user_directory, versions, well_known,
 };
 
 /// Who may call an endpoint.
@@ -120,6 +121,8 @@ fn all_routes() -> Vec<Route> {
         room_routes(),
         timeline_routes(),
         membership_routes(),
+        delayed_routes(),
+        appservice_routes(),
         media_routes(),
     ]
     .into_iter()
@@ -130,6 +133,7 @@ fn all_routes() -> Vec<Route> {
 fn server_routes() -> Vec<Route> {
     vec![
         get("/.well-known/matrix/client", Auth::Anybody, well_known::get_client),
+        get("/.well-known/matrix/support", Auth::Anybody, well_known::get_support),
         get("/_matrix/client/versions", Auth::Anybody, versions::get_versions),
         get("/_matrix/client/v3/capabilities", Auth::GuestReader, capabilities::get_capabilities),
         get("/_matrix/client/v1/admin/lock/{userId}", Auth::Admin, admin::get_lock),
@@ -170,6 +174,7 @@ fn account_routes() -> Vec<Route> {
         post("/_matrix/client/v3/delete_devices", Auth::Reader, devices::delete_devices),
         get("/_matrix/client/v3/pushers", Auth::Reader, pushers::get_pushers),
         post("/_matrix/client/v3/pushers/set", Auth::Reader, pushers::set_pusher),
+        get("/_matrix/client/v3/notifications", Auth::Reader, notifications::get_notifications),
         post("/_matrix/client/v3/user/{userId}/openid/request_token", Auth::Reader, openid::create_token),
     ]
 }
@@ -203,6 +208,10 @@ fn key_routes() -> Vec<Route> {
 fn user_data_routes() -> Vec<Route> {
     vec![
         get("/_matrix/client/v3/sync", Auth::GuestReader, sync::get_sync),
+        get("/_matrix/client/v3/events", Auth::GuestReader, old_sync::get_events),
+        get("/_matrix/client/v3/events/{eventId}", Auth::GuestReader, old_sync::get_event),
+        get("/_matrix/client/v3/initialSync", Auth::GuestReader, old_sync::get_initial),
+        get("/_matrix/client/v3/rooms/{roomId}/initialSync", Auth::GuestReader, old_sync::get_room),
         post("/_matrix/client/unstable/org.matrix.simplified_msc3575/sync", Auth::GuestReader, sync::post_sliding),
         post("/_matrix/client/v4/sync", Auth::GuestReader, sync::post_sliding),
         post("/_matrix/client/v3/user/{userId}/filter", Auth::GuestReader, filter::create_filter),
@@ -218,6 +227,16 @@ fn user_data_routes() -> Vec<Route> {
             "/_matrix/client/v3/user/{userId}/rooms/{roomId}/account_data/{type}",
             Auth::GuestReader,
             account_data::set_of_room,
+        ),
+        delete(
+            "/_matrix/client/unstable/org.matrix.msc3391/user/{userId}/account_data/{type}",
+            Auth::GuestReader,
+            account_data::delete_global,
+        ),
+        delete(
+            "/_matrix/client/unstable/org.matrix.msc3391/user/{userId}/rooms/{roomId}/account_data/{type}",
+            Auth::GuestReader,
+            account_data::delete_of_room,
         ),
         get("/_matrix/client/v3/user/{userId}/rooms/{roomId}/tags", Auth::GuestReader, tags::get_tags),
         put("/_matrix/client/v3/user/{userId}/rooms/{roomId}/tags/{tag}", Auth::GuestReader, tags::set_tag),
@@ -237,6 +256,7 @@ fn user_data_routes() -> Vec<Route> {
         delete("/_matrix/client/v3/profile/{userId}/{keyName}", Auth::Guest, profile::delete_field),
         get("/_matrix/client/v3/presence/{userId}/status", Auth::GuestReader, presence::get_status),
         put("/_matrix/client/v3/presence/{userId}/status", Auth::GuestReader, presence::set_status),
+        post("/_matrix/client/v3/search", Auth::Reader, search::search).limited(LimitClass::Search),
         post("/_matrix/client/v3/user_directory/search", Auth::Reader, user_directory::search)
             .limited(LimitClass::Search),
         get("/_matrix/client/v1/mutual_rooms", Auth::Reader, user_directory::get_mutual_rooms),
@@ -292,6 +312,14 @@ fn timeline_routes() -> Vec<Route> {
     vec![
         put("/_matrix/client/v3/rooms/{roomId}/send/{eventType}/{txnId}", Auth::Guest, send::send_message)
             .limited(LimitClass::Message),
+        put("/_matrix/client/v3/rooms/{roomId}/delayed_event/{eventType}/{txnId}", Auth::Guest, delayed::put_delayed)
+            .limited(LimitClass::Message),
+        put(
+            "/_matrix/client/unstable/org.matrix.msc4140/rooms/{roomId}/delayed_event/{eventType}/{txnId}",
+            Auth::Guest,
+            delayed::put_delayed,
+        )
+        .limited(LimitClass::Message),
         put("/_matrix/client/v3/rooms/{roomId}/redact/{eventId}/{txnId}", Auth::GuestReader, send::redact_event)
             .limited(LimitClass::Message),
         get("/_matrix/client/v3/rooms/{roomId}/messages", Auth::GuestReader, messages::get_messages),
@@ -310,6 +338,27 @@ fn timeline_routes() -> Vec<Route> {
             relations::get_of_types,
         ),
         get("/_matrix/client/v1/rooms/{roomId}/threads", Auth::GuestReader, threads::get_threads),
+        put(
+            "/_matrix/client/unstable/io.element.msc4306/rooms/{roomId}/thread/{eventId}/subscription",
+            Auth::GuestReader,
+            thread_subscriptions::subscribe,
+        )
+        .limited(LimitClass::Message),
+        get(
+            "/_matrix/client/unstable/io.element.msc4306/rooms/{roomId}/thread/{eventId}/subscription",
+            Auth::GuestReader,
+            thread_subscriptions::get_subscription,
+        ),
+        delete(
+            "/_matrix/client/unstable/io.element.msc4306/rooms/{roomId}/thread/{eventId}/subscription",
+            Auth::GuestReader,
+            thread_subscriptions::unsubscribe,
+        ),
+        get(
+            "/_matrix/client/unstable/io.element.msc4308/thread_subscriptions",
+            Auth::GuestReader,
+            thread_subscriptions::get_changes,
+        ),
         post(
             "/_matrix/client/v3/rooms/{roomId}/receipt/{receiptType}/{eventId}",
             Auth::GuestReader,
@@ -337,6 +386,50 @@ fn membership_routes() -> Vec<Route> {
     ]
 }
 
+fn delayed_routes() -> Vec<Route> {
+    vec![
+        get("/_matrix/client/unstable/org.matrix.msc4140/delayed_events", Auth::GuestReader, delayed::list),
+        get(
+            "/_matrix/client/unstable/org.matrix.msc4140/delayed_events/{delayId}",
+            Auth::GuestReader,
+            delayed::get_one,
+        ),
+        get("/_matrix/client/v1/delayed_events/{delayId}", Auth::GuestReader, delayed::get_one),
+        post(
+            "/_matrix/client/unstable/org.matrix.msc4140/delayed_events/{delayId}",
+            Auth::Optional,
+            delayed::act_by_body,
+        )
+        .limited(LimitClass::DelayedEvents),
+        post(
+            "/_matrix/client/unstable/org.matrix.msc4140/delayed_events/{delayId}/{action}",
+            Auth::Optional,
+            delayed::act_by_id,
+        )
+        .limited(LimitClass::DelayedEvents),
+        post("/_matrix/client/v1/delayed_events/{delayId}/{action}", Auth::GuestReader, delayed::act_as_owner)
+            .limited(LimitClass::DelayedEvents),
+    ]
+}
+
+fn appservice_routes() -> Vec<Route> {
+    vec![
+        post("/_matrix/client/v1/appservice/{appserviceId}/ping", Auth::Reader, appservices::ping),
+        put("/_matrix/client/v3/directory/list/appservice/{networkId}/{roomId}", Auth::User, appservices::list_room),
+        get("/_matrix/client/v3/thirdparty/protocols", Auth::Reader, appservices::get_protocols)
+            .limited(LimitClass::Search),
+        get("/_matrix/client/v3/thirdparty/protocol/{protocol}", Auth::Reader, appservices::get_protocol)
+            .limited(LimitClass::Search),
+        get("/_matrix/client/v3/thirdparty/location/{protocol}", Auth::Reader, appservices::find_locations)
+            .limited(LimitClass::Search),
+        get("/_matrix/client/v3/thirdparty/user/{protocol}", Auth::Reader, appservices::find_users)
+            .limited(LimitClass::Search),
+        get("/_matrix/client/v3/thirdparty/location", Auth::Reader, appservices::find_locations_of)
+            .limited(LimitClass::Search),
+        get("/_matrix/client/v3/thirdparty/user", Auth::Reader, appservices::find_users_of).limited(LimitClass::Search),
+    ]
+}
+
 fn media_routes() -> Vec<Route> {
     vec![
         post("/_matrix/media/v3/upload", Auth::User, media::upload).limited(LimitClass::MediaUpload),
@@ -351,6 +444,9 @@ fn media_routes() -> Vec<Route> {
         ),
         get("/_matrix/media/v3/thumbnail/{serverName}/{mediaId}", Auth::Anybody, media_legacy::get_thumbnail),
         get("/_matrix/media/v3/config", Auth::GuestReader, media::get_config),
+        get("/_matrix/media/v3/preview_url", Auth::Reader, url_preview::preview_url).limited(LimitClass::UrlPreview),
+        get("/_matrix/client/v1/media/preview_url", Auth::Reader, url_preview::preview_url)
+            .limited(LimitClass::UrlPreview),
         get("/_matrix/client/v1/media/config", Auth::GuestReader, media::get_config),
         get("/_matrix/client/v1/media/download/{serverName}/{mediaId}", Auth::GuestReader, media::download),
         get(

@@ -1,14 +1,16 @@
 //! Sending and redacting events (Client-Server API §"Sending events to a room", §"Redactions").
 
 use axum::extract::State;
-use rooms::{Draft, RoomError, RoomNid, Rooms, Transaction};
+use rooms::{Draft, NewDelayedEvent, RoomError, RoomNid, Rooms, Transaction};
 use serde_json::{Map, Value};
 use spec::ids::{EventId, RoomId};
 use users::Users;
 
+use crate::delayed::{delay_of, schedule};
 use crate::error::ApiError;
 use crate::extract::{Args, User};
 use crate::json::{Answer, JsonBody, answer_bytes};
+use crate::query::Query;
 
 /// The largest body that can be the content of an event: the event itself may have 65,536 bytes.
 pub(crate) const EVENT_BODY: usize = 128 * 1024;
@@ -39,11 +41,18 @@ pub(crate) fn only_event(ids: Vec<EventId>) -> Result<EventId, ApiError> {
 pub(crate) async fn send_message(
     user: User,
     Args((room, kind, transaction)): Args<(RoomId, String, String)>,
+    query: Query,
     State(rooms): State<Rooms>,
     State(users): State<Users>,
     JsonBody(content): JsonBody<Map<String, Value>, EVENT_BODY>,
 ) -> Answer {
+    if let Some(delay_ms) = delay_of(&query)? {
+        users.record_activity(user.user);
+        let event = NewDelayedEvent { kind: kind.into(), state_key: None, content, delay_ms };
+        return schedule(&user, &rooms, &room, event, Some(transaction)).await;
+    }
     let room = find_room(&rooms, &room)?;
+    let timestamp = claimed_time(&user, &query)?;
     let draft = match kind.as_str() {
         "m.room.redaction" => {
             let redacts = content.get("redacts").and_then(Value::as_str);
@@ -53,13 +62,31 @@ pub(crate) async fn send_message(
         }
         kind => Draft::message(user.user_id.clone(), kind, content),
     };
+    let draft = Draft { timestamp, ..draft };
     let transaction = new_transaction(&user, format!("send {} {kind}", room.0), transaction)?;
     users.record_activity(user.user);
     let ids = rooms.append(room, vec![draft], Some((user.user, transaction))).await?;
     answer_event_id(only_event(ids)?.as_str())
 }
 
-fn new_transaction(user: &User, scope: String, id: String) -> Result<Transaction, ApiError> {
+/// The time that an application service wants an event to have, in milliseconds; whoever else says one is not heard
+/// (Application Service API §"Timestamp massaging").
+///
+/// # Errors
+/// `M_INVALID_PARAM` for what cannot be the time of an event.
+pub(crate) fn claimed_time(user: &User, query: &Query) -> Result<Option<i64>, ApiError> {
+    if user.appservice.is_none() {
+        return Ok(None);
+    }
+    match query.parsed::<i64>("ts")? {
+        Some(ts) if !(0..=spec::canonical::MAX_INTEGER).contains(&ts) => {
+            Err(ApiError::invalid_param("ts cannot be the time of an event"))
+        }
+        ts => Ok(ts),
+    }
+}
+
+pub(crate) fn new_transaction(user: &User, scope: String, id: String) -> Result<Transaction, ApiError> {
     if id.len() > MAX_TRANSACTION_ID {
         return Err(ApiError::invalid_param("the transaction id is longer than 255 bytes"));
     }

@@ -2,18 +2,21 @@
 
 use axum::extract::State;
 use http::StatusCode;
-use rooms::{Draft, EventFormat, Membership, MembershipChange, Renderer, RoomNid, Rooms};
+use rooms::{Draft, EventFormat, Membership, MembershipChange, NewDelayedEvent, Renderer, RoomNid, Rooms};
 use runtime::Tasks;
 use serde_json::{Map, Value};
 use spec::ids::{RoomAlias, RoomId, UserId};
 use users::Users;
 
+use crate::Edge;
+use crate::delayed::{delay_of, schedule};
 use crate::error::ApiError;
 use crate::extract::{Args, User};
 use crate::guests::{check_guest_access, remove_guests};
 use crate::json::{Answer, JsonBody, answer_bytes};
+use crate::membership::check_invitable;
 use crate::query::Query;
-use crate::send::{EVENT_BODY, answer_event_id, find_room, only_event};
+use crate::send::{EVENT_BODY, answer_event_id, claimed_time, find_room, only_event};
 
 /// `GET /rooms/{roomId}/state`.
 pub(crate) async fn get_all(user: User, Args(room): Args<RoomId>, State(rooms): State<Rooms>) -> Answer {
@@ -62,45 +65,63 @@ fn read_state(user: &User, room: &RoomId, kind: &str, key: &str, query: &Query, 
 pub(crate) async fn set_without_key(
     user: User,
     Args((room, kind)): Args<(RoomId, String)>,
-    State(rooms): State<Rooms>,
-    State(users): State<Users>,
-    State(tasks): State<Tasks>,
+    query: Query,
+    State(edge): State<Edge>,
     JsonBody(content): JsonBody<Map<String, Value>, EVENT_BODY>,
 ) -> Answer {
-    let event = write_state(&user, &room, &kind, String::new(), content, &rooms).await?;
-    follow_change(&user, &room, &kind, &rooms, &users, &tasks)?;
-    answer_event_id(&event)
+    set_state(&user, &room, &kind, String::new(), &query, content, &edge).await
 }
 
 /// `PUT /rooms/{roomId}/state/{eventType}/{stateKey}`.
 pub(crate) async fn set_one(
     user: User,
     Args((room, kind, key)): Args<(RoomId, String, String)>,
-    State(rooms): State<Rooms>,
-    State(users): State<Users>,
-    State(tasks): State<Tasks>,
+    query: Query,
+    State(edge): State<Edge>,
     JsonBody(content): JsonBody<Map<String, Value>, EVENT_BODY>,
 ) -> Answer {
-    let event = write_state(&user, &room, &kind, key, content, &rooms).await?;
-    follow_change(&user, &room, &kind, &rooms, &users, &tasks)?;
+    set_state(&user, &room, &kind, key, &query, content, &edge).await
+}
+
+async fn set_state(
+    user: &User,
+    room: &RoomId,
+    kind: &str,
+    key: String,
+    query: &Query,
+    content: Map<String, Value>,
+    edge: &Edge,
+) -> Answer {
+    if let Some(delay_ms) = delay_of(query)? {
+        edge.users.record_activity(user.user);
+        let event = NewDelayedEvent { kind: kind.into(), state_key: Some(key.into()), content, delay_ms };
+        return schedule(user, &edge.rooms, room, event, None).await;
+    }
+    if kind == "m.room.member" && content.get("membership").and_then(Value::as_str) == Some("invite") {
+        let target = UserId::parse(&*key).map_err(|error| ApiError::bad_json(format!("the state key: {error}")))?;
+        check_invitable(&edge.rooms, &edge.users, &user.user_id, &target)?;
+    }
+    let timestamp = claimed_time(user, query)?;
+    let event = write_state(user, room, (kind, key), content, timestamp, &edge.rooms).await?;
+    follow_change(user, room, kind, &edge.rooms, &edge.users, &edge.tasks)?;
     answer_event_id(&event)
 }
 
 async fn write_state(
     user: &User,
     room: &RoomId,
-    kind: &str,
-    key: String,
+    (kind, key): (&str, String),
     content: Map<String, Value>,
+    timestamp: Option<i64>,
     rooms: &Rooms,
 ) -> Result<String, ApiError> {
     let nid = find_room(rooms, room)?;
     match kind {
-        "m.room.member" => return set_member(user, room, nid, &key, content, rooms).await,
+        "m.room.member" => return set_member(user, (room, nid), &key, content, timestamp, rooms).await,
         "m.room.canonical_alias" if key.is_empty() => check_aliases(rooms, room, nid, &content)?,
         _ => {}
     }
-    let draft = Draft { skip_if_unchanged: true, ..Draft::state(user.user_id.clone(), kind, &key, content) };
+    let draft = Draft { skip_if_unchanged: true, timestamp, ..Draft::state(user.user_id.clone(), kind, &key, content) };
     let ids = rooms.append(nid, vec![draft], None).await?;
     Ok(only_event(ids)?.as_str().to_owned())
 }
@@ -124,10 +145,10 @@ fn follow_change(
 /// A member event that a client writes itself is a change of membership like any other.
 async fn set_member(
     user: &User,
-    room: &RoomId,
-    nid: RoomNid,
+    (room, nid): (&RoomId, RoomNid),
     target: &str,
     content: Map<String, Value>,
+    timestamp: Option<i64>,
     rooms: &Rooms,
 ) -> Result<String, ApiError> {
     let target = UserId::parse(target).map_err(|error| ApiError::bad_json(format!("the state key: {error}")))?;
@@ -140,7 +161,7 @@ async fn set_member(
         rooms.intern_user(&target).await?;
     }
     let change = MembershipChange { sender: user.user_id.clone(), target: target.clone(), membership, content };
-    rooms.change_membership(room, change).await?;
+    rooms.change_membership_at(room, change, timestamp).await?;
     let head = rooms.head(nid)?;
     let event = rooms.state_event(nid, head.state(), "m.room.member", target.as_str())?;
     let event = event.ok_or(rooms::RoomError::Inconsistent("a changed membership without an event"))?;
@@ -168,7 +189,12 @@ fn aliases_of(content: &Map<String, Value>) -> Result<Vec<&str>, ApiError> {
 }
 
 /// Aliases that are new in the event must point to this room.
-fn check_aliases(rooms: &Rooms, room: &RoomId, nid: RoomNid, content: &Map<String, Value>) -> Result<(), ApiError> {
+pub(crate) fn check_aliases(
+    rooms: &Rooms,
+    room: &RoomId,
+    nid: RoomNid,
+    content: &Map<String, Value>,
+) -> Result<(), ApiError> {
     let head = rooms.head(nid)?;
     let current = rooms.state_event(nid, head.state(), "m.room.canonical_alias", "")?;
     let current: Map<String, Value> = current.and_then(|event| event.content_as()).unwrap_or_default();

@@ -22,9 +22,22 @@ pub(crate) async fn get_sync(user: User, query: Query, State(sync): State<Sync>,
         full_state: query.parsed("full_state")?.unwrap_or(false),
         set_presence: presence_of(&query)?,
         timeout: timeout_of(&query)?,
-        use_state_after: query.parsed("use_state_after")?.unwrap_or(false),
+        state_after: name_of_state_after(&query)?,
     };
     answer_bytes(sync.v3(&user, &request).await?)
+}
+
+/// Under which name the client wants the state at the end of timelines, if it does: that of the proposal (MSC4222) for
+/// clients that ask by it.
+fn name_of_state_after(query: &Query) -> Result<Option<&'static str>, ApiError> {
+    let names =
+        [("use_state_after", "state_after"), ("org.matrix.msc4222.use_state_after", "org.matrix.msc4222.state_after")];
+    for (argument, name) in names {
+        if query.parsed(argument)? == Some(true) {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
 }
 
 fn timeout_of(query: &Query) -> Result<Duration, ApiError> {

@@ -20,8 +20,32 @@ pub(crate) async fn get_versions() -> Answer {
             "im.nheko.summary": true,
             // Extensible profiles, under their stable paths only.
             "uk.tcpip.msc4133.stable": true,
+            // Pushers that are switched on and off, and badges that clients count themselves.
+            "org.matrix.msc3881": true,
+            "org.matrix.msc4076": true,
             // Cross-signing keys without authentication at first upload.
             "org.matrix.msc3967": true,
+            // Delayed events, under their unstable and their stable paths.
+            "org.matrix.msc4140": true,
+            "org.matrix.msc4140.stable": true,
+            // Deleting account data.
+            "org.matrix.msc3391": true,
+            // Filtering by relation types.
+            "org.matrix.msc3874": true,
+            // Account data of a device, which ends with it.
+            "org.matrix.msc3890": true,
+            // Filtering invitations.
+            "org.matrix.msc4155": true,
+            // State at the end of timelines in /sync.
+            "org.matrix.msc4222": true,
+            // Changed profiles, in sliding sync and in /sync.
+            "org.matrix.msc4262": true,
+            "org.matrix.msc4429": true,
+            // Following threads, and keeping up with it; without the push rules of the proposal.
+            "org.matrix.msc4306": true,
+            "org.matrix.msc4308": true,
+            // Blocking all invitations.
+            "org.matrix.msc4380.stable": true,
             // Authenticated media.
             "org.matrix.msc3916.stable": true,
             "org.matrix.e2e_cross_signing": true,

@@ -23,6 +23,8 @@ runtime::config_section! {
         pub connect_timeout: Span = Span::seconds(10), reloadable;
         /// How long joining a room may take, which is much work for the other server.
         pub join_timeout: Span = Span::seconds(300), reloadable;
+        /// How long a room's policy server may take to recommend an event. Whoever sends it waits for that.
+        pub policy_timeout: Span = Span::seconds(10), reloadable;
         /// The largest answer that is read from another server, but for joins and media.
         pub max_response: ByteSize = ByteSize::mib(32), reloadable;
         /// The largest answer to a join: the state of a room with 50,000 members takes about 100 MiB.

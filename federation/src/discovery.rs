@@ -1,17 +1,15 @@
 //! Finding where a server is, from its name (Server-Server API §Resolving server names).
 //!
 //! [`Walk`] is the decision alone: it says what has to be asked next and takes the answer, so that
-//! every step of the specification can be tested without a network. [`lookup`] asks the name servers,
-//! [`well_known`] decides what a `.well-known` answer means and for how long it holds.
+//! every step of the specification can be tested without a network. [`well_known`] decides what a
+//! `.well-known` answer means and for how long it holds.
 
-pub(crate) mod lookup;
 pub(crate) mod well_known;
 
 #[cfg(test)]
 mod tests;
 
-use std::net::IpAddr;
-
+use outbound::{Host, SrvRecord, Target};
 use spec::ids::ServerName;
 
 /// The port of servers that name none.
@@ -30,24 +28,6 @@ pub(crate) enum DiscoveryError {
     NoService(ServerName),
 }
 
-/// What to connect to: an address, or a name that has addresses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Host {
-    /// An IP literal.
-    Address(IpAddr),
-    /// A DNS name.
-    Name(String),
-}
-
-/// A host and a port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Target {
-    /// Where.
-    pub(crate) host: Host,
-    /// The TCP port.
-    pub(crate) port: u16,
-}
-
 /// Where a server is, and as whom it has to prove itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
@@ -57,19 +37,6 @@ pub(crate) struct Route {
     pub(crate) tls_name: Host,
     /// Where to connect, in this order.
     pub(crate) targets: Vec<Target>,
-}
-
-/// An SRV record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SrvRecord {
-    /// Lower ones come first.
-    pub(crate) priority: u16,
-    /// The share of the requests among those of one priority.
-    pub(crate) weight: u16,
-    /// The port.
-    pub(crate) port: u16,
-    /// The host name without the last dot; empty for `.`.
-    pub(crate) target: String,
 }
 
 /// What the walk needs to know next.
@@ -119,7 +86,7 @@ impl Walk {
     /// # Errors
     /// [`DiscoveryError::BadPort`].
     pub(crate) fn start_delegated(name: &ServerName) -> Result<Walk, DiscoveryError> {
-        let host = parse_host(name.host());
+        let host = Host::parse(name.host());
         let has_port = name.as_str().len() > name.host().len();
         let port = match (has_port, name.port()) {
             (true, None | Some(0)) => return Err(DiscoveryError::BadPort(name.clone())),
@@ -187,7 +154,7 @@ impl Walk {
         }
         records.truncate(MAX_SRV_RECORDS);
         let targets = order_by_weight(records, draw).into_iter();
-        let targets = targets.map(|record| Target { host: parse_host(&record.target), port: record.port }).collect();
+        let targets = targets.map(|record| Target { host: Host::parse(&record.target), port: record.port }).collect();
         let route =
             Route { host_header: self.name.clone(), tls_name: Host::Name(self.name.host().to_owned()), targets };
         Ok(Walk { step: Step::Done(route), ..self })
@@ -196,14 +163,8 @@ impl Walk {
 
 /// The name itself, at this port.
 fn direct_route(name: &ServerName, port: u16) -> Route {
-    let host = parse_host(name.host());
+    let host = Host::parse(name.host());
     Route { host_header: name.clone(), tls_name: host.clone(), targets: vec![Target { host, port }] }
-}
-
-/// An IP literal, with or without brackets, or else a name.
-pub(crate) fn parse_host(host: &str) -> Host {
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    bare.parse().map_or_else(|_| Host::Name(host.to_owned()), Host::Address)
 }
 
 /// RFC 2782: by priority, and within one priority drawn by weight.

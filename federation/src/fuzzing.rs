@@ -5,14 +5,15 @@ use std::io::{self, Read};
 use std::net::IpAddr;
 
 use http::{HeaderMap, Response, Uri};
+use outbound::{Host, SrvRecord, is_public};
 use serde_json::{Map, Value};
 use spec::ids::ServerName;
 
 use crate::discovery::well_known::{self, Answer, Remembered};
-use crate::discovery::{Host, Question, SrvRecord, Walk};
+use crate::discovery::{Question, Walk};
 use crate::keys::KeyDocument;
 use crate::remote_media::{Multipart, Piece, find_file_name};
-use crate::transport::{is_public, redirect_target};
+use crate::transport::redirect_target;
 
 /// The events and EDUs of a transaction, if it is within its bounds.
 #[must_use]

@@ -7,6 +7,7 @@
 pub(crate) mod error;
 pub(crate) mod origin;
 
+mod body;
 mod edus;
 #[cfg(test)]
 pub(crate) mod fixture;

@@ -20,6 +20,7 @@ mod error;
 pub mod fuzzing;
 mod inbound;
 mod keys;
+mod policy;
 mod remote;
 mod remote_media;
 mod remote_users;
@@ -38,18 +39,17 @@ use runtime::{Clock, Metrics, Random, Tasks};
 use spec::ids::ServerName;
 use spec::signing::SigningKey;
 use storage::{KeyspaceInfo, Store};
-use users::Users;
+use users::{AppServiceQueries, Users};
 
 pub use client::{Ask, ClientParts, FederationClient};
 pub use config::FederationConfig;
 pub use destinations::{Destinations, DestinationsParts};
 pub use error::RemoteError;
 pub use keys::{KeyError, KeyRing, KeyRingParts, OldKey, OwnKeys};
+pub use policy::PolicyClient;
 pub use remote_media::RemoteMediaClient;
 pub use serve::{Auth, RouteInfo, route_table};
-pub use transport::{
-    AnswerBody, BodyError, HttpsParts, HttpsTransport, Transport, TransportError, TransportStartError,
-};
+pub use transport::{AnswerBody, BodyError, HttpsTransport, Transport, TransportError};
 
 /// What the edge is built from.
 pub struct FederationParts {
@@ -81,6 +81,8 @@ pub struct FederationParts {
     pub keys: KeyRing,
     /// Who can be reached.
     pub destinations: Destinations,
+    /// Application services, asked for users and aliases that others ask for.
+    pub appservices: Arc<dyn AppServiceQueries>,
 }
 
 /// The server-server edge. A cheap handle.
@@ -102,6 +104,7 @@ pub struct Inner {
     pub(crate) client: FederationClient,
     pub(crate) keys: KeyRing,
     pub(crate) destinations: Destinations,
+    pub(crate) appservices: Arc<dyn AppServiceQueries>,
     pub(crate) sender: sender::Sender,
     pub(crate) inbound: inbound::Inbound,
     pub(crate) remote: remote::RemoteState,
@@ -136,6 +139,7 @@ impl Federation {
             client,
             keys,
             destinations,
+            appservices,
         } = parts;
         Federation(Arc::new(Inner {
             store,
@@ -151,6 +155,7 @@ impl Federation {
             client,
             keys,
             destinations,
+            appservices,
             sender,
             inbound,
             remote: remote::RemoteState::default(),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use http::{Request, Uri};
+use outbound::{Lookup, Names, SrvRecord, WebClient, WebParts, is_public};
 use parking_lot::Mutex;
 use rooms::{CheckedPdu, Membership, Received, RemoteRooms};
 use runtime::{Clock, Random};
@@ -19,11 +20,9 @@ use spec::signing::SigningKey;
 use spec::xmatrix::XMatrix;
 use users::{AccountKind, AdminRights, NewAccount, RemoteUsers};
 
-use crate::discovery::SrvRecord;
-use crate::discovery::lookup::{Lookup, Names};
 use crate::inbound::fixture::{Here, NOW_MS, VERSION};
 use crate::transport::Sending;
-use crate::{Ask, HttpsParts, HttpsTransport, Transport, TransportError};
+use crate::{Ask, HttpsTransport, Transport, TransportError};
 
 /// Name servers in the hands of an enemy: every name leads inside.
 struct Hostile {
@@ -129,14 +128,14 @@ async fn nobody_makes_us_connect_inside() {
     let names = ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "inner.test", "localhost"];
     let names = names.map(|name| format!("{name}:{port}"));
     for name in names.iter().map(String::as_str).chain(["srv.test", "literal.test", "plain.test", "127.0.0.1"]) {
-        let parts = HttpsParts {
+        let parts = WebParts {
             trusted_ca_file: None,
             allow_private_addresses: false,
             connect_timeout: Duration::from_secs(5),
             clock: Clock::system(),
-            random: Random::seeded(1),
         };
-        let inner = HttpsTransport::with_names(parts, Arc::new(Hostile { port })).unwrap();
+        let web = WebClient::with_names(parts, Arc::new(Hostile { port }), is_public).unwrap();
+        let inner = HttpsTransport::new(web, Random::seeded(1));
         let watched = Arc::new(Watched { inner, refused: Mutex::default(), others: Mutex::default() });
         let here = Here::over(watched.clone());
         let key = SigningKey::from_seed([5; 32], "e").unwrap();

@@ -22,5 +22,21 @@ runtime::config_section! {
         pub unauthenticated_downloads: bool = false, reloadable;
         /// The longest that a download waits for an upload or a remote server, whatever the client asks.
         pub max_wait: Span = Span::seconds(60), reloadable;
+        /// Whether the server fetches pages that users link to, to show their title and image. The server asks
+        /// whatever public address somebody writes into a message, and whoever is asked learns of it; links of
+        /// encrypted rooms become known to this server. So this is off unless somebody wants it.
+        pub url_previews: bool = false, reloadable;
+        /// The only pages that previews are made of; all if empty. Hosts, or hosts and paths, with `*` for anything:
+        /// `"*.example.org"`, `"example.org/wiki/*"`.
+        pub url_preview_allowed: Vec<String> = Vec::new(), reloadable, example("[\"*.example.org\"]");
+        /// Pages that no previews are made of, written likewise. Addresses inside the server's network are never
+        /// fetched, see `allow_private_addresses`.
+        pub url_preview_denied: Vec<String> = Vec::new(), reloadable, example("[\"intranet.example.org\", \"example.org/private/*\"]");
+        /// The largest image that is fetched for a preview.
+        pub url_preview_max_image: ByteSize = ByteSize::mib(5), reloadable;
+        /// How long fetching a page may take, and then fetching its image.
+        pub url_preview_timeout: Span = Span::seconds(10), reloadable;
+        /// How long a preview is given out before the page is fetched again.
+        pub url_preview_lifetime: Span = Span::seconds(3600), reloadable;
     }
 }

@@ -39,6 +39,15 @@ pub enum MediaError {
     /// The size asked for makes no sense (400 `M_INVALID_PARAM`).
     #[error("thumbnail width and height must be at least 1")]
     InvalidSize,
+    /// The operator has not switched previews on (404 `M_UNRECOGNIZED`).
+    #[error("this server makes no previews of URLs")]
+    PreviewsOff,
+    /// No `http` or `https` URL, or one with a password (400 `M_INVALID_PARAM`).
+    #[error("this is not a URL of the web")]
+    InvalidUrl,
+    /// The operator wants no preview of this page (403 `M_FORBIDDEN`).
+    #[error("this server makes no preview of this URL")]
+    UrlDenied,
     /// The content is no image that can be read, or it is damaged (400 `M_UNKNOWN`).
     #[error("cannot generate thumbnails for the requested content")]
     NotThumbnailable,
@@ -56,6 +65,10 @@ pub enum MediaError {
     /// The remote server could not be reached, or answered nonsense (502 `M_UNKNOWN`).
     #[error("the remote server did not deliver the media")]
     RemoteUnavailable,
+    /// A page could not be fetched (502 `M_UNKNOWN`). It is not told why: what is inside this server's network is
+    /// nobody's business.
+    #[error("the page could not be fetched")]
+    PageUnavailable,
 
     // Ours, or the operator's.
     /// A file could not be read or written: disk full, damaged, or not permitted.

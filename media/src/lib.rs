@@ -8,6 +8,7 @@
 //! - No file is removed while [`HeldFiles`] exist: rows that are copied meanwhile find their files.
 //! - A media id names one content for ever: a reserved id is filled once, a filled one never changes.
 //! - No more than a bounded number of bytes of an upload is in memory; the limit holds while bytes arrive.
+//! - What strangers' pages say is fetched only through the guard of `outbound`, bounded in size and time.
 //! - Images are decoded only within the limits of [`MediaConfig`], on the compute pool, once per media and size.
 //!
 //! Client-Server API §Content repository.
@@ -23,6 +24,7 @@ mod headers;
 mod maintenance;
 mod media;
 mod mxc;
+mod previews;
 mod remote;
 mod render;
 mod rows;
@@ -38,6 +40,7 @@ pub use headers::{CONTENT_SECURITY_POLICY, RangeRequest, content_disposition, is
 pub use maintenance::SweepReport;
 pub use media::{Media, MediaSetup};
 pub use mxc::{InvalidMxc, Mxc};
+pub use previews::Previews;
 pub use remote::{RemoteDescription, RemoteMedia, RemoteMediaError};
 pub use rows::{KEYSPACES, MediaInfo};
 pub use thumbnails::{ThumbnailMethod, ThumbnailRequest};

@@ -1,7 +1,7 @@
 //! Decoding, resizing and encoding images: pure computation on a file. Runs on the compute pool.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Cursor};
 use std::path::Path;
 
 use fast_image_resize::images::Image;
@@ -106,6 +106,16 @@ pub(crate) fn render(path: &Path, spec: &RenderSpec) -> Result<Rendered, MediaEr
     let mut image = DynamicImage::from_decoder(decoder).map_err(refuse)?;
     image.apply_orientation(orientation);
     render_still(image, plan)
+}
+
+/// The content type, width and height of an image, by its head.
+pub(crate) fn describe_image(bytes: &[u8]) -> Option<(&'static str, u32, u32)> {
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().ok()?;
+    let content_type = content_type_of(reader.format()?)?;
+    let mut decoder = reader.into_decoder().ok()?;
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let (width, height) = oriented_size(decoder.dimensions(), orientation);
+    Some((content_type, width, height))
 }
 
 fn oriented_size((width, height): (u32, u32), orientation: Orientation) -> (u32, u32) {

@@ -19,13 +19,20 @@ pub(crate) const THUMBNAILS: Keyspace<ThumbnailKey, ThumbnailRow> = Keyspace::ne
 
 pub(crate) type ThumbnailKey = (String, String, u8, bool);
 
+/// What was found at a URL, by the SHA-256 of the URL.
+pub(crate) const PREVIEWS: Keyspace<Hash, PreviewRow> = Keyspace::new("media_previews", Profile::Points);
+/// What is to be forgotten of previews: from when on (milliseconds since the Unix epoch), which preview, and the media
+/// id of its image, empty if it has none.
+pub(crate) const PREVIEWS_DUE: Keyspace<(u64, Hash, String), ()> = Keyspace::new("media_previews_due", Profile::Points);
+
 /// Every keyspace of this crate.
-pub const KEYSPACES: &[KeyspaceInfo] = &[MEDIA.info(), FILES.info(), PENDING.info(), THUMBNAILS.info()];
+pub const KEYSPACES: &[KeyspaceInfo] =
+    &[MEDIA.info(), FILES.info(), PENDING.info(), THUMBNAILS.info(), PREVIEWS.info(), PREVIEWS_DUE.info()];
 
 /// One media.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct MediaRow {
-    /// The local user who uploaded or reserved it; none for remote media.
+    /// The local user who uploaded or reserved it; none for remote media and for images of previews.
     pub uploader: Option<String>,
     pub created_ms: u64,
     pub state: MediaState,
@@ -54,6 +61,28 @@ pub(crate) struct ThumbnailRow {
     pub content_type: String,
 }
 stored!(ThumbnailRow, 1);
+
+/// What was found at a URL.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PreviewRow {
+    pub fetched_ms: u64,
+    /// From when on it is fetched again.
+    pub stale_ms: u64,
+    /// OpenGraph properties but for the image.
+    pub properties: Vec<(String, String)>,
+    pub image: Option<PreviewImage>,
+}
+stored!(PreviewRow, 1);
+
+/// The image of a preview, kept as a media of this server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PreviewImage {
+    pub media_id: String,
+    pub content_type: String,
+    pub width: u32,
+    pub height: u32,
+    pub length: u64,
+}
 
 /// What is known about a file that is served.
 #[derive(Clone, Debug, PartialEq, Eq)]

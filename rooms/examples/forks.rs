@@ -40,6 +40,7 @@ fn open() -> (Rooms, Clock) {
         server_name: ServerName::parse("one.test").unwrap(),
         signing_key: Arc::new(key()),
         config: RoomsConfig::default(),
+        policy_servers: None,
     });
     (rooms.unwrap(), clock)
 }

@@ -14,7 +14,7 @@ use storage::{Batch, Read, Stamped, StreamPos, Topic};
 
 use crate::draft::{Draft, Transaction};
 use crate::error::RoomError;
-use crate::event::{Event, EventFlags, EventRow};
+use crate::event::{DELAYED_MARK, Event, EventFlags, EventRow};
 use crate::head::Head;
 use crate::ids::{RoomSeq, TOPIC_MEMBERSHIP, TOPIC_ROOM, UserNid};
 use crate::keyspaces::{
@@ -108,7 +108,10 @@ impl<'a> Append<'a> {
         Ok(ids)
     }
 
-    fn find_transaction(&self, transaction: Option<&(UserNid, Transaction)>) -> Result<Option<EventId>, RoomError> {
+    pub(crate) fn find_transaction(
+        &self,
+        transaction: Option<&(UserNid, Transaction)>,
+    ) -> Result<Option<EventId>, RoomError> {
         let Some((user, transaction)) = transaction else { return Ok(None) };
         let key = (*user, transaction.device.clone(), transaction.key());
         if let Some(id) = self.transactions.get(&key) {
@@ -118,7 +121,7 @@ impl<'a> Append<'a> {
         Ok(row.and_then(|row| EventId::parse(&row.event_id).ok()))
     }
 
-    fn add_transaction(&mut self, user: UserNid, transaction: &Transaction, id: &EventId) {
+    pub(crate) fn add_transaction(&mut self, user: UserNid, transaction: &Transaction, id: &EventId) {
         let at = self.rooms.clock.now_ms() as i64;
         let (device, key) = (transaction.device.to_string(), transaction.key());
         let row = TransactionRow { event_id: id.as_str().into(), at };
@@ -178,10 +181,15 @@ impl<'a> Append<'a> {
         }
         let target = self.check_redaction(&draft)?;
         let relation = self.check_relation(&draft, sender)?;
+        let mark = match (&draft.delay_id, transaction) {
+            (Some(id), _) => Some((DELAYED_MARK.into(), id.clone())),
+            (None, Some((_, transaction))) => Some((transaction.device.clone(), transaction.id.clone())),
+            (None, None) => None,
+        };
         let pdu = self.build(draft)?;
         self.authorise(&pdu)?;
         let member = self.read_member(&pdu)?;
-        let seq = self.add_event(&pdu, sender, transaction)?;
+        let seq = self.add_event(&pdu, sender, mark)?;
         if let Some((user, membership)) = member {
             self.add_membership(user, membership, seq)?;
         }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 use spec::ids::{RoomAlias, RoomId, UserId};
 use spec::version::RoomVersion;
-use storage::{CommitError, Read};
+use storage::{CommitError, Read, Topic};
 
 use crate::append::Append;
 use crate::draft::Draft;
 use crate::error::RoomError;
 use crate::head::Head;
-use crate::ids::{RoomNid, UserNid};
+use crate::ids::{RoomNid, TOPIC_ALIASES, UserNid};
 use crate::keyspaces::{ALIASES, AliasRow, EVENT_IDS, HEADS, PUBLIC_ROOMS, ROOM_ALIASES, ROOM_NIDS};
 use crate::memory::Pending;
 use crate::rooms::Rooms;
@@ -109,6 +109,7 @@ impl Rooms {
             change.batch.expect_absent(&ALIASES, &alias.as_str().to_owned());
             change.batch.put(&ALIASES, &alias.as_str().to_owned(), &AliasRow { room, creator });
             change.batch.put(&ROOM_ALIASES, &(room, alias.as_str().to_owned()), &());
+            change.batch.touch(Topic::new(TOPIC_ALIASES, room.0));
         }
         if public {
             change.batch.put(&PUBLIC_ROOMS, &room, &());

@@ -1,13 +1,15 @@
 //! Aliases and the list of public rooms (Client-Server API §Room aliases, §Published room directory).
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use spec::ids::{RoomAlias, RoomId};
-use storage::{Batch, CommitError, Read};
+use storage::{Batch, CommitError, Read, Topic};
 
 use crate::error::RoomError;
 use crate::hierarchy::RoomSummary;
-use crate::ids::{RoomNid, UserNid};
-use crate::keyspaces::{ALIASES, AliasRow, PUBLIC_ROOMS, ROOM_ALIASES};
+use crate::ids::{RoomNid, TOPIC_ALIASES, UserNid};
+use crate::keyspaces::{ALIASES, AliasRow, NETWORK_ROOMS, PUBLIC_ROOMS, ROOM_ALIASES};
 use crate::rooms::Rooms;
 
 /// An entry of the public room list.
@@ -16,6 +18,18 @@ pub struct PublicRoom {
     /// The room.
     #[serde(flatten)]
     pub summary: RoomSummary,
+}
+
+/// Which room lists are wanted (Client-Server API §Published room directory).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ListedIn {
+    /// That of this server.
+    #[default]
+    Server,
+    /// That of one third-party network.
+    Network(String),
+    /// All of them.
+    Anywhere,
 }
 
 /// What is asked of the public room list.
@@ -29,6 +43,8 @@ pub struct PublicRoomsQuery {
     pub limit: Option<usize>,
     /// How many entries to skip.
     pub skip: usize,
+    /// Which lists.
+    pub listed_in: ListedIn,
 }
 
 /// A part of the public room list.
@@ -53,6 +69,7 @@ impl Rooms {
         batch.expect_absent(&ALIASES, &alias.as_str().to_owned());
         batch.put(&ALIASES, &alias.as_str().to_owned(), &AliasRow { room, creator });
         batch.put(&ROOM_ALIASES, &(room, alias.as_str().to_owned()), &());
+        batch.touch(Topic::new(TOPIC_ALIASES, room.0));
         match self.store.commit(batch).await {
             Ok(_) => Ok(()),
             Err(CommitError::Expectation { .. }) => Err(RoomError::AliasTaken),
@@ -78,7 +95,8 @@ impl Rooms {
         let mut batch = Batch::new();
         batch
             .delete(&ALIASES, &alias.as_str().to_owned())
-            .delete(&ROOM_ALIASES, &(row.room, alias.as_str().to_owned()));
+            .delete(&ROOM_ALIASES, &(row.room, alias.as_str().to_owned()))
+            .touch(Topic::new(TOPIC_ALIASES, row.room.0));
         self.store.commit(batch).await?;
         Ok(())
     }
@@ -99,6 +117,7 @@ impl Rooms {
             batch.delete(&ROOM_ALIASES, &(from, alias.clone())).put(&ROOM_ALIASES, &(to, alias), &());
         }
         if !batch.is_empty() {
+            batch.touch(Topic::new(TOPIC_ALIASES, from.0)).touch(Topic::new(TOPIC_ALIASES, to.0));
             self.store.commit(batch).await?;
         }
         Ok(())
@@ -131,6 +150,46 @@ impl Rooms {
         Ok(())
     }
 
+    /// Lists the room in a third-party network, or no more (Application Service API §Published room directories).
+    /// Cancel-safe.
+    ///
+    /// # Errors
+    /// [`RoomError::RoomNotFound`].
+    pub async fn set_listed_in_network(&self, network: &str, room: &RoomId, listed: bool) -> Result<(), RoomError> {
+        let key = (network.to_owned(), self.known_room(room)?);
+        let mut batch = Batch::new();
+        if listed {
+            batch.put(&NETWORK_ROOMS, &key, &());
+        } else {
+            batch.delete(&NETWORK_ROOMS, &key);
+        }
+        self.store.commit(batch).await?;
+        Ok(())
+    }
+
+    fn listed_rooms(&self, lists: &ListedIn) -> Result<BTreeSet<RoomNid>, RoomError> {
+        let mut rooms = BTreeSet::new();
+        if matches!(lists, ListedIn::Server | ListedIn::Anywhere) {
+            for room in self.store.scan(&PUBLIC_ROOMS, &()).keys() {
+                rooms.insert(room?);
+            }
+        }
+        match lists {
+            ListedIn::Server => {}
+            ListedIn::Network(network) => {
+                for key in self.store.scan(&NETWORK_ROOMS, network).keys() {
+                    rooms.insert(key?.1);
+                }
+            }
+            ListedIn::Anywhere => {
+                for key in self.store.scan(&NETWORK_ROOMS, &()).keys() {
+                    rooms.insert(key?.1);
+                }
+            }
+        }
+        Ok(rooms)
+    }
+
     /// A part of the public room list.
     ///
     /// # Errors
@@ -138,8 +197,8 @@ impl Rooms {
     pub fn public_rooms(&self, query: &PublicRoomsQuery) -> Result<PublicRoomsPage, RoomError> {
         let wanted = query.search.as_deref().map(str::to_lowercase);
         let mut rooms = Vec::new();
-        for room in self.store.scan(&PUBLIC_ROOMS, &()).keys() {
-            let summary = self.summary(room?)?;
+        for room in self.listed_rooms(&query.listed_in)? {
+            let summary = self.summary(room)?;
             let matches_type = query.room_types.as_ref().is_none_or(|types| types.contains(&summary.room_type));
             let texts = [&summary.name, &summary.topic, &summary.canonical_alias];
             let matches_text = wanted.as_ref().is_none_or(|wanted| {

@@ -22,6 +22,8 @@ pub struct Draft {
     pub skip_if_unchanged: bool,
     /// Refused unless the sender is joined when it is written: for what is sent in a member's name.
     pub only_if_joined: bool,
+    /// The id of the delayed event that it was until now.
+    pub delay_id: Option<Box<str>>,
 }
 
 impl Draft {
@@ -38,6 +40,7 @@ impl Draft {
             timestamp: None,
             skip_if_unchanged: false,
             only_if_joined: false,
+            delay_id: None,
         }
     }
 

@@ -7,13 +7,15 @@ use spec::ids::EventId;
 use storage::Read;
 
 use crate::append::Append;
+use crate::checked::CheckedPdu;
 use crate::error::RoomError;
 use crate::event::{EventFlags, bounded_depth};
+use crate::head::AT_HAND;
 use crate::ids::{RoomNid, RoomSeq, UserNid};
 use crate::keyspaces::ROOM_MEMBERS;
 use crate::membership::Membership;
 use crate::place::{Part, Placing};
-use crate::receive::{CheckedPdu, Known};
+use crate::receive::Known;
 use crate::rooms::Rooms;
 use crate::snapshot;
 use crate::visibility::membership_of;
@@ -44,7 +46,7 @@ impl Append<'_> {
         };
         let (entries, members) = self.read_state(state)?;
         let before = snapshot::build(&mut self.nodes, &entries);
-        for kind in ["m.room.create", "m.room.power_levels", "m.room.join_rules"] {
+        for kind in AT_HAND {
             match self.state_pdu(before, kind, "")? {
                 Some(event) => self.head.remember_state(&event),
                 None if kind == "m.room.create" => {

@@ -62,6 +62,18 @@ pub enum RoomError {
         /// Its `error`.
         message: String,
     },
+    /// The room's policy server does not recommend the event, or does not say so (client, or remote server).
+    #[error("{server}, the room's policy server, did not recommend the event: {message}")]
+    NotRecommended {
+        /// The policy server.
+        server: spec::ids::ServerName,
+        /// The status it answered.
+        status: u16,
+        /// Its `errcode`.
+        errcode: String,
+        /// Its `error`.
+        message: String,
+    },
     /// This server has nobody in the room: another one has to do it (client: nobody's fault).
     #[error("this server is not in the room")]
     NotResident,

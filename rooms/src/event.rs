@@ -61,10 +61,14 @@ pub(crate) struct EventRow {
     /// The state event that this one replaces.
     pub replaces: Option<RoomSeq>,
     pub redacted_by: Option<RoomSeq>,
-    /// The sending device and its transaction id, for `unsigned.transaction_id`.
+    /// The sending device and its transaction id, for `unsigned.transaction_id`; or [`DELAYED_MARK`] and the id of the
+    /// delayed event that it was.
     pub transaction: Option<(Box<str>, Box<str>)>,
     pub pdu: Arc<Pdu>,
 }
+
+/// Stands for the device of an event that was delayed: no device has such an id.
+pub(crate) const DELAYED_MARK: &str = "\u{1f}delayed";
 
 /// A stored event. One allocation; every text is a slice of it.
 #[derive(Clone, Debug)]
@@ -327,6 +331,16 @@ impl Event {
     /// The device that sent it through this server with this transaction id.
     #[must_use]
     pub fn transaction(&self) -> Option<(&str, &str)> {
+        self.mark().filter(|(device, _)| *device != DELAYED_MARK)
+    }
+
+    /// The id of the delayed event that it was.
+    #[must_use]
+    pub fn delay_id(&self) -> Option<&str> {
+        self.mark().filter(|(device, _)| *device == DELAYED_MARK).map(|(_, id)| id)
+    }
+
+    fn mark(&self) -> Option<(&str, &str)> {
         Some((self.optional(Part::Device)?, self.optional(Part::Txn)?))
     }
 
@@ -368,7 +382,7 @@ impl Event {
             arrival: self.arrival(),
             replaces: self.replaces(),
             redacted_by: self.redacted_by(),
-            transaction: self.transaction().map(|(device, txn)| (device.into(), txn.into())),
+            transaction: self.mark().map(|(device, txn)| (device.into(), txn.into())),
             pdu: Arc::new(self.to_pdu()?),
         })
     }

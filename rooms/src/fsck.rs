@@ -17,6 +17,7 @@ use crate::membership::Membership;
 use crate::snapshot::{self, NewNodes, Node, Nodes};
 use crate::visibility::membership_of;
 
+mod delayed;
 mod servers;
 
 /// One broken invariant.
@@ -92,6 +93,7 @@ pub fn check(store: &Store, progress: &mut dyn FnMut(usize)) -> Result<Findings,
     }
     check_event_ids(store, &mut findings)?;
     servers::check_strays(store, &mut findings)?;
+    delayed::check_delayed(store, &mut findings)?;
     check_directory(store, &mut findings)?;
     Ok(findings)
 }

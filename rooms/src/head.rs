@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use spec::ids::RoomId;
 use spec::pdu::Pdu;
+use spec::policy::{POLICY_EVENT, PolicyServer};
 use spec::version::{RoomVersion, RoomVersionRules};
 use storage::{Read, stored};
 
@@ -12,6 +13,9 @@ use crate::error::RoomError;
 use crate::ids::{RoomNid, RoomSeq, SnapshotId};
 use crate::keyspaces::HEADS;
 use crate::rooms::Rooms;
+
+/// The types of the state events, with an empty state key, that a head keeps at hand.
+pub(crate) const AT_HAND: [&str; 4] = ["m.room.create", "m.room.power_levels", "m.room.join_rules", POLICY_EVENT];
 
 /// The stored part of a head.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +52,8 @@ pub struct Head {
     pub(crate) create: Option<Arc<Pdu>>,
     pub(crate) power_levels: Option<Arc<Pdu>>,
     pub(crate) join_rules: Option<Arc<Pdu>>,
+    /// What the current state names as policy server, whether that is in the room or not.
+    pub(crate) policy: Option<Arc<PolicyServer>>,
 }
 
 impl Head {
@@ -68,7 +74,7 @@ impl Head {
             joined: 0,
             invited: 0,
         };
-        Head { room, room_id, version, row, create: None, power_levels: None, join_rules: None }
+        Head { room, room_id, version, row, create: None, power_levels: None, join_rules: None, policy: None }
     }
 
     /// The room's number.
@@ -148,12 +154,13 @@ impl Head {
             match kind {
                 "m.room.power_levels" => self.power_levels = None,
                 "m.room.join_rules" => self.join_rules = None,
+                POLICY_EVENT => self.policy = None,
                 _ => {}
             }
         }
     }
 
-    /// Keeps the events that authorise most others at hand.
+    /// Keeps the events that authorise most others at hand, and what names the policy server.
     pub(crate) fn remember_state(&mut self, pdu: &Arc<Pdu>) {
         if pdu.state_key.as_deref() != Some("") {
             return;
@@ -162,6 +169,7 @@ impl Head {
             "m.room.create" => self.create = Some(pdu.clone()),
             "m.room.power_levels" => self.power_levels = Some(pdu.clone()),
             "m.room.join_rules" => self.join_rules = Some(pdu.clone()),
+            POLICY_EVENT => self.policy = PolicyServer::read(pdu).map(Arc::new),
             _ => {}
         }
     }
@@ -180,8 +188,8 @@ impl Rooms {
         let row = self.store.get(&HEADS, &room)?.ok_or(RoomError::Inconsistent("room without a head"))?;
         let room_id = RoomId::parse(&row.room_id).map_err(|_| RoomError::Inconsistent("malformed room id"))?;
         let version = row.version.parse().map_err(|_| RoomError::Inconsistent("unknown room version"))?;
-        let mut head = Head { room, room_id, version, row, create: None, power_levels: None, join_rules: None };
-        for kind in ["m.room.create", "m.room.power_levels", "m.room.join_rules"] {
+        let mut head = Head { row, ..Head::empty(room, room_id, version) };
+        for kind in AT_HAND {
             if let Some(event) = self.state_event(room, head.row.state, kind, "")? {
                 head.remember_state(&Arc::new(event.to_pdu()?));
             }

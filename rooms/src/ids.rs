@@ -24,6 +24,12 @@ pub const TOPIC_EPHEMERAL: u8 = 4;
 pub const TOPIC_DEVICE_LISTS: u8 = 5;
 /// Topic kind: the user's membership of some room changed; id is the [`UserNid`].
 pub const TOPIC_MEMBERSHIP: u8 = 6;
+/// Topic kind: the user's pushers changed; id is the [`UserNid`].
+pub const TOPIC_PUSHERS: u8 = 7;
+/// Topic kind: the room got or lost a local alias; id is the [`RoomNid`].
+pub const TOPIC_ALIASES: u8 = 8;
+/// Topic kind: some user's profile changed; the id is always 0.
+pub const TOPIC_PROFILES: u8 = 9;
 
 /// The number of an event in its room, dense in order of arrival. Negative for backfilled events;
 /// from [`RoomSeq::FIRST_OUTLIER`] on for events that are no part of the timeline.

@@ -16,12 +16,12 @@ use spec::version::RoomVersion;
 use storage::Read;
 
 use crate::append::Append;
+use crate::checked::CheckedPdu;
 use crate::error::RoomError;
 use crate::event::{Event, EventFlags, EventRow};
 use crate::ids::{RoomNid, SnapshotId, UserNid};
 use crate::keyspaces::STRIPPED;
 use crate::membership::Membership;
-use crate::receive::CheckedPdu;
 use crate::rooms::Rooms;
 
 /// The most events of stripped state that are kept for one invitation or knock.
@@ -81,7 +81,7 @@ impl Rooms {
     ///
     /// # Errors
     /// [`RoomError::NotInRoom`] without an invitation or knock; [`RoomError::Refused`] for an event
-    /// of somebody who has no say in it, and if this server is in the room.
+    /// of somebody who has no say in it or from before the invitation, and if this server is in the room.
     pub async fn leave_unresident(
         &self,
         user: &UserId,
@@ -185,6 +185,10 @@ impl Append<'_> {
         // Who else may is for the room's state to say, which is not here.
         if pdu.sender != *user && pdu.sender.as_str() != ended.sender() {
             return Err(RoomError::Refused("only the user and who invited them can end an invitation"));
+        }
+        // Anybody can deliver an old leave again; what came before the invitation does not end it.
+        if pdu.depth <= ended.depth() {
+            return Err(RoomError::Refused("the event is older than the invitation"));
         }
         let (_, membership) = self.read_member(pdu)?.ok_or(RoomError::Invalid("no member event"))?;
         self.place_outside(pdu, nid, membership)

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use storage::{Keyspace, KeyspaceInfo, Profile, Stamped, StreamPos, stored};
 
+use crate::delayed::DelayedRow;
 use crate::event::EventRow;
 use crate::head::HeadRow;
 use crate::ids::{RoomNid, RoomSeq, UserNid};
@@ -83,6 +84,21 @@ pub(crate) const ROOM_ALIASES: Keyspace<(RoomNid, String), ()> = Keyspace::new("
 /// The public room list.
 pub(crate) const PUBLIC_ROOMS: Keyspace<RoomNid, ()> = Keyspace::new("public_rooms", Profile::Points);
 
+/// Delayed events, by their ids.
+pub(crate) const DELAYED: Keyspace<String, Stamped<DelayedRow>> = Keyspace::new("delayed_events", Profile::Points);
+/// When something has to be done with a delayed event: (time, position of its row, id).
+pub(crate) const DELAYED_DUE: Keyspace<(u64, StreamPos, String), ()> =
+    Keyspace::new("delayed_events_due", Profile::Log);
+/// A user's delayed events: (user, whether it has ended, when it is due or has ended, id).
+pub(crate) const DELAYED_OF_USER: Keyspace<(UserNid, bool, u64, String), ()> =
+    Keyspace::new("delayed_events_of_user", Profile::Log);
+/// Scheduled state events: (room, type, state key, id).
+pub(crate) const DELAYED_OF_STATE: Keyspace<(RoomNid, String, String, String), ()> =
+    Keyspace::new("delayed_events_of_state", Profile::Log);
+
+/// The room lists of third-party networks, by what the network is called.
+pub(crate) const NETWORK_ROOMS: Keyspace<(String, RoomNid), ()> = Keyspace::new("network_rooms", Profile::Points);
+
 /// Every keyspace of this crate.
 pub const KEYSPACES: &[KeyspaceInfo] = &[
     USER_NIDS.info(),
@@ -116,6 +132,11 @@ pub const KEYSPACES: &[KeyspaceInfo] = &[
     ALIASES.info(),
     ROOM_ALIASES.info(),
     PUBLIC_ROOMS.info(),
+    NETWORK_ROOMS.info(),
+    DELAYED.info(),
+    DELAYED_DUE.info(),
+    DELAYED_OF_USER.info(),
+    DELAYED_OF_STATE.info(),
 ];
 
 /// Where an event is.

@@ -9,12 +9,14 @@
 //!   becomes visible, so that whoever reads at a position sees at least what was committed by it.
 //! - Events are read through a [`view::RoomView`], which is bound to one room and to what its
 //!   viewer may see. No function takes an event id from outside and returns the event without one.
-//! - No network call happens inside a room's queue.
+//! - No network call happens inside a room's queue: what a policy server has to sign waits beside it.
 
 mod append;
 mod backfill;
+mod checked;
 mod build;
 mod create;
+mod delayed;
 mod directory;
 mod draft;
 mod encounters;
@@ -22,6 +24,7 @@ mod enter;
 mod error;
 mod event;
 pub mod fsck;
+mod growth;
 mod head;
 mod hierarchy;
 mod ids;
@@ -34,8 +37,10 @@ mod memory;
 mod outliers;
 mod permissions;
 mod place;
+mod policy;
 mod receipts;
 mod receive;
+mod recent;
 mod relations;
 mod remote;
 mod render;
@@ -53,21 +58,25 @@ mod view;
 mod visibility;
 mod writer;
 
+pub use checked::{CheckedPdu, Unusable};
 pub use create::{CreateRoom, Preset};
-pub use directory::{PublicRoom, PublicRoomsPage, PublicRoomsQuery};
+pub use delayed::{DelayError, DelayedEvent, DelayedEventsConfig, DelayedOutcome, NewDelayedEvent};
+pub use directory::{ListedIn, PublicRoom, PublicRoomsPage, PublicRoomsQuery};
 pub use draft::{Draft, Transaction};
 pub use error::RoomError;
 pub use event::{Event, EventFlags};
 pub use head::Head;
 pub use hierarchy::RoomSummary;
 pub use ids::{
-    RoomNid, RoomSeq, SnapshotId, TOPIC_DEVICE, TOPIC_DEVICE_LISTS, TOPIC_EPHEMERAL, TOPIC_MEMBERSHIP, TOPIC_ROOM,
-    TOPIC_USER, UserNid,
+    RoomNid, RoomSeq, SnapshotId, TOPIC_ALIASES, TOPIC_DEVICE, TOPIC_DEVICE_LISTS, TOPIC_EPHEMERAL, TOPIC_MEMBERSHIP, TOPIC_PROFILES, TOPIC_PUSHERS,
+    TOPIC_ROOM, TOPIC_USER, UserNid,
 };
 pub use keyspaces::KEYSPACES;
-pub use membership::{Membership, MembershipChange, UserRoom};
+pub use membership::{LocalMember, Membership, MembershipChange, UserRoom};
+pub use policy::{PolicyQuestion, PolicyServers};
 pub use receipts::{Receipt, ReceiptKind};
-pub use receive::{CheckedPdu, Received, Unusable, Verdict};
+pub use receive::{Received, Verdict};
+pub use recent::RecentEvents;
 pub use relations::{Bundle, RelationQuery};
 pub use remote::{Remote, RemoteRooms};
 pub use render::{EventFormat, Renderer};

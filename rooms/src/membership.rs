@@ -11,7 +11,7 @@ use storage::{Batch, Read, StreamPos, Topic};
 use crate::draft::Draft;
 use crate::error::RoomError;
 use crate::ids::{RoomNid, RoomSeq, TOPIC_MEMBERSHIP, UserNid};
-use crate::keyspaces::{MembershipRow, ROOM_MEMBERS, USER_ROOMS};
+use crate::keyspaces::{MembershipRow, ROOM_MEMBERS, SERVER_MEMBERS, USER_ROOMS};
 use crate::rooms::Rooms;
 
 /// `content.membership` of a member event.
@@ -78,6 +78,17 @@ impl UserRoom {
     pub fn was_joined(&self) -> bool {
         self.membership == Membership::Join || self.left_at.is_some()
     }
+}
+
+/// A user of this server in a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalMember {
+    /// Who.
+    pub user: UserNid,
+    /// Their membership now.
+    pub membership: Membership,
+    /// The member event that last ended their being joined.
+    pub left_at: Option<RoomSeq>,
 }
 
 /// A change of membership, as the endpoints of Client-Server API §Room membership ask for it.
@@ -158,6 +169,21 @@ impl Rooms {
         Ok(members)
     }
 
+    /// The users of this server who have, or had, a membership of the room. Costs what their number is.
+    ///
+    /// # Errors
+    /// Storage errors only.
+    pub fn local_members(&self, room: RoomNid) -> Result<Vec<LocalMember>, RoomError> {
+        let mut members = Vec::new();
+        for key in self.store.scan(&SERVER_MEMBERS, &(room, self.server_name().as_str().to_owned())).keys() {
+            let (_, _, user) = key?;
+            if let Some(MembershipRow { membership, left_at, .. }) = self.store.get(&ROOM_MEMBERS, &(room, user))? {
+                members.push(LocalMember { user, membership, left_at });
+            }
+        }
+        Ok(members)
+    }
+
     /// Whether two users are joined to a common room.
     ///
     /// # Errors
@@ -188,6 +214,20 @@ impl Rooms {
     /// [`RoomError::Forbidden`] with the rule that forbids it; [`RoomError::NotResident`] where another
     /// server has to do it; [`RoomError::RemoteUnavailable`] where another one would have to take part.
     pub async fn change_membership(&self, room: &RoomId, change: MembershipChange) -> Result<(), RoomError> {
+        self.change_membership_at(room, change, None).await
+    }
+
+    /// As [`Rooms::change_membership`], with a time to claim instead of now, in milliseconds (Application Service API
+    /// §Timestamp massaging).
+    ///
+    /// # Errors
+    /// As [`Rooms::change_membership`].
+    pub async fn change_membership_at(
+        &self,
+        room: &RoomId,
+        change: MembershipChange,
+        timestamp: Option<i64>,
+    ) -> Result<(), RoomError> {
         let nid = self.known_room(room)?;
         self.expect_resident(nid)?;
         if change.target.server_name() != self.server_name().as_str() {
@@ -204,6 +244,7 @@ impl Rooms {
         }
         let draft = Draft {
             skip_if_unchanged: membership == Membership::Join,
+            timestamp,
             ..Draft::state(sender, "m.room.member", target.as_str(), content)
         };
         self.append(nid, vec![draft], None).await.map(drop)

@@ -6,13 +6,14 @@ use spec::version::RoomVersion;
 use storage::{Batch, CommitError};
 
 use crate::append::Append;
+use crate::checked::CheckedPdu;
 use crate::error::RoomError;
 use crate::event::EventFlags;
 use crate::head::Head;
 use crate::ids::{RoomNid, SnapshotId};
 use crate::keyspaces::{HEADS, ROOM_NIDS};
 use crate::place::{Part, Placing};
-use crate::receive::{CheckedPdu, Known, Verdict, split_commands};
+use crate::receive::{Known, Verdict, split_commands};
 use crate::rooms::Rooms;
 
 impl Rooms {

@@ -8,7 +8,6 @@ use spec::pdu::Pdu;
 use storage::{Read, StreamPos};
 
 use crate::append::Append;
-use crate::draft::Transaction;
 use crate::error::RoomError;
 use crate::event::{EventFlags, EventRow, bounded_depth};
 use crate::ids::{RoomSeq, SnapshotId, UserNid};
@@ -70,13 +69,12 @@ impl Append<'_> {
         &mut self,
         pdu: &Arc<Pdu>,
         sender: UserNid,
-        transaction: Option<&(UserNid, Transaction)>,
+        transaction: Option<(Box<str>, Box<str>)>,
     ) -> Result<RoomSeq, RoomError> {
         let before = match self.head.row.extremities.len() {
             cited if cited > pdu.prev_events.len() && cited > 0 => self.state_before(pdu)?,
             _ => self.head.row.state,
         };
-        let transaction = transaction.map(|(_, transaction)| (transaction.device.clone(), transaction.id.clone()));
         let flags = EventFlags::default();
         let placed = self
             .place_event(pdu, Placing { part: Part::Timeline, sender, before, flags, transaction, promoted: None })?;
@@ -85,6 +83,7 @@ impl Append<'_> {
                 self.batch.put(&STATE_LOG, &(self.head.room, StreamPos::PENDING, slot), &placed.seq);
                 self.head.row.state = placed.after;
                 self.head.remember_state(pdu);
+                self.cancel_overtaken(pdu)?;
             }
             self.move_extremities(pdu, placed.seq);
         } else {

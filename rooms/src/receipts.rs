@@ -123,6 +123,29 @@ impl Rooms {
         since: StreamPos,
         until: StreamPos,
     ) -> Result<Vec<Receipt>, RoomError> {
+        self.scan_receipts(room, since, until, |kind, user| kind == ReceiptKind::Read || user == viewer)
+    }
+
+    /// As [`Rooms::receipts_since`], with everybody's private ones: who may hear of these is the caller's to decide.
+    ///
+    /// # Errors
+    /// Storage errors only.
+    pub fn all_receipts_since(
+        &self,
+        room: RoomNid,
+        since: StreamPos,
+        until: StreamPos,
+    ) -> Result<Vec<Receipt>, RoomError> {
+        self.scan_receipts(room, since, until, |_, _| true)
+    }
+
+    fn scan_receipts(
+        &self,
+        room: RoomNid,
+        since: StreamPos,
+        until: StreamPos,
+        is_shown: impl Fn(ReceiptKind, UserNid) -> bool,
+    ) -> Result<Vec<Receipt>, RoomError> {
         let mut receipts = Vec::new();
         let from = (room, StreamPos(since.0.saturating_add(1)));
         for key in self.store.scan(&RECEIPT_LOG, &room).from_prefix(&from).keys() {
@@ -130,7 +153,7 @@ impl Rooms {
             if pos > until {
                 break;
             }
-            if kind == ReceiptKind::ReadPrivate.code() && user != viewer {
+            if !is_shown(ReceiptKind::from_code(kind), user) {
                 continue;
             }
             if let Some(row) = self.store.get(&RECEIPTS, &(room, user, kind, thread.clone()))? {

@@ -8,18 +8,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use spec::auth::{self, AuthFailure};
-use spec::ids::{EventId, ServerName, UserId};
-use spec::pdu::{Pdu, PduError, ReceivedPdu, SignatureFailure};
+use spec::ids::{EventId, UserId};
+use spec::pdu::Pdu;
 use spec::power::PowerLevels;
-use spec::signing::VerifyKey;
-use spec::version::{RoomVersion, RoomVersionRules};
+use spec::version::RoomVersion;
 use storage::{CommitError, Read};
 
 use crate::append::Append;
+use crate::checked::{Advice, CheckedPdu};
 use crate::error::RoomError;
 use crate::event::EventFlags;
 use crate::head::Head;
-use crate::ids::{RoomNid, RoomSeq, SnapshotId};
+use crate::ids::{RoomNid, RoomSeq, SnapshotId, UserNid};
 use crate::keyspaces::{EARLY_REDACTIONS, HEADS, ROOM_NIDS};
 use crate::place::{Part, Placing, Stored};
 use crate::rooms::Rooms;
@@ -28,49 +28,6 @@ use crate::rooms::Rooms;
 const MAX_COMMAND_BYTES: usize = 1024 * 1024;
 /// The most events of one command.
 const MAX_COMMAND_EVENTS: usize = 64;
-
-/// An event of another server's whose format, hash and signatures were checked.
-#[derive(Clone, Debug)]
-pub struct CheckedPdu(Arc<Pdu>);
-
-/// Why an event is dropped before anything else is asked of it.
-#[derive(Debug, thiserror::Error)]
-pub enum Unusable {
-    /// It is no event of this room version.
-    #[error(transparent)]
-    Malformed(#[from] PduError),
-    /// A signature is wrong, or cannot be checked.
-    #[error(transparent)]
-    Signature(#[from] SignatureFailure),
-}
-
-impl CheckedPdu {
-    /// Verifies hash and signatures; an event whose content hash is wrong goes on redacted.
-    ///
-    /// # Errors
-    /// See [`Unusable`].
-    pub fn check(
-        received: ReceivedPdu,
-        rules: &RoomVersionRules,
-        key: impl FnMut(&ServerName, &str) -> Option<VerifyKey>,
-    ) -> Result<CheckedPdu, Unusable> {
-        received.verify_signatures(rules, key)?;
-        Ok(CheckedPdu(Arc::new(received.into_pdu(rules)?)))
-    }
-
-    /// An event that this server signed itself, or one that another server returned with its signature beside ours and
-    /// that was verified so.
-    #[must_use]
-    pub fn of_ours(pdu: Arc<Pdu>) -> CheckedPdu {
-        CheckedPdu(pdu)
-    }
-
-    /// The event.
-    #[must_use]
-    pub fn pdu(&self) -> &Arc<Pdu> {
-        &self.0
-    }
-}
 
 /// An event for a room's writer, with what had to be fetched for it.
 #[derive(Clone, Debug)]
@@ -105,16 +62,24 @@ pub enum Verdict {
 
 impl Rooms {
     /// Takes in events of a room that is known here, in the order given, in one commit if they are few. One result for
-    /// each. Cancel-safe: what is submitted is carried out.
+    /// each. Where the room uses a policy server, what that has not signed is asked for first
+    /// ([`Rooms::look_for_advice`]), and soft-failed if it is not recommended. Cancel-safe: what is submitted is carried
+    /// out.
     ///
     /// # Errors
     /// For one event: [`RoomError::Missing`] with events to fetch first. For all: [`RoomError::Busy`], storage errors.
     pub async fn receive_all(
         &self,
         room: RoomNid,
-        received: Vec<Received>,
+        mut received: Vec<Received>,
     ) -> Result<Vec<Result<Verdict, RoomError>>, RoomError> {
         self.intern_people(received.iter().map(|received| &received.pdu)).await?;
+        if self.policy_server(room)?.is_some() {
+            let events = received.iter().map(|received| received.pdu.clone()).collect();
+            for (received, advised) in received.iter_mut().zip(self.look_for_advice(room, events).await?) {
+                received.pdu = advised;
+            }
+        }
         let mut verdicts = Vec::with_capacity(received.len());
         for group in split_commands(received, |received| &received.pdu) {
             verdicts.extend(self.submit_received(room, group).await?);
@@ -127,7 +92,7 @@ impl Rooms {
     /// # Errors
     /// The same, and [`RoomError::RoomNotFound`].
     pub async fn receive(&self, pdu: CheckedPdu) -> Result<Verdict, RoomError> {
-        let room = self.known_room(&pdu.0.room_id)?;
+        let room = self.known_room(&pdu.pdu.room_id)?;
         let verdict = self.receive_all(room, vec![pdu.into()]).await?.pop();
         verdict.unwrap_or(Err(RoomError::Busy))
     }
@@ -137,12 +102,12 @@ impl Rooms {
     /// # Errors
     /// [`RoomError::Forbidden`] if it is no acceptable create event.
     pub async fn receive_create(&self, pdu: CheckedPdu, version: RoomVersion) -> Result<(), RoomError> {
-        let pdu = pdu.0;
+        let pdu = pdu.pdu;
         if &*pdu.kind != "m.room.create" {
             return Err(RoomError::Invalid("a room begins with its create event"));
         }
         auth::check_auth_events(version.rules(), &pdu, &[])?;
-        self.intern_people([&CheckedPdu(pdu.clone())]).await?;
+        self.intern_people([&CheckedPdu::of_ours(pdu.clone())]).await?;
         let sender = self.user_nid(&pdu.sender)?.ok_or(RoomError::Inconsistent("sender without a number"))?;
         let room = self.new_room_nid();
         let mut append = Append::new(self, Head::empty(room, pdu.room_id.clone(), version));
@@ -160,7 +125,7 @@ impl Rooms {
     /// Numbers for the senders and, for member events, for whom they are about: the writer commits no batch but its own.
     pub(crate) async fn intern_people(&self, pdus: impl IntoIterator<Item = &CheckedPdu>) -> Result<(), RoomError> {
         let mut people = Vec::new();
-        for CheckedPdu(pdu) in pdus {
+        for CheckedPdu { pdu, .. } in pdus {
             people.push(pdu.sender.clone());
             if &*pdu.kind == "m.room.member" {
                 people.extend(pdu.state_key.as_deref().and_then(|user| UserId::parse(user).ok()));
@@ -189,7 +154,7 @@ impl Rooms {
 pub(crate) fn split_commands<T>(items: Vec<T>, pdu: impl Fn(&T) -> &CheckedPdu) -> Vec<Vec<T>> {
     let (mut groups, mut bytes) = (Vec::new(), 0);
     for item in items {
-        let size = pdu(&item).0.json.len();
+        let size = pdu(&item).pdu.json.len();
         bytes += size;
         match groups.last_mut() {
             Some(group) if bytes <= MAX_COMMAND_BYTES && Vec::len(group) < MAX_COMMAND_EVENTS => group.push(item),
@@ -212,7 +177,7 @@ impl Append<'_> {
         let mut verdicts = Vec::with_capacity(received.len());
         for received in received {
             let before = self.added();
-            match self.receive(received) {
+            match self.receive(received, None) {
                 Err(error) if self.added() != before => return Err(error),
                 verdict => verdicts.push(verdict),
             }
@@ -220,8 +185,13 @@ impl Append<'_> {
         Ok(verdicts)
     }
 
-    fn receive(&mut self, received: Received) -> Result<Verdict, RoomError> {
-        let Received { pdu: CheckedPdu(pdu), state_before, relay } = received;
+    /// Judges one event and adds it. `mark` is kept with an event of ours: the device that sent it, and with which id.
+    pub(crate) fn receive(
+        &mut self,
+        received: Received,
+        mark: Option<(Box<str>, Box<str>)>,
+    ) -> Result<Verdict, RoomError> {
+        let Received { pdu: CheckedPdu { pdu, advice }, state_before, relay } = received;
         if pdu.room_id != self.head.room_id {
             return Err(RoomError::Invalid("the event is of another room"));
         }
@@ -231,7 +201,12 @@ impl Append<'_> {
             Known::No => None,
         };
         let (auth_events, before) = self.gather_states(&pdu, state_before.as_deref())?;
-        let verdict = self.judge(&pdu, &auth_events, before, true)?;
+        let verdict = match self.judge(&pdu, &auth_events, before, true)? {
+            Verdict::Accepted if advice == Advice::NotRecommended => {
+                Verdict::SoftFailed("the room's policy server does not recommend it".to_owned())
+            }
+            verdict => verdict,
+        };
         let mut flags = match &verdict {
             Verdict::Rejected(_) => EventFlags::REJECTED,
             Verdict::SoftFailed(_) => EventFlags::SOFT_FAILED,
@@ -244,7 +219,7 @@ impl Append<'_> {
         if verdict == Verdict::Accepted {
             self.expect_place_at_end(&pdu)?;
         }
-        let placing = Placing { part: Part::Timeline, sender, before, flags, transaction: None, promoted };
+        let placing = Placing { part: Part::Timeline, sender, before, flags, transaction: mark, promoted };
         let placed = self.place_event(&pdu, placing)?;
         if !matches!(verdict, Verdict::Rejected(_)) {
             self.move_backward_extremities(&pdu)?;
@@ -258,7 +233,7 @@ impl Append<'_> {
     }
 
     /// What an accepted event means to others: what it redacts, what redacted it before it came, what it relates to.
-    pub(crate) fn connect(&mut self, pdu: &Arc<Pdu>, sender: crate::UserNid, seq: RoomSeq) -> Result<(), RoomError> {
+    pub(crate) fn connect(&mut self, pdu: &Arc<Pdu>, sender: UserNid, seq: RoomSeq) -> Result<(), RoomError> {
         self.apply_redaction(pdu, seq)?;
         self.apply_early_redactions(pdu)?;
         if let Some(relation) = self.find_relation(pdu)? {

@@ -2,6 +2,7 @@
 //! (Client-Server API §Forming relationships between events).
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -57,6 +58,20 @@ fn read_relation(content: &str) -> Option<StatedRelation> {
     let relates = serde_json::from_str::<Relating<'_>>(content).ok()?.relates_to?;
     let (rel_type, parent) = (relates.rel_type?.into(), relates.event_id?.into());
     Some(StatedRelation { rel_type, parent, key: relates.key.map(Into::into) })
+}
+
+impl Event {
+    /// The type of the relation that the event states to another.
+    #[must_use]
+    pub fn rel_type(&self) -> Option<Box<str>> {
+        read_relation(self.content()).map(|relation| relation.rel_type)
+    }
+
+    /// The id of the root of the thread that the event states to be part of.
+    #[must_use]
+    pub fn thread_root(&self) -> Option<Box<str>> {
+        read_relation(self.content()).filter(|relation| &*relation.rel_type == "m.thread").map(|found| found.parent)
+    }
 }
 
 /// Whether an edit says what the event shall be: encrypted ones say it where only clients see it.
@@ -237,6 +252,38 @@ impl RoomView {
         }
         bundle.thread = self.find_latest(thread)?.map(|(count, latest)| (count, latest, took_part));
         Ok(bundle)
+    }
+
+    /// Whether some event relates to this one that has one of these relation types and one of these senders; what is
+    /// absent does not matter (Client-Server API §Filtering, `related_by_rel_types` and `related_by_senders`).
+    ///
+    /// # Errors
+    /// Storage errors only.
+    pub fn is_related_by(
+        &self,
+        event: &Event,
+        rel_types: Option<&[String]>,
+        senders: Option<&BTreeSet<String>>,
+    ) -> Result<bool, RoomError> {
+        if !event.flags().has(EventFlags::HAS_RELATIONS) {
+            return Ok(false);
+        }
+        let mut lens = self.lens();
+        for row in self.rooms.store.scan(&RELATIONS, &(self.room(), event.seq())).iter() {
+            let ((_, _, child), row) = row?;
+            if rel_types.is_some_and(|types| !types.iter().any(|rel_type| **rel_type == *row.rel_type)) {
+                continue;
+            }
+            if let Some(senders) = senders
+                && !senders.contains(self.rooms.user_id(row.sender)?.as_str())
+            {
+                continue;
+            }
+            if lens.can_see(&self.rooms.event_at(self.room(), child)?)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The latest event of a thread that the viewer may see, and how many there are up to it: who left the room learns

@@ -44,6 +44,14 @@ impl<'a> Renderer<'a> {
         self.write_event(event, &bundle, true, out)
     }
 
+    /// Appends the event as JSON, without what was said of it since.
+    ///
+    /// # Errors
+    /// Storage errors only.
+    pub fn render_plain(&self, event: &Event, out: &mut Vec<u8>) -> Result<(), RoomError> {
+        self.write_event(event, &Bundle::default(), true, out)
+    }
+
     /// Appends a JSON array of events.
     ///
     /// # Errors
@@ -97,6 +105,10 @@ impl<'a> Renderer<'a> {
             && event.sender_nid() == self.view.viewer()
         {
             write_text(out, ",\"transaction_id\":", txn);
+        }
+        if let Some(delay_id) = event.delay_id().filter(|_| event.sender_nid() == self.view.viewer()) {
+            write_text(out, ",\"delay_id\":", delay_id);
+            write_text(out, ",\"org.matrix.msc4140.delay_id\":", delay_id);
         }
         if let Some(replaced) = event.replaces().filter(|_| full) {
             let replaced = self.view.rooms.event_at(event.room(), replaced)?;

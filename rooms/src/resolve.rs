@@ -227,6 +227,7 @@ impl Append<'_> {
             self.batch.put(&STATE_LOG, &(room, StreamPos::PENDING, slot), &seq);
             let pdu = self.stored(seq)?.pdu;
             self.head.remember_state(&pdu);
+            self.cancel_overtaken(&pdu)?;
             if let Ok(Some((user, membership))) = self.read_member(&pdu) {
                 self.add_membership(user, membership, seq)?;
             }

@@ -8,11 +8,13 @@ use spec::signing::SigningKey;
 use spec::version::RoomVersion;
 use storage::{Read, Store, StreamPos};
 
+use crate::delayed::{DelayWake, DelayedEventsConfig};
 use crate::error::RoomError;
 use crate::event::Event;
 use crate::ids::{RoomNid, RoomSeq};
 use crate::keyspaces::{EVENT_IDS, EventPlace, HEADS, TIMELINE};
 use crate::memory::Memory;
+use crate::policy::{Asking, PolicyServers};
 use crate::typing::Typing;
 use crate::writer::Queues;
 
@@ -23,11 +25,17 @@ pub struct RoomsConfig {
     pub default_room_version: RoomVersion,
     /// How many rooms (and users' room lists) are kept in memory.
     pub cached_rooms: usize,
+    /// Delayed events.
+    pub delayed_events: DelayedEventsConfig,
 }
 
 impl Default for RoomsConfig {
     fn default() -> Self {
-        RoomsConfig { default_room_version: RoomVersion::V12, cached_rooms: 4096 }
+        RoomsConfig {
+            default_room_version: RoomVersion::V12,
+            cached_rooms: 4096,
+            delayed_events: DelayedEventsConfig::default(),
+        }
     }
 }
 
@@ -47,6 +55,8 @@ pub struct RoomsParts {
     pub signing_key: Arc<SigningKey>,
     /// Settings.
     pub config: RoomsConfig,
+    /// The way to policy servers; without it, rooms that use one take no event of ours.
+    pub policy_servers: Option<Arc<dyn PolicyServers>>,
 }
 
 /// All rooms of this server. A cheap handle.
@@ -65,6 +75,9 @@ pub struct Inner {
     pub(crate) memory: Arc<Memory>,
     pub(crate) queues: Queues,
     pub(crate) typing: Typing,
+    pub(crate) policy_servers: Option<Arc<dyn PolicyServers>>,
+    pub(crate) asking: Asking,
+    pub(crate) delays: DelayWake,
 }
 
 impl std::ops::Deref for Rooms {
@@ -81,7 +94,7 @@ impl Rooms {
     /// # Errors
     /// Storage errors only.
     pub fn new(parts: RoomsParts) -> Result<Rooms, RoomError> {
-        let RoomsParts { store, clock, random, tasks, server_name, signing_key, config } = parts;
+        let RoomsParts { store, clock, random, tasks, server_name, signing_key, config, policy_servers } = parts;
         let memory = Arc::new(Memory::new(config.cached_rooms, Rooms::first_free_numbers(&store)?));
         let observed = memory.clone();
         store.on_commit(Arc::new(move |commits| observed.observe(commits)));
@@ -98,6 +111,9 @@ impl Rooms {
             memory,
             queues,
             typing,
+            policy_servers,
+            asking: Asking::default(),
+            delays: DelayWake::default(),
         })))
     }
 

@@ -184,8 +184,11 @@ impl RoomView {
 }
 
 impl Rooms {
-    /// The number of the last event that had come by a position.
-    pub(crate) fn seq_at(&self, room: RoomNid, pos: StreamPos) -> Result<RoomSeq, RoomError> {
+    /// The number of the last event of the timeline that had come by a position; 0 if none had.
+    ///
+    /// # Errors
+    /// Storage errors only.
+    pub fn seq_at(&self, room: RoomNid, pos: StreamPos) -> Result<RoomSeq, RoomError> {
         let mut high = self.head(room)?.last_seq();
         loop {
             let chunk = self.scan_events(room, RoomSeq::FIRST, high.next(), CHUNK, true)?;

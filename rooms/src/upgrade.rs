@@ -8,6 +8,7 @@ use spec::version::RoomVersion;
 use crate::create::{CreateRoom, Preset, object};
 use crate::draft::Draft;
 use crate::error::RoomError;
+use crate::membership::{Membership, MembershipChange};
 use crate::rooms::Rooms;
 
 /// State that the new room takes over from the old one.
@@ -29,7 +30,8 @@ impl Rooms {
     /// public listing over. Not cancel-safe: dropped half-way, the old room may stand without a tombstone.
     ///
     /// # Errors
-    /// [`RoomError::Refused`] if the user may not close the room.
+    /// [`RoomError::Refused`] if the user may not close the room; those of [`Rooms::recommend`] if its policy server does
+    /// not let it be closed: the user has then left the successor.
     pub async fn upgrade_room(
         &self,
         old: &RoomId,
@@ -90,11 +92,25 @@ impl Rooms {
             })
             .await?;
         let content = object(json!({"body": "This room has been replaced", "replacement_room": new.as_str()}));
-        self.append(nid, vec![Draft::state(user.clone(), "m.room.tombstone", "", content)], None).await?;
+        let tombstone = Draft::state(user.clone(), "m.room.tombstone", "", content);
+        if let Err(error) = self.append(nid, vec![tombstone], None).await {
+            self.abandon_room(&new, user).await;
+            return Err(error);
+        }
         self.set_public(old, false).await?;
         self.move_aliases(nid, self.known_room(&new)?).await?;
         self.close_room(nid, user, &head).await;
         Ok(new)
+    }
+
+    /// Takes the user out of a successor that the old room does not point to (its policy server would not have it).
+    async fn abandon_room(&self, room: &RoomId, user: &UserId) {
+        let (sender, target, membership) = (user.clone(), user.clone(), Membership::Leave);
+        let leave = MembershipChange { sender, target, membership, content: Map::new() };
+        let unlisted = self.set_public(room, false).await;
+        if let Err(error) = unlisted.and(self.change_membership(room, leave).await) {
+            tracing::warn!(room_id = room.as_str(), %error, "a room that was to replace another is left over");
+        }
     }
 
     /// Raises the levels for speaking and inviting in a replaced room, where its version and the user's power allow.

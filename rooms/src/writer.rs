@@ -13,11 +13,13 @@ use storage::CommitError;
 use tokio::sync::oneshot;
 
 use crate::append::{Append, Change};
+use crate::checked::CheckedPdu;
 use crate::draft::{Draft, Transaction};
 use crate::error::RoomError;
 use crate::ids::{RoomNid, UserNid};
 use crate::memory::Pending;
-use crate::receive::{CheckedPdu, Received, Verdict};
+use crate::policy::Drafted;
+use crate::receive::{Received, Verdict};
 use crate::rooms::Rooms;
 
 /// The most commands of one commit.
@@ -33,7 +35,7 @@ pub(crate) struct Queues(Mutex<HashMap<RoomNid, VecDeque<Command>>>);
 
 enum Command {
     /// Events of ours.
-    Append { drafts: Vec<Draft>, transaction: Option<(UserNid, Transaction)>, reply: Reply<Vec<EventId>> },
+    Append(Drafted),
     /// Whatever concerns events of other servers: worked on off the async workers, a commit of its own.
     Job(Job),
 }
@@ -45,19 +47,18 @@ type JobAnswer = Box<dyn FnOnce(Result<(), RoomError>) + Send>;
 impl Command {
     /// Whether it is of one event of ours: those are committed together.
     fn may_share(&self) -> bool {
-        matches!(self, Command::Append { drafts, .. } if drafts.len() == 1)
+        matches!(self, Command::Append(drafted) if drafted.drafts.len() == 1)
     }
 }
-
-type Reply<T> = oneshot::Sender<Result<T, RoomError>>;
 
 impl Rooms {
     /// Appends events to a room: builds, signs, authorises and commits them, all or none. Returns
     /// their ids, once they are as durable as configured. With a transaction that was used before,
-    /// returns what it made then. Cancel-safe: once submitted, the command is carried out.
+    /// returns what it made then. Where the room uses a policy server, that has to recommend the events first, and this
+    /// waits for it. Cancel-safe: once submitted, the command is carried out.
     ///
     /// # Errors
-    /// What forbids the first event that cannot be appended; [`RoomError::NotResident`] for a room that other servers
+    /// What forbids the first event that cannot be appended; those of [`Rooms::recommend`]; [`RoomError::NotResident`] for a room that other servers
     /// are in and this one is not; [`RoomError::Busy`] if too much waits.
     pub async fn append(
         &self,
@@ -67,7 +68,7 @@ impl Rooms {
     ) -> Result<Vec<EventId>, RoomError> {
         self.expect_resident(room)?;
         let (reply, answer) = oneshot::channel();
-        self.submit(room, Command::Append { drafts, transaction, reply })?;
+        self.submit(room, Command::Append(Drafted { drafts, transaction, reply }))?;
         answer.await.unwrap_or(Err(RoomError::Busy))
     }
 
@@ -111,15 +112,33 @@ impl Rooms {
         room: RoomNid,
         work: impl FnOnce(&mut Append<'_>) -> Result<T, RoomError> + Send + 'static,
     ) -> Result<T, RoomError> {
+        self.run_job(room, true, work).await
+    }
+
+    /// As [`Rooms::submit_job`], without committing anything: what `work` would change.
+    pub(crate) async fn try_job<T: Send + 'static>(
+        &self,
+        room: RoomNid,
+        work: impl FnOnce(&mut Append<'_>) -> Result<T, RoomError> + Send + 'static,
+    ) -> Result<T, RoomError> {
+        self.run_job(room, false, work).await
+    }
+
+    async fn run_job<T: Send + 'static>(
+        &self,
+        room: RoomNid,
+        commits: bool,
+        work: impl FnOnce(&mut Append<'_>) -> Result<T, RoomError> + Send + 'static,
+    ) -> Result<T, RoomError> {
         let (reply, answer) = oneshot::channel();
         let job: Job = Box::new(move |append| {
             let outcome = work(append);
-            let succeeded = outcome.is_ok();
+            let is_kept = commits && outcome.is_ok();
             // Whoever asked may have gone; what is committed stays.
             let answer = move |committed: Result<(), RoomError>| {
                 drop(reply.send(outcome.and_then(|value| committed.map(|()| value))));
             };
-            (succeeded, Box::new(answer))
+            (is_kept, Box::new(answer))
         });
         self.submit(room, Command::Job(job))?;
         answer.await.unwrap_or(Err(RoomError::Busy))
@@ -174,7 +193,7 @@ impl Rooms {
         let mut drafted = Vec::with_capacity(group.len());
         for command in group {
             match command {
-                Command::Append { drafts, transaction, reply } => drafted.push((drafts, transaction, reply)),
+                Command::Append(command) => drafted.push(command),
                 // Groups hold one kind or the other.
                 Command::Job(job) => return self.write_job(room, job).await,
             }
@@ -185,7 +204,19 @@ impl Rooms {
         };
         let mut append = Append::new(self, (*head).clone());
         let mut answers = Vec::with_capacity(drafted.len());
-        for (drafts, transaction, reply) in drafted {
+        for command in drafted {
+            match append.needs_policy_server(&command.drafts) {
+                Ok(false) => {}
+                Ok(true) => {
+                    self.set_aside(room, command);
+                    continue;
+                }
+                Err(error) => {
+                    drop(command.reply.send(Err(error)));
+                    continue;
+                }
+            }
+            let Drafted { drafts, transaction, reply } = command;
             let before = append.added();
             match append.add_command(drafts, transaction) {
                 Ok(ids) => answers.push((reply, ids)),

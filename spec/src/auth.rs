@@ -202,8 +202,8 @@ fn check_levels(room: &RoomState<'_>, event: &Pdu) -> Result<(), AuthFailure> {
         if !sender_power.at_least(required) {
             return Err(AuthFailure::EventLevel { required });
         }
-        if event.state_key.as_deref().is_some_and(|key| key.starts_with('@') && key != event.sender.as_str()) {
-            return Err(AuthFailure::StateKeyOfOtherUser);
+        if let Some(key) = event.state_key.as_deref().filter(|key| key.starts_with('@')) {
+            check_state_owner(room, event, power, key)?;
         }
         if &*event.kind == POWER_LEVELS {
             return levels::check_power_levels(room, event, power, sender_power);
@@ -216,6 +216,29 @@ fn check_levels(room: &RoomState<'_>, event: &Pdu) -> Result<(), AuthFailure> {
         }
         Ok(())
     })
+}
+
+/// Whose state it is that has this state key, which begins with `@`: its sender's, or in rooms with owned state
+/// (MSC3757) that of a user with less power than the sender, whose id a suffix may follow.
+fn check_state_owner(room: &RoomState<'_>, event: &Pdu, power: &PowerView<'_>, key: &str) -> Result<(), AuthFailure> {
+    if key == event.sender.as_str() {
+        return Ok(());
+    }
+    if !room.rules.owned_state {
+        return Err(AuthFailure::StateKeyOfOtherUser);
+    }
+    let owner = owner_of_state(key).ok_or(AuthFailure::StateKeyWithoutOwner)?;
+    if owner == event.sender || power.user(event.sender.as_str())? > power.user(owner.as_str())? {
+        return Ok(());
+    }
+    Err(AuthFailure::StateKeyOfOtherUser)
+}
+
+/// The user id at the beginning of a state key: no server name has a `_`, so the first one after the colon ends it.
+fn owner_of_state(key: &str) -> Option<UserId> {
+    let (localpart, rest) = key.split_once(':')?;
+    let server = rest.split_once('_').map_or(rest, |(server, _)| server);
+    UserId::parse(format!("{localpart}:{server}")).ok()
 }
 
 /// Whether the redaction and the event it redacts were named by the same server (room versions 1 and 2).

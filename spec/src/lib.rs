@@ -11,6 +11,7 @@ pub mod hash;
 pub mod ids;
 pub mod json;
 pub mod pdu;
+pub mod policy;
 pub mod power;
 pub mod push;
 pub mod redact;

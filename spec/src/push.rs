@@ -14,7 +14,7 @@ mod compiled;
 mod defaults;
 mod edits;
 mod event;
-pub(crate) mod glob;
+pub mod glob;
 mod rule;
 
 pub use compiled::{CompiledRuleset, Outcome, Recipient, RoomContext};

@@ -27,6 +27,10 @@ pub enum RoomVersion {
     V10,
     V11,
     V12,
+    /// Version 10 with owned state (MSC3757), `org.matrix.msc3757.10`.
+    V10Owned,
+    /// Version 11 with owned state (MSC3757), `org.matrix.msc3757.11`.
+    V11Owned,
 }
 
 /// The version string is not one of ours. The client or the remote server asked for something we do not support.
@@ -35,7 +39,10 @@ pub enum RoomVersion {
 pub struct UnknownVersion(pub Box<str>);
 
 impl RoomVersion {
-    /// Every supported version, oldest first.
+    /// Versions of proposals, which no specification has.
+    pub const UNSTABLE: [Self; 2] = [Self::V10Owned, Self::V11Owned];
+
+    /// Every supported version of the specification, oldest first.
     pub const ALL: [Self; 12] = [
         Self::V1,
         Self::V2,
@@ -66,6 +73,8 @@ impl RoomVersion {
             Self::V10 => "10",
             Self::V11 => "11",
             Self::V12 => "12",
+            Self::V10Owned => "org.matrix.msc3757.10",
+            Self::V11Owned => "org.matrix.msc3757.11",
         }
     }
 
@@ -84,6 +93,8 @@ impl RoomVersion {
             Self::V10 => &RoomVersionRules::V10,
             Self::V11 => &RoomVersionRules::V11,
             Self::V12 => &RoomVersionRules::V12,
+            Self::V10Owned => &RoomVersionRules::V10_OWNED,
+            Self::V11Owned => &RoomVersionRules::V11_OWNED,
         }
     }
 }
@@ -92,7 +103,11 @@ impl FromStr for RoomVersion {
     type Err = UnknownVersion;
 
     fn from_str(version: &str) -> Result<Self, UnknownVersion> {
-        Self::ALL.into_iter().find(|known| known.as_str() == version).ok_or_else(|| UnknownVersion(version.into()))
+        Self::ALL
+            .into_iter()
+            .chain(Self::UNSTABLE)
+            .find(|known| known.as_str() == version)
+            .ok_or_else(|| UnknownVersion(version.into()))
     }
 }
 
@@ -198,6 +213,9 @@ pub struct RoomVersionRules {
     pub explicitly_privilege_room_creators: bool,
     /// `content.additional_creators` of the create event is checked and adds creators (version 12 on).
     pub additional_creators: bool,
+    /// A state key may be a user id with a suffix after `_`, and those of more power may set the state of others
+    /// (MSC3757, no version of the specification).
+    pub owned_state: bool,
 }
 
 impl RoomVersionRules {
@@ -231,6 +249,7 @@ impl RoomVersionRules {
         use_room_create_sender: false,
         explicitly_privilege_room_creators: false,
         additional_creators: false,
+        owned_state: false,
     };
 
     /// Room version 2: state resolution v2.
@@ -308,4 +327,10 @@ impl RoomVersionRules {
         state_res: StateResVersion::V2_1,
         ..Self::V11
     };
+
+    /// Room version 10 with owned state.
+    pub const V10_OWNED: Self = Self { version: RoomVersion::V10Owned, owned_state: true, ..Self::V10 };
+
+    /// Room version 11 with owned state.
+    pub const V11_OWNED: Self = Self { version: RoomVersion::V11Owned, owned_state: true, ..Self::V11 };
 }

@@ -140,6 +140,7 @@ pub fn load_config(sources: &ConfigSources) -> Result<LoadedConfig, ConfigErrors
             Err(error) => errors.push(error),
         }
     }
+    read_named_variables(&mut settings, &sources.environment, &mut errors);
     read_secret_files(&mut settings, &mut errors);
     match merge_settings(&settings) {
         Ok(config) if errors.is_empty() => {
@@ -236,6 +237,25 @@ pub(super) fn default_value(key: &str) -> Option<Value> {
         value = value.as_table_mut()?.remove(part)?;
     }
     Some(value)
+}
+
+/// `{ env = "NAME" }` as a value means the content of that environment variable.
+fn read_named_variables(settings: &mut Vec<Setting>, environment: &[(String, String)], errors: &mut Vec<ConfigError>) {
+    settings.retain_mut(|setting| {
+        let name = match setting.value.as_table() {
+            Some(table) if table.len() == 1 => table.get("env").and_then(Value::as_str).map(str::to_owned),
+            _ => None,
+        };
+        let (Some(name), Some(field)) = (name, find_field(&Config::INFO, &setting.key)) else { return true };
+        let Some((_, text)) = environment.iter().find(|(variable, _)| *variable == name) else {
+            let reason = format!("the environment variable {name} is not set");
+            errors.push(ConfigError::BadValue { key: setting.key.clone(), reason, origin: setting.origin.clone() });
+            return false;
+        };
+        setting.value = parse_text(field, &setting.key, text);
+        setting.origin = Source::Environment(name);
+        true
+    });
 }
 
 /// `{ file = "PATH" }` as the value of a secret means the content of that file.

@@ -16,7 +16,8 @@ const HEADER: &str = "\
 #
 # A value can also be given by an environment variable (`server_name` is CONDUIT_SERVER_NAME,
 # `log.level` is CONDUIT_LOG__LEVEL) or by `--set log.level=debug`, which win over this file in that
-# order. A secret can be kept in a file of its own: `{ file = \"/path\" }`.
+# order. A secret can be kept in a file of its own: `{ file = \"/path\" }`. Any value can be taken
+# from an environment variable of another name: `{ env = \"SERVER_NAME\" }`.
 # Keys marked (reloadable) are taken over on SIGHUP; the others need a restart.
 # `conduit config check` looks for mistakes, `conduit config show` tells where each value is from.
 ";

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use rooms::Event;
+use rooms::{Event, RoomView};
 use serde::Deserialize;
 use spec::ids::{RoomId, UserId};
 
@@ -25,6 +25,17 @@ pub struct Filter {
     pub account_data: EventFilter,
     /// Which rooms, and what of them.
     pub room: RoomFilter,
+    /// Which fields of profiles (MSC4429).
+    #[serde(rename = "org.matrix.msc4429.profile_fields", alias = "profile_fields")]
+    pub profile_fields: ProfileFieldFilter,
+}
+
+/// Which fields of profiles a client wants to be told of.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ProfileFieldFilter {
+    /// Their names; none if absent.
+    pub ids: Vec<String>,
 }
 
 /// `event_format`.
@@ -87,6 +98,16 @@ pub struct RoomEventFilter {
     pub rooms: Option<BTreeSet<String>>,
     /// Only events with, or only events without, a `url` in their content.
     pub contains_url: Option<bool>,
+    /// The relation types to include; all, and events without a relation, if absent (MSC3874).
+    #[serde(rename = "org.matrix.msc3874.rel_types", alias = "rel_types")]
+    pub rel_types: Option<Vec<String>>,
+    /// Relation types to leave out (MSC3874).
+    #[serde(rename = "org.matrix.msc3874.not_rel_types", alias = "not_rel_types")]
+    pub not_rel_types: Vec<String>,
+    /// Only events to which others relate with one of these relation types.
+    pub related_by_rel_types: Option<Vec<String>>,
+    /// Only events to which events of these senders relate.
+    pub related_by_senders: Option<BTreeSet<String>>,
     /// Membership events only of those who are seen.
     pub lazy_load_members: bool,
     /// With lazy loading: also membership events that the client has already.
@@ -136,17 +157,49 @@ impl RoomEventFilter {
         !self.not_rooms.contains(room) && self.rooms.as_ref().is_none_or(|rooms| rooms.contains(room))
     }
 
-    /// Whether it lets an event through; the room is checked by [`RoomEventFilter::matches_room`].
+    /// Whether it lets an event through by what the event says itself; the room is checked by
+    /// [`RoomEventFilter::matches_room`].
     #[must_use]
     pub fn matches(&self, event: &Event) -> bool {
         self.events.matches(event.kind(), event.sender())
             && self.contains_url.is_none_or(|wanted| has_url(event.content()) == wanted)
+            && self.matches_relation(event)
+    }
+
+    /// As [`RoomEventFilter::matches`], and by what relates to the event.
+    #[must_use]
+    pub fn matches_in(&self, view: &RoomView, event: &Event) -> bool {
+        if !self.matches(event) {
+            return false;
+        }
+        let (rel_types, senders) = (self.related_by_rel_types.as_deref(), self.related_by_senders.as_ref());
+        if rel_types.is_none() && senders.is_none() {
+            return true;
+        }
+        view.is_related_by(event, rel_types, senders).unwrap_or_else(|error| {
+            tracing::error!(%error, "relations could not be read");
+            false
+        })
+    }
+
+    fn matches_relation(&self, event: &Event) -> bool {
+        if self.rel_types.is_none() && self.not_rel_types.is_empty() {
+            return true;
+        }
+        let rel_type = event.rel_type();
+        let is_in = |types: &[String]| rel_type.as_deref().is_some_and(|own| types.iter().any(|one| one == own));
+        self.rel_types.as_deref().is_none_or(is_in) && !is_in(&self.not_rel_types)
     }
 
     /// Whether it lets every event of every room through.
     #[must_use]
     pub fn is_trivial(&self) -> bool {
-        self.events.is_trivial() && self.contains_url.is_none() && self.rooms.is_none() && self.not_rooms.is_empty()
+        let relations = self.rel_types.is_none()
+            && self.not_rel_types.is_empty()
+            && self.related_by_rel_types.is_none()
+            && self.related_by_senders.is_none();
+        let rooms = self.rooms.is_none() && self.not_rooms.is_empty();
+        self.events.is_trivial() && self.contains_url.is_none() && relations && rooms
     }
 }
 

@@ -21,15 +21,20 @@ mod error;
 mod events;
 mod feed;
 mod filter;
+mod initial;
+mod invites;
 mod json;
 mod members;
 mod presence;
+mod profiles;
 mod receipts;
 mod sliding;
 mod state;
+mod stream;
 mod stripped;
 mod summary;
 mod sync;
+mod thread_subscriptions;
 mod timeline;
 mod to_device;
 mod token;
@@ -40,7 +45,7 @@ mod wake;
 
 pub use config::SyncConfig;
 pub use error::SyncError;
-pub use filter::{EventFilter, Filter, FilterError, RoomEventFilter, RoomFilter};
+pub use filter::{EventFilter, Filter, FilterError, ProfileFieldFilter, RoomEventFilter, RoomFilter};
 pub use sliding::request::{
     Extensions, ListConfig, ListFilters, RequiredState, RoomConfig, SlidingRequest, StateElement, Switch,
     ToDeviceConfig,

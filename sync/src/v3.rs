@@ -13,7 +13,9 @@ use crate::account_data::AccountDataChanges;
 use crate::error::SyncError;
 use crate::feed::RoomChanges;
 use crate::filter::Filter;
+use crate::invites::HiddenInvites;
 use crate::json::{Array, Object, write_typed};
+use crate::profiles::{Profiles, Wanted};
 use crate::sync::{Found, Inner, Rows, Sync};
 use crate::to_device::MESSAGES;
 use crate::token::SyncToken;
@@ -34,8 +36,8 @@ pub struct V3Request {
     pub set_presence: PresenceState,
     /// How long to wait for news.
     pub timeout: Duration,
-    /// State at the end of timelines instead of at their start (`state_after`).
-    pub use_state_after: bool,
+    /// State at the end of timelines instead of at their start, under this name (`state_after`).
+    pub state_after: Option<&'static str>,
 }
 
 impl Sync {
@@ -70,6 +72,8 @@ struct Assembly<'a> {
     since: Option<StreamPos>,
     until: StreamPos,
     ignored: Arc<BTreeSet<UserId>>,
+    /// Which invitations the user is not shown.
+    hidden: HiddenInvites,
     changes: RoomChanges,
     /// Rooms in which the user's membership changed, forgotten ones left out.
     moved: Vec<(RoomNid, UserRoom)>,
@@ -108,6 +112,7 @@ impl<'a> Assembly<'a> {
             since,
             until,
             ignored: sync.users.ignored_users(caller.user)?,
+            hidden: HiddenInvites::new(sync, caller)?,
             changes: since.map(|since| sync.feed.room_changes(since, rows)).unwrap_or_default(),
             moved: find_moved(sync, caller, rows, since, until),
             account_data: sync.read_account_data(caller, since, until)?,
@@ -132,6 +137,7 @@ impl<'a> Assembly<'a> {
             Ok(())
         })?;
         news |= answer.optional("device_lists", |out| self.write_device_lists(out))?;
+        news |= answer.optional("org.matrix.msc4429.users", |out| self.write_profiles(out))?;
         news |= answer.optional("rooms", |out| self.write_rooms(out))?;
         // Whoever claims this device's keys is no event, but the device has to learn of it.
         news |=
@@ -161,6 +167,32 @@ impl<'a> Assembly<'a> {
             self.sync.write_device_lists(&lists, out)?;
         }
         Ok(!lists.is_empty())
+    }
+
+    /// What changed of the profiles that the client follows; whole ones of users whom it does not know of yet.
+    fn write_profiles(&self, out: &mut Vec<u8>) -> Result<bool, SyncError> {
+        let fields = &self.filter.profile_fields.ids;
+        if fields.is_empty() {
+            return Ok(false);
+        }
+        let wanted = Wanted::Only(fields);
+        let mut profiles = Profiles::new();
+        match self.since {
+            Some(since) => {
+                profiles = self.sync.read_profile_changes(self.caller, wanted, since, self.until)?;
+                let lists = self.sync.read_device_lists(self.caller, self.rows, &self.changes, since, self.until)?;
+                self.sync.add_whole_profiles(lists.changed, wanted, &mut profiles)?;
+            }
+            None => {
+                let acquaintances = self.sync.rooms.users_sharing_rooms(self.caller.user)?;
+                self.sync.add_whole_profiles(acquaintances, wanted, &mut profiles)?;
+            }
+        }
+        if profiles.is_empty() {
+            return Ok(false);
+        }
+        self.sync.write_profile_updates(profiles, out)?;
+        Ok(true)
     }
 
     fn write_rooms(&self, out: &mut Vec<u8>) -> Result<bool, SyncError> {

@@ -33,6 +33,8 @@ struct State {
     users: NumberMap<UserNid, Entry>,
     rooms: NumberMap<RoomNid, Vec<UserNid>>,
     devices: NumberMap<DeviceNid, UserNid>,
+    /// Who waits for a room that they need not be in.
+    watchers: NumberMap<RoomNid, Vec<Arc<Notify>>>,
     /// Entries that have no waiter.
     idle: usize,
 }
@@ -47,6 +49,13 @@ struct Entry {
 struct Waiter {
     device: DeviceNid,
     wake: Notify,
+}
+
+/// One waiting for a single room; ends its waiting when dropped.
+pub(crate) struct Watch {
+    waiters: Arc<Waiters>,
+    room: RoomNid,
+    wake: Arc<Notify>,
 }
 
 /// One waiting request; ends its waiting when dropped.
@@ -77,12 +86,19 @@ impl Waiters {
         Registration { waiters: self.clone(), user, waiter }
     }
 
+    /// Waits for a room, of whomever's request it is. From now on the room wakes it.
+    pub fn watch(self: &Arc<Self>, room: RoomNid) -> Watch {
+        let wake = Arc::new(Notify::new());
+        self.state.lock().watchers.entry(room).or_default().push(wake.clone());
+        Watch { waiters: self.clone(), room, wake }
+    }
+
     /// Wakes whom a commit concerns, except the members of rooms where more than `limit` wait: those
     /// rooms are returned.
     pub fn wake(&self, topics: &[Topic], limit: usize) -> SmallVec<[RoomNid; 1]> {
         let mut busy = SmallVec::new();
         let state = self.state.lock();
-        if state.users.len() == state.idle {
+        if state.users.len() == state.idle && state.watchers.is_empty() {
             return busy;
         }
         for topic in topics {
@@ -120,6 +136,7 @@ impl Waiters {
         for entry in state.users.values() {
             entry.waiting.iter().for_each(|waiter| waiter.wake.notify_one());
         }
+        state.watchers.values().flatten().for_each(|wake| wake.notify_one());
     }
 
     /// Whether anybody waits.
@@ -139,11 +156,13 @@ impl State {
     }
 
     fn wake_room(&self, room: RoomNid, limit: usize) -> bool {
-        let Some(users) = self.rooms.get(&room) else { return true };
-        if users.len() > limit {
+        let users = self.rooms.get(&room).map_or(&[][..], Vec::as_slice);
+        let watchers = self.watchers.get(&room).map_or(&[][..], Vec::as_slice);
+        if users.len() + watchers.len() > limit {
             return false;
         }
         users.iter().for_each(|user| self.wake_user(*user, None));
+        watchers.iter().for_each(|wake| wake.notify_one());
         true
     }
 
@@ -221,6 +240,24 @@ impl Drop for Registration {
         let device = self.waiter.device;
         if !entry.waiting.iter().any(|waiter| waiter.device == device) {
             state.devices.remove(&device);
+        }
+    }
+}
+
+impl Watch {
+    /// Waits for the next wake-up; one that came since the last call is not lost. Cancel-safe.
+    pub async fn woken(&self) {
+        self.wake.notified().await;
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut state = self.waiters.state.lock();
+        let Some(watchers) = state.watchers.get_mut(&self.room) else { return };
+        watchers.retain(|wake| !Arc::ptr_eq(wake, &self.wake));
+        if watchers.is_empty() {
+            state.watchers.remove(&self.room);
         }
     }
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rooms::{RoomNid, Rooms, TOPIC_DEVICE_LISTS, TOPIC_USER, UserNid};
+use rooms::{RoomNid, Rooms, TOPIC_DEVICE_LISTS, TOPIC_PROFILES, TOPIC_USER, UserNid};
 use runtime::{Clock, Tasks};
-use storage::{Committed, Store};
+use storage::{Committed, Store, Topic};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
@@ -58,7 +58,8 @@ fn wake_concerned(waiters: &Waiters, errands: &UnboundedSender<Errand>, commits:
             // Fails at shutdown only, when all are woken anyway.
             let _ = errands.send(Errand::Members(room));
         }
-        if !commit.topics.iter().any(|topic| topic.kind() == TOPIC_DEVICE_LISTS) || waiters.is_empty() {
+        let concerns_others = |topic: &Topic| matches!(topic.kind(), TOPIC_DEVICE_LISTS | TOPIC_PROFILES);
+        if !commit.topics.iter().any(concerns_others) || waiters.is_empty() {
             continue;
         }
         for topic in commit.topics.iter().filter(|topic| topic.kind() == TOPIC_USER) {

@@ -2,10 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "this is how a test fails")]
 
+mod appservices;
 mod backup;
 mod commands;
 mod config;
 mod crash;
 mod layers;
+mod policy;
+mod push;
 mod restart;
 mod serving;

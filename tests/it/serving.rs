@@ -199,3 +199,31 @@ async fn backup_goes_through_the_control_socket() {
     let (stopped, _) = send(data_dir).await.unwrap();
     assert!(stopped.unwrap_err().to_string().contains("no server is running"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_signs_a_certificate_for_the_name_of_the_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.distinguished_name.push(rcgen::DnType::OrganizationName, "A test network");
+    let key = rcgen::KeyPair::generate().unwrap();
+    let (authority_file, key_file) = (folder.path().join("authority.pem"), folder.path().join("authority-key.pem"));
+    std::fs::write(&key_file, key.serialize_pem()).unwrap();
+    let authority = rcgen::CertifiedIssuer::self_signed(params, key).unwrap();
+    std::fs::write(&authority_file, authority.pem()).unwrap();
+
+    let mut config = config_in(folder.path(), &["tls://127.0.0.1:0"]);
+    config.server_name = "localhost:8448".to_owned();
+    config.tls.authority_certificate = Some(authority_file.clone());
+    config.tls.authority_key = Some(key_file);
+    let server = Server::start(config.clone()).await.unwrap();
+    let address = port_of(&server.addresses()[0]);
+    let stream = connect_tls(address, authority.der(), b"http/1.1").await.unwrap();
+    assert_unrecognized(&exchange(stream, REQUEST).await);
+
+    server.reload(&Config { server_name: "elsewhere.example".to_owned(), ..config.clone() }).unwrap();
+    assert!(connect_tls(address, authority.der(), b"http/1.1").await.is_err(), "the name is in the certificate");
+    std::fs::write(authority_file, "nonsense").unwrap();
+    assert!(server.reload(&config).is_err());
+    assert!(server.shutdown().await);
+}

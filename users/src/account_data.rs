@@ -3,6 +3,8 @@
 //! Spec: Client-Server API §"Client Config", §"Room Tagging", §"Fully read markers", §"Ignoring Users".
 //!
 //! `m.push_rules` is stored as the user's edits and rendered when read, so that changed defaults reach everybody.
+//! Data that was deleted stays as an empty object, so that clients are told of it; it is not found any more and is no
+//! part of what a new client gets (MSC3391).
 //! The log may hold entries of rows that were overwritten at the same moment; readers skip an entry whose row has
 //! another position.
 
@@ -27,6 +29,11 @@ pub(crate) const ROOM_DATA_LOG: Keyspace<(UserNid, StreamPos, RoomNid, String), 
 const FULLY_READ_TYPE: &str = "m.fully_read";
 const IGNORED_TYPE: &str = "m.ignored_user_list";
 const TAG_TYPE: &str = "m.tag";
+/// What stands where data was deleted.
+const DELETED: &[u8] = b"{}";
+/// Before a device's id: the types that say whether it is silenced (MSC3890).
+const DEVICE_SETTINGS_TYPES: [&str; 2] =
+    ["org.matrix.msc3890.local_notification_settings.", "m.local_notification_settings."];
 const MAX_TYPE_BYTES: usize = 255;
 const MAX_CONTENT_BYTES: usize = 64 * 1024;
 const MAX_TAG_BYTES: usize = 255;
@@ -74,7 +81,8 @@ impl Users {
         if kind == PUSH_RULES_TYPE {
             return self.push_rules_content(user).map(Some);
         }
-        self.store().get(&GLOBAL_DATA, &(user, kind.to_owned()))?.map(|row| into_raw(row.value)).transpose()
+        let row = self.store().get(&GLOBAL_DATA, &(user, kind.to_owned()))?;
+        row.filter(|row| !is_deleted(&row.value)).map(|row| into_raw(row.value)).transpose()
     }
 
     /// All global account data, `m.push_rules` included.
@@ -85,7 +93,7 @@ impl Users {
             let ((_, kind), row) = row?;
             if kind == PUSH_RULES_TYPE {
                 push_rules_pos = row.pos;
-            } else {
+            } else if !is_deleted(&row.value) {
                 events.push(AccountDataEvent { kind, content: into_raw(row.value)?, pos: row.pos });
             }
         }
@@ -128,8 +136,40 @@ impl Users {
         let key = (user, kind.to_owned());
         let old = self.store().get(&GLOBAL_DATA, &key)?;
         let mut batch = Batch::new();
-        put_global(&mut batch, &key, old.as_ref(), content.get().as_bytes().to_vec());
+        put_global(&mut batch, &key, old.as_ref(), to_stored(content));
         self.store().commit(batch).await?;
+        Ok(())
+    }
+
+    /// Deletes global account data, if it is there. Cancel-safe.
+    ///
+    /// # Errors
+    /// `ReservedAccountData`.
+    pub async fn delete_account_data(&self, user: UserNid, kind: &str) -> Result<(), UserError> {
+        check_client_type(kind)?;
+        let key = (user, kind.to_owned());
+        let Some(old) = self.store().get(&GLOBAL_DATA, &key)?.filter(|row| !is_deleted(&row.value)) else {
+            return Ok(());
+        };
+        let mut batch = Batch::new();
+        put_global(&mut batch, &key, Some(&old), DELETED.to_vec());
+        self.store().commit(batch).await?;
+        Ok(())
+    }
+
+    /// Deletes what the user's account data say of a device that ends: whether it is silenced (MSC3890).
+    pub(crate) fn delete_device_settings(
+        &self,
+        batch: &mut Batch,
+        user: UserNid,
+        device_id: &str,
+    ) -> Result<(), UserError> {
+        for prefix in DEVICE_SETTINGS_TYPES {
+            let key = (user, format!("{prefix}{device_id}"));
+            if let Some(old) = self.store().get(&GLOBAL_DATA, &key)?.filter(|row| !is_deleted(&row.value)) {
+                put_global(batch, &key, Some(&old), DELETED.to_vec());
+            }
+        }
         Ok(())
     }
 
@@ -151,7 +191,8 @@ impl Users {
         room: RoomNid,
         kind: &str,
     ) -> Result<Option<Box<RawValue>>, UserError> {
-        self.store().get(&ROOM_DATA, &(user, room, kind.to_owned()))?.map(|row| into_raw(row.value)).transpose()
+        let row = self.store().get(&ROOM_DATA, &(user, room, kind.to_owned()))?;
+        row.filter(|row| !is_deleted(&row.value)).map(|row| into_raw(row.value)).transpose()
     }
 
     /// All account data of one room.
@@ -159,6 +200,9 @@ impl Users {
         let mut events = Vec::new();
         for row in self.store().scan(&ROOM_DATA, &(user, room)).iter() {
             let ((_, room, kind), row) = row?;
+            if is_deleted(&row.value) {
+                continue;
+            }
             events.push(RoomAccountDataEvent { room, kind, content: into_raw(row.value)?, pos: row.pos });
         }
         Ok(events)
@@ -197,8 +241,18 @@ impl Users {
         content: &RawValue,
     ) -> Result<(), UserError> {
         check_client_data(kind, content)?;
-        let content = content.get().as_bytes().to_vec();
+        let content = to_stored(content);
         self.change_room_data(user, room, kind, |_| Ok(Some(content.clone()))).await
+    }
+
+    /// Deletes room account data, if it is there. Cancel-safe.
+    ///
+    /// # Errors
+    /// `ReservedAccountData`.
+    pub async fn delete_room_account_data(&self, user: UserNid, room: RoomNid, kind: &str) -> Result<(), UserError> {
+        check_client_type(kind)?;
+        let is_there = |old: Option<&[u8]>| old.is_some_and(|old| !is_deleted(old));
+        self.change_room_data(user, room, kind, |old| Ok(is_there(old).then(|| DELETED.to_vec()))).await
     }
 
     /// Moves the fully read marker (`m.fully_read`). Cancel-safe.
@@ -292,13 +346,32 @@ pub(crate) fn put_global(batch: &mut Batch, key: &(UserNid, String), old: Option
     batch.touch(user_topic(key.0));
 }
 
-fn check_client_data(kind: &str, content: &RawValue) -> Result<(), UserError> {
+/// Whether a stored content says that the data was deleted.
+fn is_deleted(content: &[u8]) -> bool {
+    content == DELETED
+}
+
+/// The content as it is stored: every empty object alike.
+fn to_stored(content: &RawValue) -> Vec<u8> {
+    let inside = content.get().strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+    match inside {
+        Some(inside) if inside.trim_ascii().is_empty() => DELETED.to_vec(),
+        _ => content.get().as_bytes().to_vec(),
+    }
+}
+
+fn check_client_type(kind: &str) -> Result<(), UserError> {
     if kind == PUSH_RULES_TYPE || kind == FULLY_READ_TYPE {
         return Err(UserError::ReservedAccountData);
     }
     if kind.is_empty() || kind.len() > MAX_TYPE_BYTES {
         return Err(UserError::InvalidParam("an account data type has 1 to 255 bytes"));
     }
+    Ok(())
+}
+
+fn check_client_data(kind: &str, content: &RawValue) -> Result<(), UserError> {
+    check_client_type(kind)?;
     if content.get().len() > MAX_CONTENT_BYTES {
         return Err(UserError::TooLarge("the account data"));
     }

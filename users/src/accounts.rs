@@ -118,11 +118,17 @@ impl Users {
         Ok(user_id)
     }
 
-    /// Whether a new account may have this localpart.
+    /// Whether a new account of somebody who is no application service may have this localpart.
     ///
     /// # Errors
-    /// `InvalidUsername`, `UserInUse`.
+    /// `InvalidUsername`, `UserInUse`, `Exclusive`.
     pub fn check_available(&self, localpart: &str) -> Result<UserId, UserError> {
+        let user_id = self.check_unused(localpart)?;
+        self.check_user_is_free(&user_id)?;
+        Ok(user_id)
+    }
+
+    fn check_unused(&self, localpart: &str) -> Result<UserId, UserError> {
         if !UserId::is_valid_new_localpart(localpart) {
             return Err(UserError::InvalidUsername("use a-z, 0-9 and . _ = - / + only"));
         }
@@ -154,9 +160,14 @@ impl Users {
     /// Cancel-safe: either the account exists completely or not at all.
     ///
     /// # Errors
-    /// `InvalidUsername`, `UserInUse`, `WeakPassword`, `Busy`; `Forbidden` when the registration token is used up.
+    /// `InvalidUsername`, `UserInUse`, `Exclusive`, `WeakPassword`, `Busy`; `Forbidden` when the registration token is
+    /// used up.
     pub async fn create_account(&self, new: NewAccount<'_>) -> Result<Account, UserError> {
-        let user_id = self.check_available(new.localpart)?;
+        // Whose namespaces an account of a service is in was looked at before.
+        let user_id = match new.kind {
+            AccountKind::Appservice => self.check_unused(new.localpart)?,
+            AccountKind::User | AccountKind::Guest => self.check_available(new.localpart)?,
+        };
         let password = match new.password {
             Some(password) => {
                 self.check_password_strength(password)?;
@@ -250,6 +261,12 @@ impl Users {
     pub fn account(&self, user: UserNid) -> Result<Option<Account>, UserError> {
         let Some(row) = self.store().get(&ACCOUNTS, &user)? else { return Ok(None) };
         Ok(Some(account_view(user, self.rooms().user_id(user)?, &row)))
+    }
+
+    /// Whether the account of this number may send events at all: it exists, and is neither locked nor suspended.
+    pub fn may_send(&self, user: UserNid) -> Result<bool, UserError> {
+        let row = self.store().get(&ACCOUNTS, &user)?;
+        Ok(row.is_some_and(|row| !(row.is_deactivated || row.is_locked || row.is_suspended)))
     }
 
     /// The account with this ID; `None` also for users of other servers.

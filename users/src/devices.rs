@@ -281,6 +281,7 @@ impl Users {
             batch.delete(&DEVICE_SEEN, &row.nid);
             let revoked = self.delete_device_tokens(&mut batch, row.nid)?;
             self.delete_device_pushers(&mut batch, user, row.nid)?;
+            self.delete_device_settings(&mut batch, user, &key.1)?;
             if self.delete_device_keys(&mut batch, user, &key.1)? {
                 log_device_list_change(&mut batch, user, Some(&key.1), DeviceListChangeKind::Deleted);
             }
@@ -311,7 +312,7 @@ pub(crate) fn expect_device(batch: &mut Batch, key: &DeviceKey, row: &DeviceRow)
     batch.put(&DEVICES, key, &DeviceRow { revision: row.revision.wrapping_add(1), ..row.clone() });
 }
 
-fn check_display_name(name: Option<&str>) -> Result<(), UserError> {
+pub(crate) fn check_display_name(name: Option<&str>) -> Result<(), UserError> {
     match name {
         Some(name) if name.len() > MAX_DISPLAY_NAME_BYTES => Err(UserError::TooLarge("the device's display name")),
         _ => Ok(()),

@@ -13,7 +13,7 @@ use crate::{
         signatures::SIGNATURES,
     },
     filters::{FILTER_IDS, FILTERS},
-    profiles::PROFILES,
+    thread_subscriptions::{THREAD_SUBSCRIPTION_LOG, THREAD_SUBSCRIPTIONS},
     to_device::TO_DEVICE,
 };
 
@@ -55,11 +55,13 @@ impl Users {
 
     /// What a deactivated account leaves behind, except what its devices owned.
     pub(crate) async fn erase_user_data(&self, user: UserNid) -> Result<(), UserError> {
-        self.erase_rows(&PROFILES, &user).await?;
+        self.erase_profile(user).await?;
         self.erase_rows(&GLOBAL_DATA, &user).await?;
         self.erase_rows(&GLOBAL_DATA_LOG, &user).await?;
         self.erase_rows(&ROOM_DATA, &user).await?;
         self.erase_rows(&ROOM_DATA_LOG, &user).await?;
+        self.erase_rows(&THREAD_SUBSCRIPTIONS, &user).await?;
+        self.erase_rows(&THREAD_SUBSCRIPTION_LOG, &user).await?;
         self.erase_rows(&FILTERS, &user).await?;
         self.erase_rows(&FILTER_IDS, &user).await?;
         self.erase_rows(&BACKUP_KEYS, &user).await?;

@@ -19,6 +19,12 @@ pub enum UserError {
     /// Wrong password, or an action that this account may not take (`M_FORBIDDEN`).
     #[error("{0}")]
     Forbidden(&'static str),
+    /// The user or alias belongs to an application service, or is none of the caller's (`M_EXCLUSIVE`).
+    #[error("{0}")]
+    Exclusive(&'static str),
+    /// An application service acts as a device that the user does not have (`M_UNKNOWN_DEVICE`).
+    #[error("the user has no such device")]
+    UnknownDevice,
     /// Registration is closed here (`M_FORBIDDEN`).
     #[error("registration is closed on this server")]
     RegistrationClosed,

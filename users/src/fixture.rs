@@ -139,6 +139,7 @@ fn open_rooms(store: &Store, clock: &Clock) -> Rooms {
         server_name: ServerName::parse("example.org").unwrap(),
         signing_key: Arc::new(SigningKey::from_seed([1; 32], "1").unwrap()),
         config: RoomsConfig::default(),
+        policy_servers: None,
     };
     Rooms::new(parts).unwrap()
 }

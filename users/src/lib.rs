@@ -13,6 +13,7 @@
 
 mod account_data;
 mod accounts;
+mod appservices;
 mod cache;
 mod config;
 mod device_lists;
@@ -23,8 +24,11 @@ mod erase;
 mod error;
 mod filters;
 pub mod fsck;
+mod invite_permission;
 mod login_tokens;
 mod maintenance;
+mod notices;
+mod notifications;
 mod openid;
 mod password;
 mod presence;
@@ -35,6 +39,7 @@ mod registration;
 mod remote;
 mod remote_devices;
 mod remote_keys;
+mod thread_subscriptions;
 mod to_device;
 mod tokens;
 mod topics;
@@ -53,6 +58,11 @@ use storage::{Batch, CommitError, Committed, KeyspaceInfo, Store, StreamPos};
 
 pub use account_data::{AccountDataEvent, RoomAccountDataEvent};
 pub use accounts::{Account, AccountFlags, AccountKind, AdminRights, NewAccount};
+pub use appservices::{
+    AppService, AppServiceAnswer, AppServiceDevice, AppServiceError, AppServiceFailure, AppServiceQueries,
+    AppServiceSource, AppServices, AppServicesSettings, EphemeralKey, NoAppServices, RegistrationError,
+    ThirdPartyQuestion,
+};
 pub use config::{RegistrationMode, UsersConfig, UsersSettings};
 pub use device_lists::{DeviceListChange, DeviceListChangeKind};
 pub use devices::{Device, DeviceLogin, DeviceNid, NewSession};
@@ -64,13 +74,17 @@ pub use e2ee::device_keys::{KeyUpload, QueriedKeys, UserDevice, UserDevices};
 pub use e2ee::one_time_keys::{ClaimedKeys, KeyCounts};
 pub use e2ee::signatures::{SignatureFailure, SignatureUpload};
 pub use error::UserError;
+pub use notices::{Notice, NoticeEvent, NoticeRoom};
+pub use notifications::{Notification, NotificationPage, NotificationPlace};
+pub use invite_permission::{InvitePermission, InviteRules};
 pub use openid::OpenIdToken;
 pub use presence::{Presence, PresenceState, SyncingPresence};
 pub use profiles::{ProfileChange, ProfileField};
-pub use pushers::Pusher;
+pub use pushers::{KeptPusher, Pusher};
 pub use registration::{RegistrationToken, SharedSecretRegistration};
 pub use remote::{RemoteAnswer, RemoteUsers};
 pub use remote_devices::RemoteDeviceList;
+pub use thread_subscriptions::{SubscriptionRange, ThreadSubscription};
 pub use to_device::{DeviceTarget, QueuedMessages, ToDeviceMessages};
 pub use tokens::{IssuedTokens, Session};
 pub use topics::{device_lists_topic, device_topic, user_topic};
@@ -86,6 +100,7 @@ pub const KEYSPACES: &[KeyspaceInfo] = &[
     account_data::ROOM_DATA_LOG.info(),
     accounts::ACCOUNTS.info(),
     accounts::FIRST_ADMIN.info(),
+    appservices::APPSERVICES.info(),
     device_lists::DEVICE_LIST_LOG.info(),
     device_lists::DEVICE_LIST_VERSION.info(),
     devices::DEVICES.info(),
@@ -105,11 +120,15 @@ pub const KEYSPACES: &[KeyspaceInfo] = &[
     filters::FILTER_IDS.info(),
     openid::OPENID_TOKENS.info(),
     profiles::PROFILES.info(),
+    profiles::PROFILE_CHANGES.info(),
+    profiles::PROFILE_LOG.info(),
     pushers::PUSHERS.info(),
     pushers::PUSHER_OWNERS.info(),
     registration::REGISTRATION_TOKENS.info(),
     remote_devices::REMOTE_DEVICES.info(),
     remote_devices::REMOTE_DEVICE_LISTS.info(),
+    thread_subscriptions::THREAD_SUBSCRIPTIONS.info(),
+    thread_subscriptions::THREAD_SUBSCRIPTION_LOG.info(),
     to_device::TO_DEVICE.info(),
     tokens::ACCESS_TOKENS.info(),
     tokens::DEVICE_TOKENS.info(),
@@ -130,6 +149,7 @@ struct Inner {
     clock: Clock,
     random: Random,
     config: UsersConfig,
+    appservices: appservices::AppServiceState,
     claims: e2ee::one_time_keys::ClaimsInFlight,
     compiled_push_rules: Arc<push_rules::CompiledRules>,
     ignored: Arc<account_data::IgnoreLists>,
@@ -160,6 +180,7 @@ impl Users {
         let compiled_push_rules = Arc::new(push_rules::CompiledRules::new());
         let ignored = Arc::new(account_data::IgnoreLists::new());
         let inner = Inner {
+            appservices: appservices::AppServiceState::default(),
             claims: e2ee::one_time_keys::ClaimsInFlight::default(),
             compiled_push_rules: Arc::clone(&compiled_push_rules),
             ignored: Arc::clone(&ignored),

@@ -7,10 +7,19 @@ use rooms::{RoomNid, UserNid};
 use serde_json::{Map, Value};
 use storage::{Batch, Keyspace, Profile, Read, StreamPos};
 
-use crate::{UserError, Users, topics::user_topic};
+use crate::{
+    UserError, Users,
+    topics::{profiles_topic, user_topic},
+};
 
 /// One row per field, as JSON.
 pub(crate) const PROFILES: Keyspace<(UserNid, String), Vec<u8>> = Keyspace::new("profiles", Profile::Points);
+
+/// When a field was last set or deleted, since this is recorded.
+pub(crate) const PROFILE_CHANGES: Keyspace<(UserNid, String), StreamPos> =
+    Keyspace::new("profile_changes", Profile::Points);
+/// The same by position. May hold entries that were overtaken at the same moment; readers compare.
+pub(crate) const PROFILE_LOG: Keyspace<(StreamPos, UserNid, String), ()> = Keyspace::new("profile_log", Profile::Log);
 
 const MAX_PROFILE_BYTES: usize = 64 * 1024;
 const MAX_KEY_BYTES: usize = 255;
@@ -100,13 +109,53 @@ impl Users {
                 batch.delete(&PROFILES, &row_key);
             }
         }
-        batch.touch(user_topic(user));
+        self.log_profile_change(&mut batch, &row_key)?;
         let pos = Some(self.store().commit(batch).await?);
         let rooms = match field {
             ProfileField::Other => Vec::new(),
             ProfileField::DisplayName | ProfileField::AvatarUrl => self.rooms().joined_rooms(user)?,
         };
         Ok(ProfileChange { field, old, new, rooms, pos })
+    }
+
+    /// Whose profiles changed after `since`, up to and including `until`, and in which fields.
+    pub fn profile_changes(&self, since: StreamPos, until: StreamPos) -> Result<Vec<(UserNid, String)>, UserError> {
+        let from = (since.next(), UserNid(0), String::new());
+        let mut changes = Vec::new();
+        for key in self.store().scan(&PROFILE_LOG, &()).from(&from).keys() {
+            let (pos, user, field) = key?;
+            if pos > until {
+                break;
+            }
+            let key = (user, field);
+            if self.store().get(&PROFILE_CHANGES, &key)? == Some(pos) {
+                changes.push(key);
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Deletes the whole profile. Cancelling leaves the rest.
+    pub(crate) async fn erase_profile(&self, user: UserNid) -> Result<(), UserError> {
+        for field in self.profile(user)?.into_iter().map(|(field, _)| field) {
+            let key = (user, field);
+            let mut batch = Batch::new();
+            batch.delete(&PROFILES, &key);
+            self.log_profile_change(&mut batch, &key)?;
+            self.store().commit(batch).await?;
+        }
+        Ok(())
+    }
+
+    fn log_profile_change(&self, batch: &mut Batch, key: &(UserNid, String)) -> Result<(), UserError> {
+        if let Some(previous) = self.store().get(&PROFILE_CHANGES, key)? {
+            batch.delete(&PROFILE_LOG, &(previous, key.0, key.1.clone()));
+        }
+        batch.put(&PROFILE_CHANGES, key, &StreamPos::PENDING);
+        batch.put(&PROFILE_LOG, &(StreamPos::PENDING, key.0, key.1.clone()), &());
+        batch.touch(user_topic(key.0));
+        batch.touch(profiles_topic());
+        Ok(())
     }
 
     fn check_profile_size(&self, user: UserNid, key: &str, bytes: usize) -> Result<(), UserError> {

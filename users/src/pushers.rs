@@ -2,12 +2,18 @@
 //!
 //! Spec: Client-Server API §"Push Notifications". A pusher belongs to the device that set it and ends with it.
 
+use std::sync::Arc;
+
 use rooms::UserNid;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use storage::{Batch, Keyspace, Profile, Read};
 
-use crate::{DeviceNid, Session, UserError, Users, devices::expect_device, topics::user_topic};
+use crate::{
+    DeviceNid, Session, UserError, Users,
+    devices::{DEVICE_OWNERS, expect_device},
+    topics::{pushers_topic, user_topic},
+};
 
 /// Owner, `app_id`, `pushkey` → the pusher as JSON.
 pub(crate) const PUSHERS: Keyspace<(UserNid, String, String), Vec<u8>> = Keyspace::new("pushers", Profile::Points);
@@ -18,6 +24,8 @@ pub(crate) const PUSHER_OWNERS: Keyspace<(String, String, UserNid), ()> =
 const MAX_APP_ID_BYTES: usize = 64;
 const MAX_PUSHKEY_BYTES: usize = 512;
 const MAX_PUSHER_BYTES: usize = 16 * 1024;
+/// How many pushers a user may have.
+const MAX_PUSHERS: usize = 100;
 
 /// A pusher as a client sets and sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,35 +51,100 @@ pub struct Pusher {
     /// For the gateway: `url`, `format` and free fields.
     #[serde(default)]
     pub data: Map<String, Value>,
+    /// Whether it is switched on, for clients that know that it can be switched off (MSC3881); absent means on.
+    #[serde(default, rename = "org.matrix.msc3881.enabled", skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+}
+
+impl Pusher {
+    /// Whether notifications are sent to it.
+    #[must_use]
+    pub fn is_enabled(&self) -> bool {
+        self.enabled.unwrap_or(true)
+    }
+}
+
+/// A pusher that is set.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct KeptPusher {
+    /// As it was set.
+    #[serde(flatten)]
+    pub pusher: Pusher,
+    /// The device that it belongs to.
+    #[serde(rename = "org.matrix.msc3881.device_id")]
+    pub device_id: Arc<str>,
+    /// When it was last set, in milliseconds; 0 if that is not known.
+    #[serde(skip)]
+    pub set_at_ms: u64,
 }
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct StoredPusher {
     pub(crate) device: DeviceNid,
     pusher: Pusher,
+    /// When, in milliseconds; older rows do not say.
+    #[serde(default)]
+    set_at_ms: u64,
 }
 
 impl Users {
     /// The pushers of a user.
-    pub fn pushers(&self, user: UserNid) -> Result<Vec<Pusher>, UserError> {
-        self.store().scan(&PUSHERS, &user).iter().map(|row| Ok(parse_pusher(&row?.1)?.pusher)).collect()
+    pub fn pushers(&self, user: UserNid) -> Result<Vec<KeptPusher>, UserError> {
+        self.store().scan(&PUSHERS, &user).iter().map(|row| self.read_pusher(&row?.1)).collect()
     }
 
-    /// Creates or replaces a pusher. Without `append`, other users lose theirs for the same app and key. Cancel-safe.
+    /// One pusher of a user.
+    pub fn pusher(&self, user: UserNid, app_id: &str, pushkey: &str) -> Result<Option<KeptPusher>, UserError> {
+        let row = self.store().get(&PUSHERS, &(user, app_id.to_owned(), pushkey.to_owned()))?;
+        row.map(|json| self.read_pusher(&json)).transpose()
+    }
+
+    /// The users who have pushers. Reads a key for each pusher.
+    pub fn users_with_pushers(&self) -> Result<Vec<UserNid>, UserError> {
+        let mut users = Vec::new();
+        for key in self.store().scan(&PUSHERS, &()).keys() {
+            let (user, _, _) = key?;
+            if users.last() != Some(&user) {
+                users.push(user);
+            }
+        }
+        Ok(users)
+    }
+
+    fn read_pusher(&self, json: &[u8]) -> Result<KeptPusher, UserError> {
+        let StoredPusher { device, mut pusher, set_at_ms } = parse_pusher(json)?;
+        let owner = self.store().get(&DEVICE_OWNERS, &device)?;
+        let owner = owner.ok_or(UserError::Inconsistent("a pusher without its device"))?;
+        pusher.enabled.get_or_insert(true);
+        Ok(KeptPusher { pusher, device_id: owner.device_id, set_at_ms })
+    }
+
+    /// Creates or replaces a pusher. Without `append`, other users lose theirs for the same app and key. One that says
+    /// whether it is enabled stays with the device that it has: it is switched from another one (MSC3881). Cancel-safe.
     ///
     /// # Errors
     /// `InvalidParam`, `MissingParam`, `TooLarge`; `UnknownToken` when the device is deleted meanwhile.
     pub async fn set_pusher(&self, session: &Session, pusher: Pusher, append: bool) -> Result<(), UserError> {
         check_pusher(&pusher)?;
         let (app_id, pushkey) = (pusher.app_id.clone(), pusher.pushkey.clone());
-        let json = serde_json::to_vec(&StoredPusher { device: session.device, pusher })
-            .map_err(|_| UserError::Inconsistent("a pusher does not serialise"))?;
-        if json.len() > MAX_PUSHER_BYTES {
-            return Err(UserError::TooLarge("the pusher"));
-        }
+        let key = (session.user, app_id.clone(), pushkey.clone());
+        let mut stored = StoredPusher { device: session.device, pusher, set_at_ms: self.now_ms() };
         loop {
-            let live = self.live_device(session.device)?;
+            let old = self.store().get(&PUSHERS, &key)?;
+            if old.is_none() && self.store().scan(&PUSHERS, &session.user).keys().count() >= MAX_PUSHERS {
+                return Err(UserError::TooLarge("the number of pushers"));
+            }
+            stored.device = session.device;
+            if let Some(old) = old.as_deref().filter(|_| stored.pusher.enabled.is_some()) {
+                stored.device = parse_pusher(old)?.device;
+            }
+            let live = self.live_device(stored.device)?;
             let (device_key, device) = live.ok_or(UserError::UnknownToken { soft_logout: false })?;
+            let json =
+                serde_json::to_vec(&stored).map_err(|_| UserError::Inconsistent("a pusher does not serialise"))?;
+            if json.len() > MAX_PUSHER_BYTES {
+                return Err(UserError::TooLarge("the pusher"));
+            }
             let mut batch = Batch::new();
             expect_device(&mut batch, &device_key, &device);
             if !append {
@@ -80,9 +153,9 @@ impl Users {
                     delete_row(&mut batch, owner, &app_id, &pushkey);
                 }
             }
-            batch.put(&PUSHERS, &(session.user, app_id.clone(), pushkey.clone()), &json);
+            batch.put(&PUSHERS, &key, &json);
             batch.put(&PUSHER_OWNERS, &(app_id.clone(), pushkey.clone(), session.user), &());
-            batch.touch(user_topic(session.user));
+            batch.touch(user_topic(session.user)).touch(pushers_topic(session.user));
             if self.try_commit(batch).await?.is_some() {
                 return Ok(());
             }
@@ -126,6 +199,7 @@ impl Users {
 }
 
 fn delete_row(batch: &mut Batch, user: UserNid, app_id: &str, pushkey: &str) {
+    batch.touch(pushers_topic(user));
     batch.delete(&PUSHERS, &(user, app_id.to_owned(), pushkey.to_owned()));
     batch.delete(&PUSHER_OWNERS, &(app_id.to_owned(), pushkey.to_owned(), user));
 }
@@ -145,11 +219,14 @@ fn check_pusher(pusher: &Pusher) -> Result<(), UserError> {
         "http" => {
             let url = pusher.data.get("url").and_then(Value::as_str).ok_or(UserError::MissingParam("data.url"))?;
             // The path is prescribed so that a pusher cannot be pointed at any other service.
-            let path = url.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map(|(_, path)| path);
+            let (host, path) = url.split_once("://").and_then(|(_, rest)| rest.split_once('/')).unwrap_or_default();
             if !url.starts_with("https://") && !url.starts_with("http://") {
                 return Err(UserError::InvalidParam("data.url is an HTTP or HTTPS URL"));
             }
-            if path != Some("_matrix/push/v1/notify") {
+            if host.is_empty() || !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte)) {
+                return Err(UserError::InvalidParam("data.url names a host, and nothing else before its path"));
+            }
+            if path != "_matrix/push/v1/notify" {
                 return Err(UserError::InvalidParam("the path of data.url is /_matrix/push/v1/notify"));
             }
             Ok(())

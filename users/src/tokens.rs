@@ -21,7 +21,7 @@ use spec::ids::UserId;
 use storage::{Batch, Keyspace, Profile, Read, StreamPos, stored};
 
 use crate::{
-    AccountKind, DeviceNid, UserError, Users,
+    AccountKind, AppService, DeviceNid, UserError, Users,
     accounts::ACCOUNTS,
     devices::{DEVICE_OWNERS, expect_device},
 };
@@ -76,7 +76,7 @@ pub struct Session {
     pub user_id: UserId,
     /// Who, as a number.
     pub user: UserNid,
-    /// On which device.
+    /// On which device; empty for an application service that acts without one.
     pub device_id: Arc<str>,
     /// On which device, as a number.
     pub device: DeviceNid,
@@ -88,7 +88,9 @@ pub struct Session {
     pub is_suspended: bool,
     /// Locked: may only log out.
     pub is_locked: bool,
-    expires_at_ms: Option<u64>,
+    /// The application service that acts as the user.
+    pub appservice: Option<Arc<AppService>>,
+    pub(crate) expires_at_ms: Option<u64>,
     /// When "last seen" was last written for the device.
     pub(crate) seen_written_ms: AtomicU64,
 }
@@ -230,6 +232,7 @@ impl Users {
             is_admin: account.is_admin,
             is_suspended: account.is_suspended,
             is_locked: account.is_locked,
+            appservice: None,
             expires_at_ms: row.expires_at_ms,
             seen_written_ms: AtomicU64::new(self.device_seen_ms(row.device)?),
         });

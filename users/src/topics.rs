@@ -1,6 +1,6 @@
 //! What a batch touches, so that waiting readers wake.
 
-use rooms::{TOPIC_DEVICE, TOPIC_DEVICE_LISTS, TOPIC_USER, UserNid};
+use rooms::{TOPIC_DEVICE, TOPIC_DEVICE_LISTS, TOPIC_PROFILES, TOPIC_PUSHERS, TOPIC_USER, UserNid};
 use storage::Topic;
 
 use crate::DeviceNid;
@@ -18,4 +18,14 @@ pub fn device_topic(device: DeviceNid) -> Topic {
 /// Any change of any user's device list: what the federation sender waits for.
 pub fn device_lists_topic() -> Topic {
     Topic::new(TOPIC_DEVICE_LISTS, 0)
+}
+
+/// Any change of any user's profile: what clients that share a room with them wait for.
+pub(crate) fn profiles_topic() -> Topic {
+    Topic::new(TOPIC_PROFILES, 0)
+}
+
+/// The pushers of one user: what push delivery waits for.
+pub(crate) fn pushers_topic(user: UserNid) -> Topic {
+    Topic::new(TOPIC_PUSHERS, user.0)
 }

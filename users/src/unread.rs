@@ -17,13 +17,8 @@ use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use rooms::{Event, EventFlags, Head, Membership, Receipt, RoomNid, RoomSeq, UserNid};
 use serde::Deserialize;
-use serde_json::value::RawValue;
-use spec::{
-    power::PowerLevels,
-    push::{EventForPush, EventParts, Recipient, RoomContext},
-};
 
-use crate::{UserError, Users};
+use crate::{UserError, Users, notices::NoticeRoom};
 
 /// How far back a new tally looks, in events.
 const MAX_LOOK_BACK: i64 = 10_000;
@@ -124,7 +119,7 @@ impl Tally {
 
 /// Up to where a user has read.
 #[derive(Debug, PartialEq, Eq)]
-struct ReadMarks {
+pub(crate) struct ReadMarks {
     /// By unthreaded receipts: in the whole room.
     everywhere: RoomSeq,
     /// By receipts for `main`: in no thread.
@@ -149,6 +144,11 @@ impl ReadMarks {
             *mark = (*mark).max(receipt.seq);
         }
         marks
+    }
+
+    /// Whether the event is read.
+    pub(crate) fn covers(&self, event: &Event) -> bool {
+        self.has_read(event.seq(), thread_root(event.content()).as_deref())
     }
 
     fn has_read(&self, seq: RoomSeq, thread: Option<&str>) -> bool {
@@ -194,7 +194,7 @@ impl Users {
             return Ok(RoomUnread::default());
         };
         let head = self.rooms().head(room)?;
-        let marks = ReadMarks::of(&self.rooms().user_receipts(room, user)?, member.seq);
+        let marks = self.read_marks_since(room, user, member.seq)?;
         let tally = self.inner.tallies.of(user, room);
         let mut tally = tally.lock();
         if tally.counted_to < head.last_seq() {
@@ -203,14 +203,18 @@ impl Users {
         Ok(tally.count(&marks))
     }
 
-    fn catch_up(&self, tally: &mut Tally, user: UserNid, head: &Head, marks: &ReadMarks) -> Result<(), UserError> {
-        let rules = self.compiled_push_rules(user)?;
-        let user_id = self.rooms().user_id(user)?;
-        let display_name = self.display_name(user)?;
-        let recipient = Recipient { user_id: user_id.as_str(), display_name: display_name.as_deref() };
-        let power = head
-            .create()
-            .map(|create| PowerLevels::from_state(head.power_levels().map(|pdu| &**pdu), create, head.rules()));
+    /// Up to where the user has read the room.
+    pub(crate) fn read_marks(&self, room: RoomNid, user: UserNid) -> Result<ReadMarks, UserError> {
+        let member_since = self.rooms().membership(room, user)?.map_or(RoomSeq(0), |row| row.seq);
+        self.read_marks_since(room, user, member_since)
+    }
+
+    fn read_marks_since(&self, room: RoomNid, user: UserNid, member_since: RoomSeq) -> Result<ReadMarks, UserError> {
+        Ok(ReadMarks::of(&self.rooms().user_receipts(room, user)?, member_since))
+    }
+
+    fn catch_up(&self, tally: &mut Tally, user: UserNid, head: &Arc<Head>, marks: &ReadMarks) -> Result<(), UserError> {
+        let (reader, room) = (self.notice_reader(user)?, NoticeRoom::of_head(Arc::clone(head)));
         let look_back = RoomSeq(head.last_seq().0.saturating_sub(MAX_LOOK_BACK));
         let mut after = tally.counted_to.max(marks.everywhere).max(look_back);
         loop {
@@ -221,17 +225,15 @@ impl Users {
                 if event.kind() == "m.room.redaction" {
                     self.forget_redacted(tally, head.room())?;
                 }
-                if event.sender_nid() == user || !event.flags().is_visible() || event.flags().has(EventFlags::REDACTED)
-                {
+                if event.sender_nid() == user || !event.flags().is_visible() {
                     continue;
                 }
-                let may_notify = |key: &str| match (&power, event.sender_id()) {
-                    (Some(power), Some(sender)) => power.user(&sender).at_least(power.notification(key)),
-                    _ => false,
-                };
-                let context =
-                    RoomContext { member_count: u64::from(head.joined_count()), sender_may_notify: &may_notify };
-                let Some(highlight) = evaluate(event, head, &rules, &context, &recipient) else { continue };
+                let Some(prepared) = room.event(event) else { continue };
+                let outcome = prepared.outcome(&reader);
+                if !outcome.notify {
+                    continue;
+                }
+                let highlight = outcome.highlight;
                 tally.add(Notable { seq: event.seq(), thread: thread_root(event.content()), highlight });
             }
         }
@@ -250,28 +252,6 @@ impl Users {
         tally.notable = kept;
         Ok(())
     }
-}
-
-/// Whether an event notifies, and if so, whether it is highlighted.
-fn evaluate(
-    event: &Event,
-    head: &Head,
-    rules: &spec::push::CompiledRuleset,
-    context: &RoomContext<'_>,
-    recipient: &Recipient<'_>,
-) -> Option<bool> {
-    let content: &RawValue = serde_json::from_str(event.content()).ok()?;
-    let event = EventForPush::new(EventParts {
-        kind: event.kind(),
-        sender: event.sender(),
-        room_id: head.room_id().as_str(),
-        event_id: event.event_id(),
-        state_key: event.state_key(),
-        origin_server_ts: event.origin_server_ts(),
-        content,
-    });
-    let outcome = rules.evaluate(&event, context, recipient);
-    outcome.notify.then_some(outcome.highlight)
 }
 
 #[cfg(test)]

@@ -23,10 +23,10 @@ struct Shape {
     inner: Vec<Inner>,
 }
 
-fn refuse(bytes: &[u8]) -> (&'static str, String) {
+fn refuse(bytes: &[u8]) -> (String, String) {
     let error: ApiError = parse_object::<Shape>(bytes).unwrap_err();
     let text = error.to_string();
-    let code = error.errcode();
+    let code = error.errcode().to_owned();
     assert_eq!(error.into_response().status(), 400);
     (code, text)
 }

@@ -5,10 +5,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use rooms::{Direction, Remote, RemoteRooms, RoomError, RoomNid};
+use rooms::{Direction, PolicyQuestion, PolicyServers, Remote, RemoteRooms, RoomError, RoomNid};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+use spec::hash::redacted_bytes;
 use spec::ids::{EventId, RoomAlias, RoomId, ServerName, UserId};
+use spec::policy::POLICY_KEY_ID;
+use spec::signing::SigningKey;
+use spec::version::RoomVersion;
 use users::{ClaimedKeys, QueriedKeys, RemoteAnswer, RemoteUsers, ToDeviceMessages, UserError};
 
 /// See the module.
@@ -21,6 +25,8 @@ pub struct Elsewhere {
     pub aliases: Mutex<HashMap<String, (RoomId, Vec<ServerName>)>>,
     /// Whether invitations, joins and knocks succeed.
     pub accepts: Mutex<bool>,
+    /// With what policy servers refuse: status and code, or silence. They sign if there is nothing here.
+    pub policy: Mutex<Option<Option<(u16, &'static str)>>>,
 }
 
 impl Elsewhere {
@@ -44,6 +50,31 @@ impl Elsewhere {
             return Box::pin(std::future::ready(Err(RoomError::RoomNotFound)));
         }
         self.decide()
+    }
+}
+
+/// The key of every policy server.
+pub fn policy_key() -> SigningKey {
+    SigningKey::from_seed([9; 32], "policy_server").unwrap()
+}
+
+impl PolicyServers for Elsewhere {
+    fn sign<'a>(&'a self, question: PolicyQuestion<'a>) -> Remote<'a, Map<String, Value>> {
+        let (server, event) = (question.server.clone(), question.event.to_object().unwrap());
+        self.note(format!("sign {server} {}", question.event.kind));
+        let answer = match *self.policy.lock().unwrap() {
+            None => {
+                let signature = policy_key().sign(&redacted_bytes(&event, RoomVersion::V12.rules()));
+                let answer = json!({ server.as_str(): { POLICY_KEY_ID: signature } });
+                Ok(answer.as_object().unwrap().clone())
+            }
+            Some(None) => Err(unreachable_server()),
+            Some(Some((status, errcode))) => {
+                let (errcode, message) = (errcode.to_owned(), "not like this".to_owned());
+                Err(RoomError::NotRecommended { server, status, errcode, message })
+            }
+        };
+        Box::pin(std::future::ready(answer))
     }
 }
 

@@ -99,6 +99,6 @@ fn a_body_that_is_announced_too_large_is_not_read() {
         let reply = alice.call(Method::POST, "createRoom", Body::from_stream(endless)).await;
         reply.refused(413, "M_TOO_LARGE");
         let body: Value = alice.get("capabilities").await.ok();
-        assert_eq!(body["capabilities"]["m.room_versions"]["available"].as_object().unwrap().len(), 12);
+        assert_eq!(body["capabilities"]["m.room_versions"]["available"].as_object().unwrap().len(), 14);
     });
 }

@@ -12,10 +12,12 @@ use axum::extract::ConnectInfo;
 use client_api::{ClientApiConfig, ClientApiParts, RateLimitsConfig};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
-use media::{Media, MediaConfig, MediaSetup, MediaWriter, Mxc, RemoteDescription, RemoteMedia, RemoteMediaError};
+use media::{Media, Previews, MediaConfig, MediaSetup, MediaWriter, Mxc, RemoteDescription, RemoteMedia, RemoteMediaError};
 use rooms::{Rooms, RoomsConfig, RoomsParts};
+use runtime::config::Span;
 use runtime::{Clock, Metrics, Random, Tasks};
 use serde_json::{Value, json};
+use search::{Search, SearchConfig, SearchParts};
 use spec::ids::ServerName;
 use spec::signing::SigningKey;
 use storage::{Backend, Options, Store};
@@ -23,7 +25,9 @@ use sync::{Sync, SyncConfig, SyncParts};
 use tower::ServiceExt;
 use users::{RegistrationMode, Users, UsersConfig, UsersSettings};
 
+use crate::appservices::Services;
 use crate::elsewhere::Elsewhere;
+use crate::pages::Pages;
 
 struct NoRemote;
 
@@ -44,7 +48,11 @@ pub struct Server {
     pub clock: Clock,
     pub media: Media,
     pub rooms: Rooms,
+    pub users: Users,
+    pub services: Arc<Services>,
+    pub search: Search,
     pub elsewhere: Arc<Elsewhere>,
+    pub pages: Arc<Pages>,
     _files: tempfile::TempDir,
 }
 
@@ -106,11 +114,12 @@ pub fn run_with<F: Future<Output = ()>>(rate_limits: RateLimitsConfig, test: imp
 
 impl Server {
     pub fn start(rate_limits: RateLimitsConfig) -> Server {
-        let keyspaces = [rooms::KEYSPACES, users::KEYSPACES, media::KEYSPACES, client_api::KEYSPACES].concat();
+        let keyspaces = [rooms::KEYSPACES, users::KEYSPACES, media::KEYSPACES, search::KEYSPACES, client_api::KEYSPACES].concat();
         let store = Store::open(Options::new(Backend::Memory, keyspaces)).unwrap();
         let (clock, random) = (Clock::fake(1_700_000_000_000), Random::seeded(7));
         let tasks = Tasks::new(&Metrics::new());
         let server_name = ServerName::parse("hs.test").unwrap();
+        let elsewhere = Arc::new(Elsewhere::default());
         let rooms = Rooms::new(RoomsParts {
             store: store.clone(),
             clock: clock.clone(),
@@ -119,6 +128,7 @@ impl Server {
             server_name: server_name.clone(),
             signing_key: Arc::new(SigningKey::from_seed([7; 32], "1").unwrap()),
             config: RoomsConfig::default(),
+            policy_servers: Some(elsewhere.clone()),
         })
         .unwrap();
         let config = UsersConfig {
@@ -148,22 +158,38 @@ impl Server {
             tasks: tasks.clone(),
             config: SyncConfig::default(),
         });
-        let config = ClientApiConfig { public_baseurl: Some("https://hs.test".into()) };
+        let search = Search::open(SearchParts {
+            store: store.clone(),
+            rooms: rooms.clone(),
+            users: users.clone(),
+            folder: files.path().join("search"),
+            clock: clock.clone(),
+            random: Random::seeded(8),
+            tasks: tasks.clone(),
+            metrics: Metrics::new(),
+            config: SearchConfig { commit_interval: Span::seconds(0), ..SearchConfig::default() },
+        })
+        .unwrap();
+        let config = ClientApiConfig { public_baseurl: Some("https://hs.test".into()), ..ClientApiConfig::default() };
         let clock_of_limits = clock.clone();
-        let elsewhere = Arc::new(Elsewhere::default());
+        let pages = Arc::new(Pages::default());
+        let services = Arc::new(Services::default());
         let parts = ClientApiParts {
             rooms: rooms.clone(),
-            users,
+            users: users.clone(),
+            previews: Previews::new(media.clone(), pages.clone()),
             media: media.clone(),
             sync,
+            search: Some(search.clone()),
             remote_rooms: elsewhere.clone(),
             remote_users: elsewhere.clone(),
+            appservices: services.clone(),
             clock: clock_of_limits,
             tasks,
             config,
             rate_limits,
         };
-        Server { router: client_api::router(parts), store, clock, media, rooms, elsewhere, _files: files }
+        Server { router: client_api::router(parts), store, clock, media, rooms, users, services, search, elsewhere, pages, _files: files }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Reply {

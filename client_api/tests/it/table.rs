@@ -29,6 +29,7 @@ fn fill(path: &str) -> String {
         ("{filterId}", "1"),
         ("{relType}", "m.thread"),
         ("{keyName}", "displayname"),
+        ("{action}", "restart"),
     ]
     .iter()
     .fold(path.to_owned(), |path, (name, value)| path.replace(name, value))

@@ -204,9 +204,10 @@ impl From<RoomError> for ServeError {
             | RoomError::StateNotFound
             | RoomError::AliasNotFound
             | RoomError::NotResident => ServeError::not_found(error.to_string()),
-            RoomError::NotInRoom | RoomError::Forbidden(_) | RoomError::Refused(_) => {
-                ServeError::forbidden(error.to_string())
-            }
+            RoomError::NotInRoom
+            | RoomError::Forbidden(_)
+            | RoomError::Refused(_)
+            | RoomError::NotRecommended { .. } => ServeError::forbidden(error.to_string()),
             RoomError::Invalid(message) => ServeError::invalid_param(message),
             RoomError::BadEvent(error) => error.into(),
             RoomError::UnsupportedVersion(_) => {
@@ -261,6 +262,8 @@ impl From<UserError> for ServeError {
             UserError::BadJson(_) | UserError::ReservedAccountData => bad("M_BAD_JSON"),
             UserError::InvalidParam(_)
             | UserError::UserInUse
+            | UserError::Exclusive(_)
+            | UserError::UnknownDevice
             | UserError::InvalidUsername(_)
             | UserError::WeakPassword(_)
             | UserError::WrongRoomKeysVersion { .. }
@@ -300,6 +303,10 @@ impl From<MediaError> for ServeError {
             MediaError::Storage(error) => error.into(),
             MediaError::Commit(error) => error.into(),
             MediaError::Disk { .. } | MediaError::Interrupted => ServeError::internal(&error),
+            // Of previews of web pages, which no server asks another for.
+            MediaError::PreviewsOff | MediaError::InvalidUrl | MediaError::UrlDenied | MediaError::PageUnavailable => {
+                ServeError::internal(&error)
+            }
         }
     }
 }

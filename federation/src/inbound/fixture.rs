@@ -27,7 +27,7 @@ use crate::destinations::DestinationsParts;
 use crate::transport::Sending;
 use crate::{
     ClientParts, Destinations, Federation, FederationClient, FederationConfig, FederationParts, KeyRing, KeyRingParts,
-    OwnKeys, RemoteMediaClient, Transport, TransportError,
+    OwnKeys, PolicyClient, RemoteMediaClient, Transport, TransportError,
 };
 
 pub(crate) const VERSION: RoomVersion = RoomVersion::V11;
@@ -158,18 +158,6 @@ pub(crate) fn assemble(
     let (clock, random, metrics) = (Clock::fake(NOW_MS), Random::seeded(1), Metrics::default());
     let tasks = Tasks::new(&metrics);
     let config = Arc::new(FederationConfig { trusted_key_servers: Vec::new(), ..config });
-    let rooms = Rooms::new(RoomsParts {
-        store: store.clone(),
-        clock: clock.clone(),
-        random: random.clone(),
-        tasks: tasks.clone(),
-        server_name: server_name.clone(),
-        signing_key: signing_key.clone(),
-        config: RoomsConfig::default(),
-    })
-    .unwrap();
-    let users = UsersConfig::default();
-    let users = Users::open(store.clone(), rooms.clone(), clock.clone(), random.clone(), users).unwrap();
     let destinations = Destinations::open(DestinationsParts {
         store: store.clone(),
         clock: clock.clone(),
@@ -186,6 +174,19 @@ pub(crate) fn assemble(
         config: config.clone(),
         transport,
     });
+    let rooms = Rooms::new(RoomsParts {
+        store: store.clone(),
+        clock: clock.clone(),
+        random: random.clone(),
+        tasks: tasks.clone(),
+        server_name: server_name.clone(),
+        signing_key: signing_key.clone(),
+        config: RoomsConfig::default(),
+        policy_servers: Some(Arc::new(PolicyClient::new(client.clone()))),
+    })
+    .unwrap();
+    let users = UsersConfig::default();
+    let users = Users::open(store.clone(), rooms.clone(), clock.clone(), random.clone(), users).unwrap();
     let keys = KeyRing::new(KeyRingParts {
         store: store.clone(),
         clock: clock.clone(),
@@ -208,6 +209,7 @@ pub(crate) fn assemble(
     })
     .unwrap();
     let federation = Federation::new(FederationParts {
+        appservices: Arc::new(users::NoAppServices),
         store,
         rooms,
         users,

@@ -26,6 +26,7 @@ use spec::xmatrix::XMatrix;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::Federation;
+use crate::inbound::body::{Buffered, Buffers, ReadError};
 use crate::inbound::error::ServeError;
 use crate::keys::KeyError;
 
@@ -40,6 +41,8 @@ const MAX_WAITING: usize = 256;
 /// How many requests wait for keys that have to be fetched at a time, whoever they say they are from. Servers whose keys
 /// are known do not depend on it.
 const MAX_VERIFYING: usize = 512;
+/// How many bytes of bodies are in memory whose signature is not checked yet, whoever they say they are from.
+const MAX_UNVERIFIED: usize = 128 * 1024 * 1024;
 /// From how many servers on those without requests are forgotten.
 const MAX_IDLE: usize = 1024;
 /// The longest `Authorization` header that is read.
@@ -71,6 +74,7 @@ pub(crate) struct Places {
     servers: Mutex<HashMap<ServerName, Arc<Semaphore>>>,
     waiting: Mutex<HashMap<ServerName, usize>>,
     verifying: Arc<Semaphore>,
+    unverified: Buffers,
 }
 
 /// Holds a place until the request that it was taken for is answered; made by [`hold_place`], filled by the extractor
@@ -101,6 +105,7 @@ impl Places {
             servers: Mutex::default(),
             waiting: Mutex::default(),
             verifying: Arc::new(Semaphore::new(MAX_VERIFYING)),
+            unverified: Buffers::new(MAX_UNVERIFIED),
         }
     }
 
@@ -179,10 +184,11 @@ impl<T: DeserializeOwned> FromRequest<Federation> for SignedJson<T> {
         let (parts, body) = request.into_parts();
         let header = read_header(&parts.headers, federation)?;
         let limit = parts.extensions.get::<MaxBody>().map_or(DEFAULT_MAX_BODY, |max| max.0);
-        let bytes = read_body(&parts.headers, body, limit, &federation.clock).await?;
-        let content = if bytes.is_empty() { None } else { Some(parse_body(&bytes)?) };
-        drop(bytes);
+        let buffers = &federation.inbound.places.unverified;
+        let buffered = read_body(&parts.headers, body, limit, buffers, &federation.clock).await?;
+        let content = if buffered.bytes.is_empty() { None } else { Some(parse_body(&buffered.bytes)?) };
         let origin = verify(&parts, &header, content.as_ref(), federation).await?;
+        drop(buffered);
         let raw = content.unwrap_or_default();
         let body = T::deserialize(&raw).map_err(|error| ServeError::bad_json(error.to_string()))?;
         Ok(SignedJson { origin, body, raw })
@@ -211,23 +217,25 @@ fn read_header(headers: &HeaderMap, federation: &Federation) -> Result<XMatrix, 
     Ok(header)
 }
 
-async fn read_body(headers: &HeaderMap, body: Body, limit: usize, clock: &Clock) -> Result<bytes::Bytes, ServeError> {
+async fn read_body<'a>(
+    headers: &HeaderMap,
+    body: Body,
+    limit: usize,
+    buffers: &'a Buffers,
+    clock: &Clock,
+) -> Result<Buffered<'a>, ServeError> {
     let too_large = || ServeError::too_large(format!("the body is larger than {limit} bytes"));
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
-    match clock.timeout(BODY_TIME, axum::body::to_bytes(body, limit)).await {
-        Some(Ok(bytes)) => Ok(bytes),
-        // Which of the two it was does not show in the error's type.
-        Some(Err(error)) if is_length_limit(&error) => Err(too_large()),
-        Some(Err(_)) => Err(ServeError::not_json("the body ended early")),
+    match clock.timeout(BODY_TIME, buffers.read(body, limit)).await {
+        Some(Ok(buffered)) => Ok(buffered),
+        Some(Err(ReadError::TooLarge)) => Err(too_large()),
+        Some(Err(ReadError::Broken)) => Err(ServeError::not_json("the body ended early")),
+        Some(Err(ReadError::Full)) => Err(ServeError::unavailable("too many requests")),
         None => Err(ServeError::new(StatusCode::REQUEST_TIMEOUT, "M_UNKNOWN", "the body took too long")),
     }
-}
-
-fn is_length_limit(error: &axum::Error) -> bool {
-    std::error::Error::source(error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
 }
 
 fn parse_body(bytes: &[u8]) -> Result<Map<String, Value>, ServeError> {

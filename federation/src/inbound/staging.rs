@@ -230,6 +230,25 @@ impl Staging {
     }
 }
 
+/// The one that works on a room's queue. If it ends by a panic, the next event starts another.
+struct Worker<'a> {
+    staging: &'a Staging,
+    room: RoomNid,
+    has_ended: bool,
+}
+
+impl Drop for Worker<'_> {
+    fn drop(&mut self) {
+        if self.has_ended {
+            return;
+        }
+        if let Some(queue) = self.staging.queues.lock().rooms.get_mut(&self.room) {
+            queue.has_worker = false;
+            queue.on_disk += 1;
+        }
+    }
+}
+
 impl Queues {
     fn remove_if_idle(&mut self, room: RoomNid) {
         let idle = |queue: &RoomQueue| {
@@ -323,14 +342,16 @@ impl Federation {
     fn start_worker(&self, room: RoomNid) {
         let federation = self.clone();
         self.tasks.spawn("incoming events", async move {
+            let mut worker = Worker { staging: &federation.inbound.staging, room, has_ended: false };
             while let Err(error) = federation.work_off(room).await {
                 tracing::error!(room = room.0, %error, "staged events are left for a while");
                 federation.inbound.staging.put_back(room);
                 let rest = tokio::time::sleep(RETRY_WAIT);
                 if federation.tasks.shutdown_token().run_until_cancelled(rest).await.is_none() {
-                    return;
+                    break;
                 }
             }
+            worker.has_ended = true;
         });
     }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use rooms::{Received, RoomError, RoomNid, Verdict};
+use rooms::{CheckedPdu, Received, RoomError, RoomNid, Verdict};
 use spec::ids::{EventId, RoomId, ServerName};
 use spec::pdu::ReceivedPdu;
 use spec::version::RoomVersionRules;
@@ -138,13 +138,19 @@ impl Federation {
         Ok(blocked)
     }
 
-    /// Hands a part to the writer; if all of it is refused for the fault of one, one by one.
+    /// Asks the room's policy server, if it uses one, for what that has not signed; hands a part to the writer; if all
+    /// of it is refused for the fault of one, one by one.
     async fn receive_part(
         &self,
         place: &RoomPlace,
-        part: Vec<Incoming>,
+        mut part: Vec<Incoming>,
         states: &States,
     ) -> Result<Vec<(Incoming, Result<Verdict, RoomError>)>, RoomError> {
+        // Before a place among those who compute is taken.
+        let events: Vec<CheckedPdu> = part.iter().map(|event| event.pdu.clone()).collect();
+        for (event, advised) in part.iter_mut().zip(self.rooms.look_for_advice(place.room, events).await?) {
+            event.pdu = advised;
+        }
         let received = |event: &Incoming| Received {
             pdu: event.pdu.clone(),
             state_before: states.get(&event.pdu().event_id).cloned(),

@@ -44,7 +44,7 @@ impl Step {
 
     /// The room versions to offer; a leave is made for whatever version the room has.
     fn versions(self) -> impl Iterator<Item = RoomVersion> {
-        RoomVersion::ALL.into_iter().filter(move |version| match self {
+        RoomVersion::ALL.into_iter().chain(RoomVersion::UNSTABLE).filter(move |version| match self {
             Step::Join => true,
             Step::Knock => version.rules().knocking,
             Step::Leave => false,

@@ -40,7 +40,7 @@ struct InviteAnswer {
 /// Invites a user of another server. The event is made, signed there, and taken into the room.
 ///
 /// # Errors
-/// What forbids the invitation; what the other server says.
+/// What forbids the invitation; what the room's policy server and the other server say.
 pub(crate) async fn invite_user(
     federation: Federation,
     sender: UserId,
@@ -54,7 +54,9 @@ pub(crate) async fn invite_user(
     federation.rooms.intern_user(&target).await?;
     content.insert("membership".into(), "invite".into());
     let draft = Draft::state(sender.clone(), "m.room.member", target.as_str(), content);
-    let invite = federation.rooms.prepare_signed(nid, draft)?;
+    let invite = CheckedPdu::of_ours(federation.rooms.prepare_signed(nid, draft)?);
+    // Before anybody else sees it.
+    let invite = federation.rooms.recommend(nid, invite).await?.pdu().clone();
     let signed = match ask_to_sign(&federation, &server, nid, &sender, &invite).await {
         Ok(signed) => signed,
         Err(Failure::Local(error)) => return Err(error),

@@ -53,7 +53,11 @@ pub(crate) async fn leave_room(federation: Federation, entry: Entry) -> Result<(
     if told.is_none() {
         tracing::info!(room_id = entry.room.as_str(), "no server could be told of a leave; it holds here only");
     }
-    federation.rooms.leave_unresident(&entry.user, nid, told).await
+    match federation.rooms.leave_unresident(&entry.user, nid, told).await {
+        // What the server made of it is no answer to the invitation: the user has left here all the same.
+        Err(RoomError::Refused(_)) => federation.rooms.leave_unresident(&entry.user, nid, None).await,
+        outcome => outcome,
+    }
 }
 
 async fn leave_through(

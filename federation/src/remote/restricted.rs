@@ -57,7 +57,9 @@ async fn authorise_through(
 ) -> Result<(), Failure> {
     let template = make_join(federation, server, entry, deadline).await?;
     let version = template.version;
-    let join = template.complete(federation, Step::Join, server, entry)?;
+    let join = CheckedPdu::of_ours(template.complete(federation, Step::Join, server, entry)?);
+    // The room is known here, so that it is on us to ask its policy server.
+    let join = federation.rooms.recommend(nid, join).await?.pdu().clone();
     let (rest, _) = send_join(federation, server, version, &join, Keep::Event, deadline).await?;
     let join = choose_join(federation, server, version, join, rest.event.as_deref()).await?;
     federation.receive_from(server, nid, join).await

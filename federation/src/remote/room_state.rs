@@ -24,9 +24,9 @@ struct Stripped<'a> {
     kind: &'a str,
 }
 
-/// The stripped state that `entries` are: events of the room that are signed as they have to be. Before room version
-/// 12 also entries that are stripped already, as servers sent them before specification v1.16; they are no more than
-/// what `server` says.
+/// The stripped state that `entries` are: events of the room that are signed as they have to be, and entries that are
+/// stripped already, as servers sent them before specification v1.16 and some still do; these are no more than what
+/// `server` says. From room version 12 on the create event, which makes the room's id, has to come whole.
 pub(crate) async fn check_room_state(
     federation: &Federation,
     server: &ServerName,
@@ -39,7 +39,8 @@ pub(crate) async fn check_room_state(
     for entry in entries.into_iter().take(MAX_ENTRIES) {
         let Ok(object) = serde_json::from_str::<Map<String, Value>>(entry.get()) else { continue };
         if !object.contains_key("signatures") {
-            if !rules.room_id_is_create_hash && entry.get().len() <= MAX_STRIPPED {
+            let is_create = object.get("type").and_then(Value::as_str) == Some("m.room.create");
+            if !(rules.room_id_is_create_hash && is_create) && entry.get().len() <= MAX_STRIPPED {
                 stripped.extend(strip_again(&object));
             }
             continue;

@@ -118,6 +118,7 @@ impl Sender {
             timeout: Duration::ZERO,
             max_bytes: MAX_ANSWER_BYTES,
             despite_backoff: false,
+            may_be_self: false,
         };
         let answer = self.client.ask(server, ask).await?;
         tracing::debug!(

@@ -104,8 +104,11 @@ pub(crate) async fn backfill(
     let limit = query.required_as::<usize>("limit")?.min(MAX_BACKFILL);
     let from = read_ids(&query, "v")?;
     let view = view_as_member(&federation, &room_id, &origin)?;
-    let events = view.backfill(&from, limit)?;
-    answer_transaction(&federation, &write_pdus(&view, &events)?)
+    // Who of the other server was in the room is looked up for each event: many users make that long.
+    let read = move || view.backfill(&from, limit).and_then(|events| write_pdus(&view, &events));
+    let events = federation.tasks.compute("history for a server", read).await;
+    let events = events.map_err(|error| ServeError::internal(&error))??;
+    answer_transaction(&federation, &events)
 }
 
 fn read_ids(query: &Query, name: &'static str) -> Result<Vec<EventId>, ServeError> {
@@ -140,8 +143,13 @@ pub(crate) async fn get_missing_events(
     }
     let limit = body.limit.unwrap_or(DEFAULT_MISSING).min(MAX_MISSING);
     let view = view_as_member(&federation, &room_id, &origin)?;
-    let events = view.missing_events(&body.latest_events, &body.earliest_events, limit, body.min_depth)?;
-    answer(&json!({"events": write_pdus(&view, &events)?}))
+    let read = move || {
+        let events = view.missing_events(&body.latest_events, &body.earliest_events, limit, body.min_depth)?;
+        write_pdus(&view, &events)
+    };
+    let events = federation.tasks.compute("missing events for a server", read).await;
+    let events = events.map_err(|error| ServeError::internal(&error))??;
+    answer(&json!({"events": events}))
 }
 
 /// `GET /timestamp_to_event/{roomId}`.

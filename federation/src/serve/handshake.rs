@@ -126,10 +126,12 @@ impl<'a> Handshake<'a> {
     /// error. Cancel-safe: once it is in the room's queue, it is carried out.
     ///
     /// # Errors
-    /// `M_INVALID_PARAM` if a signature is wrong; `M_FORBIDDEN` if the room does not allow the event.
+    /// `M_INVALID_PARAM` if a signature is wrong; `M_FORBIDDEN` if the room does not allow the event, or its policy server
+    /// does not recommend it.
     pub async fn take_in(&self, received: ReceivedPdu) -> Result<(), ServeError> {
         let (origin, room_id) = (self.origin, self.room_id);
         let pdu = verify_event(self.federation, self.head.rules(), received).await?;
+        let pdu = self.federation.rooms.recommend(self.room, pdu).await?;
         let event_id = pdu.pdu().event_id.clone();
         let received = Received { pdu, state_before: None, relay: true };
         let verdicts = self.federation.rooms.receive_all(self.room, vec![received]).await?;

@@ -10,6 +10,7 @@ use spec::hash;
 use spec::ids::{EventId, RoomId, ServerName, UserId};
 use spec::pdu::{Pdu, ReceivedPdu};
 use spec::version::RoomVersion;
+use users::InvitePermission;
 
 use crate::Federation;
 use crate::inbound::error::ServeError;
@@ -138,7 +139,7 @@ fn read_target(
 }
 
 /// Refuses invitations of those who cannot, or want not, be invited (Client-Server API §Ignoring Users, §Invite
-/// permission).
+/// permission, MSC4155).
 fn check_target(federation: &Federation, target: &UserId, sender: &UserId) -> Result<(), ServeError> {
     let users = &federation.users;
     let refused = || ServeError::forbidden("this user cannot be invited");
@@ -147,23 +148,15 @@ fn check_target(federation: &Federation, target: &UserId, sender: &UserId) -> Re
     if users.ignored_users(user)?.contains(sender) {
         return Err(refused());
     }
-    if users.account_data(user, "m.invite_permission_config")?.is_some_and(|content| blocks_invites(&content)) {
-        return Err(ServeError::new(
+    match users.invite_rules(user)?.judge(sender) {
+        // Whom the user ignores does not learn it: the invitation is signed, and not shown.
+        InvitePermission::Allow | InvitePermission::Ignore => Ok(()),
+        InvitePermission::Block => Err(ServeError::new(
             StatusCode::FORBIDDEN,
             "M_INVITE_BLOCKED",
-            "this user does not accept invitations",
-        ));
+            "this user does not accept invitations of yours",
+        )),
     }
-    Ok(())
-}
-
-fn blocks_invites(content: &RawValue) -> bool {
-    #[derive(Deserialize)]
-    struct Permission<'a> {
-        default_action: Option<&'a str>,
-    }
-    let permission = serde_json::from_str::<Permission<'_>>(content.get()).ok();
-    permission.and_then(|permission| permission.default_action) == Some("block")
 }
 
 /// Where the room's id is that of its create event, a whole create event has to be this room's: anything else is an

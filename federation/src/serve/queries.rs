@@ -21,7 +21,13 @@ pub(crate) async fn find_room(_: Origin, query: Query, State(federation): State<
     if alias.server_name() != federation.server_name.as_str() {
         return Err(ServeError::invalid_param("the alias is not of this server"));
     }
-    let (room_id, _) = federation.rooms.find_alias(&alias)?;
+    let (room_id, _) = match federation.rooms.find_alias(&alias) {
+        // An application service may have to make the room first.
+        Err(RoomError::AliasNotFound) if federation.users.ask_for_alias(&*federation.appservices, &alias).await => {
+            federation.rooms.find_alias(&alias)?
+        }
+        found => found?,
+    };
     let room = federation.rooms.room_nid(&room_id)?.ok_or(RoomError::AliasNotFound)?;
     let mut servers = joined_servers(&federation, room)?;
     // This server first, if it can be joined through.
@@ -40,6 +46,7 @@ pub(crate) async fn get_profile(_: Origin, query: Query, State(federation): Stat
         return Err(ServeError::forbidden("this server does not tell profiles to others"));
     }
     let users = &federation.users;
+    users.find_or_ask_for_user(&*federation.appservices, &subject).await?;
     let user = users.active_user(&subject)?.ok_or_else(|| ServeError::not_found("no profile for this user"))?;
     let Some(field) = query.text("field")? else { return answer(&users.profile(user)?) };
     // A field that is not set is left out: only a user who does not exist is not found.

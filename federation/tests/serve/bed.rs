@@ -108,6 +108,7 @@ impl Server {
             server_name: name.clone(),
             signing_key: key.clone(),
             config: RoomsConfig::default(),
+            policy_servers: None,
         })
         .unwrap();
         let users =
@@ -150,6 +151,7 @@ impl Server {
         })
         .unwrap();
         let federation = Federation::new(FederationParts {
+            appservices: Arc::new(users::NoAppServices),
             store,
             rooms: rooms.clone(),
             users: users.clone(),

@@ -98,6 +98,29 @@ fn invitations_of_those_who_cannot_be_invited_are_refused() {
 }
 
 #[test]
+fn users_choose_whose_invitations_they_take() {
+    run(async |here, there| {
+        let (alice, nid) = here.user("alice").await;
+        let (bob, _) = there.user("bob").await;
+        let room = there.create(&bob, RoomVersion::V10, Preset::PrivateChat).await;
+        let set = async |rules: Value| {
+            let rules = serde_json::value::to_raw_value(&rules).unwrap();
+            let kind = "org.matrix.msc4155.invite_permission_config";
+            here.users.set_account_data(nid, kind, &rules).await.unwrap();
+        };
+        let (event, id) = invitation(&there, &room, &bob, &alice).await;
+        let (path, body) = (send_path("v2/invite", &room, &id), json!({"room_version": "10", "event": event}));
+        set(json!({"blocked_servers": [bob.server_name()]})).await;
+        assert_refused(there.put(&here, &path, &body).await, 403, "M_INVITE_BLOCKED");
+        assert_eq!(here.membership(&room, &alice), None);
+        // Who is ignored does not learn it.
+        set(json!({"ignored_users": [bob.as_str()]})).await;
+        there.put(&here, &path, &body).await.unwrap();
+        assert_eq!(here.membership(&room, &alice), Some(Membership::Invite));
+    });
+}
+
+#[test]
 fn what_is_no_invitation_is_not_signed() {
     run(async |here, there| {
         let (alice, _) = here.user("alice").await;

@@ -50,7 +50,7 @@ impl RemoteMedia for FakeRemote {
 
 pub(crate) struct Fixture {
     pub(crate) media: Media,
-    clock: Clock,
+    pub(crate) clock: Clock,
     remote: Arc<FakeRemote>,
     pub(crate) dir: TempDir,
 }

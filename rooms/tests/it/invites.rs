@@ -117,7 +117,7 @@ fn an_invitation_ends_by_its_user_its_sender_or_alone() {
         assert_eq!(scene.membership(), Some(Membership::Invite));
 
         let rescinded = pdu(&scene.far, &scene.fred, &scene.bob, "leave", 11);
-        rooms.leave_unresident(&scene.bob, room, Some(rescinded)).await.unwrap();
+        rooms.leave_unresident(&scene.bob, room, Some(rescinded.clone())).await.unwrap();
         assert_eq!(scene.membership(), Some(Membership::Leave));
         assert!(rooms.stripped_state(room, scene.bob_nid).unwrap().is_none());
         assert_eq!(rooms.head(room).unwrap().invited_count(), 0);
@@ -126,6 +126,8 @@ fn an_invitation_ends_by_its_user_its_sender_or_alone() {
         scene.server.assert_sound();
 
         scene.invite(12).await;
+        let replayed = rooms.leave_unresident(&scene.bob, room, Some(rescinded)).await;
+        assert!(matches!(replayed, Err(RoomError::Refused(_))), "{replayed:?}");
         assert_eq!(scene.membership(), Some(Membership::Invite));
         rooms.leave_unresident(&scene.bob, room, None).await.unwrap();
         assert_eq!(scene.membership(), Some(Membership::Leave));

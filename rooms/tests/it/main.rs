@@ -4,11 +4,13 @@
 
 mod convergence;
 mod crash;
+mod delayed;
 mod foreign;
 mod former_members;
 mod hostile;
 mod invites;
 mod pipeline;
+mod policy;
 mod reading;
 mod remote;
 mod server;

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use rooms::{
-    CreateRoom, Draft, Membership, MembershipChange, Preset, RoomError, RoomView, Rooms, RoomsConfig, RoomsParts,
+    CreateRoom, Draft, Membership, MembershipChange, PolicyServers, Preset, RoomError, RoomView, Rooms, RoomsConfig, RoomsParts,
     UserNid,
 };
 use runtime::{Clock, Metrics, Random, Tasks};
@@ -54,6 +54,16 @@ impl Server {
     }
 
     fn open(store: Store, name: &str, key: u8, seed: u64) -> Server {
+        Server::with_policy(store, name, key, seed, None)
+    }
+
+    pub fn with_policy(
+        store: Store,
+        name: &str,
+        key: u8,
+        seed: u64,
+        policy_servers: Option<Arc<dyn PolicyServers>>,
+    ) -> Server {
         let clock = Clock::fake(1_700_000_000_000 + seed * 1_000_000);
         let rooms = Rooms::new(RoomsParts {
             store: store.clone(),
@@ -63,6 +73,7 @@ impl Server {
             server_name: ServerName::parse(name).unwrap(),
             signing_key: Arc::new(Server::key(key)),
             config: RoomsConfig::default(),
+            policy_servers,
         })
         .unwrap();
         Server { rooms, store, clock }

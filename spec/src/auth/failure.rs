@@ -172,6 +172,9 @@ pub enum AuthFailure {
     /// A state key that is a user id belongs to that user.
     #[error("Only the user named by the state key can send this event.")]
     StateKeyOfOtherUser,
+    /// MSC3757: a state key that begins with `@` begins with a user id.
+    #[error("The state key begins with @ but not with a user ID.")]
+    StateKeyWithoutOwner,
     /// `m.room.power_levels`: a property has the wrong type.
     #[error("The power levels are malformed at `{0}`.")]
     PowerMalformed(&'static str),

@@ -14,7 +14,7 @@ enum Token {
 
 /// A compiled pattern: runs of tokens separated by `*`.
 #[derive(Clone, Debug)]
-pub(crate) struct Glob {
+pub struct Glob {
     /// The lower-cased text when the pattern is ASCII without `*` and `?`: compared as bytes where possible.
     literal: Option<Box<str>>,
     /// The non-empty runs between stars.
@@ -71,7 +71,7 @@ fn find_run<'t>(text: &'t str, run: &[Token]) -> impl Iterator<Item = &'t str> {
 
 impl Glob {
     /// Compiles a pattern. Every string is a valid pattern.
-    pub(crate) fn new(pattern: &str) -> Self {
+    pub fn new(pattern: &str) -> Self {
         let plain = pattern.is_ascii() && !pattern.contains(['*', '?']);
         let token = |c| if c == '?' { Token::Any } else { Token::Char(fold(c)) };
         Self {
@@ -87,7 +87,7 @@ impl Glob {
     }
 
     /// Whether the pattern matches the whole of `value`.
-    pub(crate) fn matches(&self, value: &str) -> bool {
+    pub fn matches(&self, value: &str) -> bool {
         if let Some(literal) = &self.literal {
             if literal.len() == value.len() && literal.eq_ignore_ascii_case(value) {
                 return true;

@@ -1,13 +1,17 @@
 //! Extensions: what an answer holds besides rooms.
 
-use rooms::{Membership, RoomNid};
-use storage::StreamPos;
-use users::device_topic;
+use std::collections::BTreeSet;
+
+use rooms::{Membership, RoomNid, TOPIC_USER};
+use storage::{StreamPos, Topic};
+use users::{SubscriptionRange, device_topic};
 
 use super::{Look, ToldRoom};
 use crate::error::SyncError;
 use crate::json::{Array, Object, write_typed};
+use crate::profiles::{Profiles, Wanted};
 use crate::receipts::write_receipt_event;
+use crate::thread_subscriptions::page_size;
 use crate::to_device::MESSAGES;
 use crate::typing::write_typing;
 
@@ -25,6 +29,14 @@ impl Look<'_> {
         }
         if wanted.account_data.enabled {
             news |= extensions.optional("account_data", |out| self.write_account_data(out, told))?;
+        }
+        if wanted.profiles.enabled {
+            let name = "org.matrix.msc4262.profiles";
+            news |= extensions.optional(name, |out| self.write_profiles(out, told))?;
+        }
+        if wanted.thread_subscriptions.enabled {
+            let name = "io.element.msc4308.thread_subscriptions";
+            news |= extensions.optional(name, |out| self.write_thread_subscriptions(out))?;
         }
         if wanted.receipts.enabled {
             news |=
@@ -87,6 +99,47 @@ impl Look<'_> {
         }
         out.push(b'}');
         Ok(news)
+    }
+
+    /// Whole profiles of the members of rooms that the client does not have yet, and of users who have come to share a
+    /// room; of others what changed.
+    fn write_profiles(&self, out: &mut Vec<u8>, told: &[ToldRoom]) -> Result<bool, SyncError> {
+        let wanted = self.request.extensions.profiles.fields.as_deref().map_or(Wanted::All, Wanted::Only);
+        let (mut profiles, mut left) = (Profiles::new(), BTreeSet::new());
+        if let Some(since) = self.since {
+            profiles = self.sync.read_profile_changes(self.caller, wanted, since, self.until)?;
+            let lists = self.sync.read_device_lists(self.caller, self.rows, &self.changes, since, self.until)?;
+            self.sync.add_whole_profiles(lists.changed, wanted, &mut profiles)?;
+            left = lists.left;
+        } else {
+            self.sync.add_whole_profiles([self.caller.user], wanted, &mut profiles)?;
+        }
+        for told in told.iter().filter(|told| told.initial && self.follows(told.room, std::slice::from_ref(told))) {
+            let members = self.sync.rooms.joined_members(told.room)?;
+            self.sync.add_whole_profiles(members.iter().copied(), wanted, &mut profiles)?;
+        }
+        left.retain(|user| !profiles.contains_key(user));
+        if profiles.is_empty() && left.is_empty() {
+            return Ok(false);
+        }
+        self.sync.write_profile_extension(profiles, &left, out)?;
+        Ok(true)
+    }
+
+    fn write_thread_subscriptions(&self, out: &mut Vec<u8>) -> Result<bool, SyncError> {
+        let user = Topic::new(TOPIC_USER, self.caller.user.0);
+        if self.since.is_some_and(|since| !self.sync.feed.may_have_changed(user, since)) {
+            return Ok(false);
+        }
+        let range = SubscriptionRange {
+            after: self.since.unwrap_or(StreamPos::ZERO),
+            until: self.until,
+            limit: page_size(self.request.extensions.thread_subscriptions.limit),
+            followed_only: self.since.is_none(),
+        };
+        let told = self.sync.tell_subscriptions(self.caller, range, "prev_batch")?;
+        spec::canonical::write_into(out, &told);
+        Ok(!told.is_empty())
     }
 
     fn write_account_data(&self, out: &mut Vec<u8>, told: &[ToldRoom]) -> Result<bool, SyncError> {

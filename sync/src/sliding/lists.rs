@@ -1,11 +1,11 @@
 //! Which rooms a request is about: windows on lists, and subscriptions.
 
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use rooms::{Membership, RoomNid, UserRoom};
-use spec::ids::{RoomId, UserId};
+use spec::ids::RoomId;
 use storage::StreamPos;
 use users::Session;
 
@@ -14,6 +14,7 @@ use super::facts::RoomFact;
 use super::request::{ListFilters, RequiredState, RoomConfig, SlidingRequest};
 use crate::error::SyncError;
 use crate::feed::{NumberMap, NumberSet};
+use crate::invites::HiddenInvites;
 use crate::sync::Inner;
 
 /// How many different wishes are remembered for a room; after more, only the newest are.
@@ -157,12 +158,12 @@ impl Inner {
         rows: &BTreeMap<RoomNid, UserRoom>,
         sent: &NumberMap<RoomNid, SentRoom>,
     ) -> Result<Vec<ListedRoom>, SyncError> {
-        let ignored = self.users.ignored_users(caller.user)?;
+        let hidden = HiddenInvites::new(self, caller)?;
         let mut listed = Vec::with_capacity(rows.len());
         for (&room, &row) in rows.iter().filter(|(_, row)| !row.forgotten) {
             let shown = match row.membership {
                 Membership::Join | Membership::Knock => true,
-                Membership::Invite => !self.is_invited_by(&ignored, room, row)?,
+                Membership::Invite => !hidden.hides(&self.rooms.event_at(room, row.seq)?),
                 // Users know of rooms they left, unless another of their devices did it.
                 Membership::Leave | Membership::Ban if sent.contains_key(&room) => true,
                 Membership::Leave | Membership::Ban => row.left_at.is_some() && self.was_removed(caller, room, row)?,
@@ -186,12 +187,6 @@ impl Inner {
         };
         let changed = if row.membership == Membership::Join { fact.last_pos } else { row.pos };
         Ok(ListedRoom { room, row, fact, changed })
-    }
-
-    /// Whether the last word on the user's membership came from one of these: invites by ignored users are not shown
-    /// (Client-Server API §Ignoring Users).
-    fn is_invited_by(&self, ignored: &BTreeSet<UserId>, room: RoomNid, row: UserRoom) -> Result<bool, SyncError> {
-        Ok(!ignored.is_empty() && ignored.contains(self.rooms.event_at(room, row.seq)?.sender()))
     }
 
     /// Whether someone else ended the user's membership.

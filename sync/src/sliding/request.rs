@@ -178,6 +178,12 @@ pub struct Extensions {
     pub e2ee: Switch,
     /// Account data.
     pub account_data: Switch,
+    /// Profiles of users who share a room with the user.
+    #[serde(rename = "org.matrix.msc4262.profiles", alias = "profiles")]
+    pub profiles: ProfilesConfig,
+    /// The threads that the user follows.
+    #[serde(rename = "io.element.msc4308.thread_subscriptions", alias = "thread_subscriptions")]
+    pub thread_subscriptions: ThreadSubscriptionsConfig,
     /// Receipts.
     pub receipts: Switch,
     /// Typing.
@@ -202,6 +208,26 @@ pub struct ToDeviceConfig {
     pub limit: Option<u64>,
     /// `next_batch` of the last answer: what came with it can be deleted.
     pub since: Option<String>,
+}
+
+/// The extension for profiles (MSC4262).
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ProfilesConfig {
+    /// Whether it is wanted.
+    pub enabled: bool,
+    /// The fields that are wanted; all if absent.
+    pub fields: Option<Vec<String>>,
+}
+
+/// The extension for the threads that the user follows (MSC4308).
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ThreadSubscriptionsConfig {
+    /// Whether it is wanted.
+    pub enabled: bool,
+    /// The most changes of one answer.
+    pub limit: Option<u64>,
 }
 
 impl SlidingRequest {

@@ -86,7 +86,7 @@ impl Assembly<'_> {
         let wants_room = filter.matches_room(room.view.head().room_id().as_str());
         let trivial = filter.is_trivial();
         room.read_timeline(since, limit, &|event: &Event| {
-            (trivial || (wants_room && filter.matches(event))) && !is_ignored(&self.ignored, event)
+            (trivial || (wants_room && filter.matches_in(&room.view, event))) && !is_ignored(&self.ignored, event)
         })
     }
 
@@ -111,7 +111,7 @@ impl Assembly<'_> {
             include_redundant: filter.include_redundant_members,
             needed: &needed,
         });
-        let after_timeline = self.request.use_state_after;
+        let after_timeline = self.request.state_after.is_some();
         self.sync.read_state(room, timeline, &StateQuery { since: stand.state_since, after_timeline, lazy, filter })
     }
 
@@ -128,7 +128,7 @@ impl Assembly<'_> {
         section.bool("limited", timeline.limited);
         section.text("prev_batch", &timeline.prev_batch.to_string());
         section.close();
-        let name = if self.request.use_state_after { "state_after" } else { "state" };
+        let name = self.request.state_after.unwrap_or("state");
         let mut section = Object::open(object.key(name));
         writer.write_all(state, section.key("events"))?;
         section.close();

@@ -18,7 +18,8 @@ impl Assembly<'_> {
     ) -> Result<(), SyncError> {
         let event = self.sync.rooms.event_at(room, row.seq)?;
         let room_id = self.sync.rooms.head(room)?.room_id().clone();
-        if !self.filter.room.matches_room(room_id.as_str()) || self.ignored.contains(event.sender()) {
+        let is_hidden = row.membership == Membership::Invite && self.hidden.hides(&event);
+        if !self.filter.room.matches_room(room_id.as_str()) || self.ignored.contains(event.sender()) || is_hidden {
             return Ok(());
         }
         let name = if row.membership == Membership::Knock { "knock_state" } else { "invite_state" };

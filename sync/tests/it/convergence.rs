@@ -163,7 +163,7 @@ impl Clients {
         let (rooms, since) = &mut self.classic[which];
         let filter = json!({"room": {"timeline": {"limit": 4}}});
         let mut wish = filtered(since.as_deref(), filter);
-        wish.use_state_after = which == 1;
+        wish.state_after = (which == 1).then_some("state_after");
         let answer = world.server.v3_with(&world.users[0], wish).await.unwrap();
         apply_classic(rooms, &answer, which == 1);
         *since = Some(token(&answer).to_owned());

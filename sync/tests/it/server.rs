@@ -50,6 +50,7 @@ impl Server {
             server_name: ServerName::parse("hs.test").unwrap(),
             signing_key: Arc::new(SigningKey::from_seed([1; 32], "1").unwrap()),
             config: RoomsConfig::default(),
+            policy_servers: None,
         })
         .unwrap();
         let (random, users) = (Random::seeded(7), UsersConfig::default());
@@ -157,7 +158,7 @@ pub fn request(since: Option<&str>) -> V3Request {
         full_state: false,
         set_presence: PresenceState::Offline,
         timeout: Duration::ZERO,
-        use_state_after: false,
+        state_after: None,
     }
 }
 

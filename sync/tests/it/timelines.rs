@@ -42,7 +42,7 @@ fn state_after_holds_the_state_at_the_end() {
         let first = server.v3(&alice, None).await;
         server.set(&alice, &id, "m.room.topic", "", json!({"topic": "new"})).await;
         let mut wish = request(Some(token(&first)));
-        wish.use_state_after = true;
+        wish.state_after = Some("state_after");
         let answer = server.v3_with(&alice, wish).await.unwrap();
         let joined = room(&answer, "join", &id);
         assert!(joined.get("state").is_none());

@@ -186,6 +186,7 @@ impl SimServer {
             server_name: self.name.clone(),
             signing_key: self.key.clone(),
             config: RoomsConfig::default(),
+            policy_servers: None,
         });
         let rooms = rooms.expect("the rooms open");
         let users = Users::open(store.clone(), rooms.clone(), clock.clone(), random.clone(), UsersConfig::default());
@@ -226,6 +227,7 @@ impl SimServer {
             remote: Arc::new(RemoteMediaClient::new(client.clone())),
         });
         let federation = Federation::new(FederationParts {
+            appservices: Arc::new(users::NoAppServices),
             store: store.clone(),
             rooms: rooms.clone(),
             users: users.clone(),

@@ -16,8 +16,11 @@ fn a_pusher_is_replaced_and_deleted() {
     let session = f.session("alice", "A");
     f.run(f.users.set_pusher(&session, pusher("app", URL), false)).unwrap();
     let renamed = Pusher { lang: "de".into(), ..pusher("app", URL) };
-    f.run(f.users.set_pusher(&session, renamed.clone(), false)).unwrap();
-    assert_eq!(f.users.pushers(session.user).unwrap(), [renamed]);
+    f.run(f.users.set_pusher(&session, renamed, false)).unwrap();
+    let kept = f.users.pushers(session.user).unwrap();
+    assert_eq!(kept.iter().map(|kept| &*kept.pusher.lang).collect::<Vec<_>>(), ["de"]);
+    assert_eq!((&*kept[0].device_id, kept[0].set_at_ms), ("A", 1_700_000_000_000));
+    assert_eq!(f.users.users_with_pushers().unwrap(), [session.user]);
     f.run(f.users.delete_pusher(session.user, "app", "key")).unwrap();
     assert!(f.users.pushers(session.user).unwrap().is_empty());
 }
@@ -38,7 +41,14 @@ fn a_phone_that_changes_hands_pushes_for_its_new_user_only() {
 fn a_pusher_can_point_at_push_gateways_only() {
     let f = Fixture::new();
     let session = f.session("alice", "A");
-    for url in ["https://example.org/", "ftp://example.org/_matrix/push/v1/notify", "/_matrix/push/v1/notify", ""] {
+    for url in [
+        "https://example.org/",
+        "https:///_matrix/push/v1/notify",
+        "https://a@b/_matrix/push/v1/notify",
+        "ftp://example.org/_matrix/push/v1/notify",
+        "/_matrix/push/v1/notify",
+        "",
+    ] {
         let refused = f.run(f.users.set_pusher(&session, pusher("app", url), false));
         assert!(matches!(refused, Err(UserError::InvalidParam(_))), "{url}");
     }
@@ -62,4 +72,30 @@ fn no_pusher_outlives_its_device() {
         });
         assert!(f.users.pushers(session.user).unwrap().is_empty());
     }
+}
+
+#[test]
+fn a_pusher_that_is_switched_off_from_elsewhere_stays_with_its_device() {
+    let f = Fixture::new();
+    let (phone, laptop) = (f.session("alice", "PHONE"), f.session("alice", "LAPTOP"));
+    f.run(f.users.set_pusher(&phone, pusher("app", URL), false)).unwrap();
+    assert!(f.users.pusher(phone.user, "app", "key").unwrap().unwrap().pusher.is_enabled());
+    let off = Pusher { enabled: Some(false), ..pusher("app", URL) };
+    f.run(f.users.set_pusher(&laptop, off, false)).unwrap();
+    let kept = f.users.pusher(phone.user, "app", "key").unwrap().unwrap();
+    assert_eq!((kept.pusher.is_enabled(), &*kept.device_id), (false, "PHONE"));
+    f.run(f.users.set_pusher(&laptop, pusher("app", URL), false)).unwrap();
+    assert_eq!(&*f.users.pusher(phone.user, "app", "key").unwrap().unwrap().device_id, "LAPTOP");
+}
+
+#[test]
+fn the_number_of_pushers_is_bounded() {
+    let f = Fixture::new();
+    let session = f.session("alice", "A");
+    for number in 0..MAX_PUSHERS {
+        f.run(f.users.set_pusher(&session, pusher(&number.to_string(), URL), false)).unwrap();
+    }
+    let refused = f.run(f.users.set_pusher(&session, pusher("more", URL), false));
+    assert!(matches!(refused, Err(UserError::TooLarge(_))));
+    f.run(f.users.set_pusher(&session, pusher("7", URL), false)).unwrap();
 }

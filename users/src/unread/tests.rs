@@ -183,3 +183,13 @@ fn a_muted_room_counts_nothing_from_then_on() {
     chat.say(&chat.bob, "two");
     assert_eq!(chat.notifications(), 1);
 }
+
+#[test]
+fn messages_of_ignored_users_are_not_counted() {
+    let chat = Chat::new();
+    let ignored = serde_json::json!({ "ignored_users": { chat.bob.user_id.as_str(): {} } });
+    let ignored = serde_json::value::to_raw_value(&ignored).unwrap();
+    chat.f.run(chat.f.users.set_account_data(chat.alice.user, "m.ignored_user_list", &ignored)).unwrap();
+    chat.say(&chat.bob, "nobody hears");
+    assert_eq!(chat.notifications(), 0);
+}

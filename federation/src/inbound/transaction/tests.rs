@@ -211,14 +211,14 @@ async fn an_invitation_is_taken_back_by_who_gave_it() {
     let here = Here::new();
     let room_id = RoomId::parse("!elsewhere:there.test").unwrap();
     let alice = user("@alice:here.test");
-    let member = |sender: &str, membership: &str| {
+    let member = |sender: &str, membership: &str, depth: u32| {
         here.peer.sign(json!({
             "type": "m.room.member", "room_id": room_id, "sender": sender, "state_key": alice,
-            "content": {"membership": membership}, "origin_server_ts": NOW_MS, "depth": 5,
+            "content": {"membership": membership}, "origin_server_ts": NOW_MS, "depth": depth,
             "prev_events": ["$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"], "auth_events": [],
         }))
     };
-    let invite = CheckedPdu::of_ours(member("@bob:there.test", "invite"));
+    let invite = CheckedPdu::of_ours(member("@bob:there.test", "invite", 5));
     here.federation.rooms.receive_invite(invite, VERSION, Vec::new()).await.unwrap();
     let room = here.federation.rooms.known_room(&room_id).unwrap();
     let nid = here.federation.rooms.user_nid(&alice).unwrap().unwrap();
@@ -229,13 +229,15 @@ async fn an_invitation_is_taken_back_by_who_gave_it() {
         "type": "m.room.message", "room_id": room_id, "sender": "@bob:there.test", "content": {},
         "origin_server_ts": NOW_MS, "depth": 5, "prev_events": [], "auth_events": [],
     });
-    for (txn, event) in [("t1", here.peer.sign(message)), ("t2", member("@mallory:there.test", "leave"))] {
+    let foreign = member("@mallory:there.test", "leave", 6);
+    let old = member("@bob:there.test", "leave", 5);
+    for (txn, event) in [("t1", here.peer.sign(message)), ("t2", foreign), ("t3", old)] {
         let outcomes = here.deliver(txn, from_ref(&event)).await;
         assert!(outcomes[event.event_id.as_str()]["error"].is_string(), "{outcomes:?}");
         assert_eq!(membership(), Membership::Invite);
     }
-    let leave = member("@bob:there.test", "leave");
-    assert_eq!(here.deliver("t3", from_ref(&leave)).await[leave.event_id.as_str()], json!({}));
+    let leave = member("@bob:there.test", "leave", 6);
+    assert_eq!(here.deliver("t4", from_ref(&leave)).await[leave.event_id.as_str()], json!({}));
     assert_eq!(membership(), Membership::Leave);
 }
 

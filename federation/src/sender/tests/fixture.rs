@@ -193,6 +193,7 @@ impl Fixture {
             server_name: name("us"),
             signing_key: signing_key.clone(),
             config: RoomsConfig::default(),
+            policy_servers: None,
         })
         .unwrap();
         let users =

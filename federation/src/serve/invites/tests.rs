@@ -5,7 +5,7 @@ use spec::ids::{RoomId, ServerName};
 use spec::signing::SigningKey;
 use spec::version::RoomVersion;
 
-use super::{blocks_invites, check_create, guess_version};
+use super::{check_create, guess_version};
 
 fn raw(value: &Value) -> Box<RawValue> {
     to_raw_value(value).expect("JSON")
@@ -52,12 +52,4 @@ fn the_version_of_an_old_invitation_is_that_of_the_create_event() {
     assert_eq!(guess_version(&[create(json!({}))]), RoomVersion::V1);
     assert_eq!(guess_version(&[create(json!({"room_version": "2"}))]), RoomVersion::V2);
     assert_eq!(guess_version(&[create(json!({"room_version": "9"}))]), RoomVersion::V1);
-}
-
-#[test]
-fn only_a_clear_no_blocks_invitations() {
-    assert!(blocks_invites(&raw(&json!({"default_action": "block"}))));
-    for other in [json!({"default_action": "allow"}), json!({}), json!({"default_action": 1}), json!([])] {
-        assert!(!blocks_invites(&raw(&other)), "{other}");
-    }
 }

@@ -1,11 +1,14 @@
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use outbound::{MAX_HEAD_BYTES, MAX_HEADERS, SrvRecord, WebParts, is_public};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use runtime::{Metrics, Tasks};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -14,7 +17,6 @@ use tokio_rustls::TlsAcceptor;
 
 use super::super::connect::tests::FakeNames;
 use super::*;
-use crate::discovery::SrvRecord;
 use crate::discovery::well_known::Answer as WellKnown;
 
 /// What a server saw of a request: SNI, `Host` or `:authority`, path, protocol.
@@ -95,14 +97,17 @@ async fn serve_at(address: &str, tasks: &Tasks, config: rustls::ServerConfig, an
 }
 
 fn transport(authority: &Authority, names: FakeNames) -> HttpsTransport {
-    let parts = HttpsParts {
+    let parts = WebParts {
         trusted_ca_file: Some(authority.file.path().to_owned()),
         allow_private_addresses: true,
         connect_timeout: Duration::from_secs(5),
         clock: Clock::system(),
-        random: Random::seeded(1),
     };
-    HttpsTransport::with_names(parts, Arc::new(names)).unwrap()
+    with_guard(parts, names, |_| true)
+}
+
+fn with_guard(parts: WebParts, names: FakeNames, may_connect: fn(IpAddr) -> bool) -> HttpsTransport {
+    HttpsTransport::new(WebClient::with_names(parts, Arc::new(names), may_connect).unwrap(), Random::seeded(1))
 }
 
 fn local(names: &mut FakeNames, name: &str) {
@@ -124,7 +129,7 @@ fn server_name(name: &str) -> ServerName {
 /// Remembers, as if it had been fetched, what a host delegates to.
 fn remember(transport: &HttpsTransport, host: &str, to: Option<&str>) {
     let answer = to.map_or(WellKnown::Absent, |to| WellKnown::Delegated { to: server_name(to), max_age_ms: None });
-    let known = Remembered::after(answer, None, transport.net.clock.now_ms());
+    let known = Remembered::after(answer, None, transport.clock().now_ms());
     transport.well_known.insert(host.to_owned(), known);
 }
 
@@ -292,21 +297,6 @@ fn redirects_lead_to_https_only() {
     }
 }
 
-#[test]
-fn a_file_without_certificates_is_refused() {
-    let parts = |path: PathBuf| HttpsParts {
-        trusted_ca_file: Some(path),
-        allow_private_addresses: false,
-        connect_timeout: Duration::from_secs(1),
-        clock: Clock::system(),
-        random: Random::system(),
-    };
-    let empty = tempfile::NamedTempFile::new().unwrap();
-    for path in [empty.path().to_owned(), "/nonexistent".into()] {
-        assert!(matches!(build_tls(&parts(path)), Err(TransportStartError::CaFile { .. })));
-    }
-}
-
 /// A listener inside, on IPv4 and, where the host has it, IPv6, at one port. Nobody is to connect to it.
 struct Inside(u16, Vec<std::net::TcpListener>);
 
@@ -347,15 +337,14 @@ async fn nobody_outside_sends_us_inside() {
     for (name, target) in [("srv.test", "in.test"), ("literal.test", "127.0.0.1"), ("six.test", "::1")] {
         names.services.insert(format!("_matrix-fed._tcp.{name}"), vec![srv(target, 1, inside.0)]);
     }
-    let parts = HttpsParts {
+    let parts = WebParts {
         trusted_ca_file: Some(authority.file.path().to_owned()),
         allow_private_addresses: false,
         connect_timeout: Duration::from_secs(5),
         clock: Clock::system(),
-        random: Random::seeded(1),
     };
     let is_outside: fn(IpAddr) -> bool = |address| address == IpAddr::from([127, 0, 0, 7]) || is_public(address);
-    let transport = HttpsTransport::with_guard(parts, Arc::new(names), is_outside).unwrap();
+    let transport = with_guard(parts, names, is_outside);
     let ask_outside = async |path: &str, target: &str| {
         let url = format!("https://out.test:{}/{path}?{target}", outside.address.port());
         transport.follow_well_known(url.parse().unwrap()).await
@@ -392,14 +381,13 @@ async fn connecting_has_a_time_limit_from_the_name_to_the_certificate() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut names = FakeNames::default();
     local(&mut names, "a.test");
-    let parts = HttpsParts {
+    let parts = WebParts {
         trusted_ca_file: Some(authority.file.path().to_owned()),
         allow_private_addresses: true,
         connect_timeout: Duration::from_millis(50),
         clock: Clock::system(),
-        random: Random::seeded(1),
     };
-    let transport = HttpsTransport::with_names(parts, Arc::new(names)).unwrap();
+    let transport = with_guard(parts, names, |_| true);
     let name = server_name(&format!("a.test:{}", silent.local_addr().unwrap().port()));
     let sending = transport.send(name, request("/x"));
     let error = tokio::time::timeout(Duration::from_secs(5), sending).await.expect("it ended").err().unwrap();
@@ -413,14 +401,13 @@ async fn asking_for_the_document_has_a_time_limit() {
     local(&mut names, "a.test");
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let clock = Clock::fake(1_700_000_000_000);
-    let parts = HttpsParts {
+    let parts = WebParts {
         trusted_ca_file: Some(authority.file.path().to_owned()),
         allow_private_addresses: true,
         connect_timeout: Duration::from_secs(3600),
         clock: clock.clone(),
-        random: Random::seeded(1),
     };
-    let transport = HttpsTransport::with_names(parts, Arc::new(names)).unwrap();
+    let transport = with_guard(parts, names, |_| true);
     let passing = clock.clone();
     tasks.spawn("time", async move {
         loop {

@@ -88,3 +88,28 @@ fn without_power_levels_the_creator_has_100() {
         assert_eq!(room.check(ALICE, POWER_LEVELS, Some(""), json!({ "users": { BOB: 1000 } })), Ok(()));
     }
 }
+
+#[test]
+fn owned_state_belongs_to_users_and_those_above_them() {
+    let suffixed = |user: &str| format!("{user}_suffix:!@#$_1");
+    for version in RoomVersion::UNSTABLE {
+        let room = room(version).member(CAROL, "join");
+        let set = |sender: &str, key: &str| room.check(sender, "com.example", Some(key), json!({}));
+        for key in [BOB.to_owned(), suffixed(BOB)] {
+            assert_eq!(set(BOB, &key), Ok(()), "{key}");
+            assert_eq!(set(ALICE, &key), Ok(()), "{key}");
+            assert_eq!(set(CAROL, &key), Err(AuthFailure::StateKeyOfOtherUser), "{key}");
+        }
+        assert_eq!(set(BOB, &suffixed(ALICE)), Err(AuthFailure::StateKeyOfOtherUser));
+        for key in ["@oops", "@", "@alice:a.example@_suffix", "@alice:_suffix"] {
+            assert_eq!(set(ALICE, key), Err(AuthFailure::StateKeyWithoutOwner), "{key}");
+        }
+    }
+    for version in RoomVersion::ALL {
+        let room = room(version);
+        for key in [suffixed(ALICE), BOB.to_owned(), "@oops".to_owned()] {
+            let set = room.check(ALICE, "com.example", Some(&key), json!({}));
+            assert_eq!(set, Err(AuthFailure::StateKeyOfOtherUser), "{key}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The one task that sends delayed events when their time has come, and forgets those that ended long ago.
+
+use std::time::Duration;
+
+use storage::{Batch, Read, StreamPos};
+
+use super::{DELAYED, DELAYED_DUE, DELAYED_OF_USER, DelayError, DelayedRow, delete_row};
+use crate::error::RoomError;
+use crate::ids::UserNid;
+use crate::rooms::Rooms;
+
+/// The longest sleep: the operator may set the machine's clock.
+const MAX_SLEEP: Duration = Duration::from_secs(60);
+/// How long an event waits whose room cannot be written to right now, and the task itself after a failure.
+const PAUSE: Duration = Duration::from_secs(5);
+
+impl Rooms {
+    /// Sends delayed events when they are due, in the order of their times; those first that became due while the
+    /// server was down. `may_send` says of a user of this server whether their account may send at all. Runs until it
+    /// is dropped, which is safe at any await.
+    pub async fn run_delayed_events(&self, may_send: impl Fn(UserNid) -> bool + Send) {
+        loop {
+            let sleep = match self.work_off_due(&may_send).await {
+                Ok(next) => next.min(MAX_SLEEP),
+                Err(error) => {
+                    tracing::error!(%error, "delayed events were not sent");
+                    PAUSE
+                }
+            };
+            tokio::select! {
+                () = self.clock.sleep(sleep) => {}
+                () = self.delays.0.notified() => {}
+            }
+        }
+    }
+
+    /// Does what is due; returns the time until something else is.
+    async fn work_off_due(&self, may_send: &(impl Fn(UserNid) -> bool + Send)) -> Result<Duration, DelayError> {
+        loop {
+            let next = self.store.scan(&DELAYED_DUE, &()).keys().next().transpose()?;
+            let Some((due_ms, pos, id)) = next else { return Ok(MAX_SLEEP) };
+            let now = self.clock.now_ms();
+            if due_ms > now {
+                return Ok(Duration::from_millis(due_ms - now));
+            }
+            let row = self.delayed_row(&id)?;
+            match row {
+                Some(row) if row.pos == pos && row.value.outcome.is_none() => {
+                    self.fire(&id, &row.value, may_send).await?;
+                }
+                Some(row) if row.pos == pos => {
+                    let mut batch = Batch::new();
+                    delete_row(&mut batch, &id, &row);
+                    self.store.commit(batch).await?;
+                }
+                row => self.delete_stale((due_ms, pos, id), row.map(|row| row.value.owner)).await?,
+            }
+        }
+    }
+
+    /// Sends one event, or says why that is impossible, or puts it off for a moment.
+    async fn fire(
+        &self,
+        id: &str,
+        row: &DelayedRow,
+        may_send: &(impl Fn(UserNid) -> bool + Send),
+    ) -> Result<(), DelayError> {
+        let failed = if may_send(row.owner) {
+            match self.send_delayed(id).await {
+                Ok(_) | Err(DelayError::Ended | DelayError::NotFound) => return Ok(()),
+                Err(DelayError::Room(error)) => error,
+                Err(error) => return Err(error),
+            }
+        } else {
+            RoomError::Refused("the account may not send")
+        };
+        let changed = match judge(&failed) {
+            Judgement::Later => {
+                let due_ms = self.clock.now_ms().saturating_add(PAUSE.as_millis() as u64);
+                self.change_scheduled(id, |row| DelayedRow { due_ms, ..row.clone() }).await
+            }
+            Judgement::Never { forbidden } => {
+                tracing::debug!(room = row.room.0, error = %failed, "a delayed event could not be sent");
+                self.fail_delayed(id, forbidden, failed.to_string()).await
+            }
+        };
+        match changed {
+            Err(DelayError::Ended | DelayError::NotFound) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Takes out entries of a row that has moved on.
+    async fn delete_stale(&self, due: (u64, StreamPos, String), owner: Option<UserNid>) -> Result<(), DelayError> {
+        let mut batch = Batch::new();
+        if let Some(owner) = owner {
+            let (due_ms, _, id) = &due;
+            // Only if no newer entry of the row has the same time: then it is not stale.
+            if self
+                .store
+                .get(&DELAYED, id)?
+                .is_none_or(|row| row.value.outcome.is_some() || row.value.due_ms != *due_ms)
+            {
+                batch.delete(&DELAYED_OF_USER, &(owner, false, *due_ms, id.clone()));
+            }
+        }
+        batch.delete(&DELAYED_DUE, &due);
+        self.store.commit(batch).await?;
+        Ok(())
+    }
+}
+
+/// What follows from a failure to send.
+enum Judgement {
+    /// It may work in a moment.
+    Later,
+    /// It will never.
+    Never { forbidden: bool },
+}
+
+fn judge(error: &RoomError) -> Judgement {
+    match error {
+        RoomError::Busy | RoomError::Storage(_) | RoomError::Commit(_) => Judgement::Later,
+        RoomError::NotInRoom | RoomError::NotResident | RoomError::Forbidden(_) | RoomError::Refused(_) => {
+            Judgement::Never { forbidden: true }
+        }
+        _ => Judgement::Never { forbidden: false },
+    }
+}
