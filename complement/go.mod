@@ -1,0 +1,3 @@
+module conduit/complement
+
+go 1.25.0
