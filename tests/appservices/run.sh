@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# A real bridge against the server: run.sh PATH_TO_CONDUIT_BINARY
+#
+# Installs heisenbridge from PyPI (outside the checkout, in $CONDUIT_CACHE) and the IRC server ngircd from Debian, starts
+# all three on loopback with an empty data folder, and lets a Matrix user and an IRC user talk to each other, across a
+# restart of the server and an outage of the bridge. Exit code 1 when anything failed.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+binary=$(realpath "${1:?PATH_TO_CONDUIT_BINARY}")
+cache=${CONDUIT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/conduit}
+venv=$cache/appservices/venv
+
+need() { # need COMMAND PACKAGE...: installs the Debian packages when the command fails
+  local command=$1; shift
+  $command >/dev/null 2>&1 && return
+  local sudo=; [ "$(id -u)" = 0 ] || sudo=sudo
+  $sudo apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq "$@"
+}
+
+has_ngircd() { PATH=$PATH:/usr/sbin command -v ngircd; }
+has_venv() { python3 -c 'import ensurepip, venv'; }
+
+need has_ngircd ngircd
+need has_venv python3 python3-venv
+if ! cmp -s "$here/requirements.txt" "$venv/installed"; then
+  echo "Installing heisenbridge in $venv" >&2
+  rm -rf "$venv"
+  python3 -m venv "$venv"
+  "$venv/bin/pip" install -q --disable-pip-version-check -r "$here/requirements.txt"
+  cp "$here/requirements.txt" "$venv/installed"
+fi
+PATH=$PATH:/usr/sbin exec "$venv/bin/python" -B "$here/bridge.py" "$binary"
