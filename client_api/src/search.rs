@@ -7,6 +7,7 @@ use ::search::{Found, Group, Hit, Order, Search, SearchKey, SearchQuery, Token};
 use ::sync::RoomEventFilter;
 use axum::extract::State;
 use rooms::{Cursor, Direction, Event, EventFormat, Renderer, RoomNid, RoomView, Rooms};
+use runtime::Tasks;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -24,6 +25,8 @@ const MAX_RESULTS: u64 = 100;
 const DEFAULT_AROUND: usize = 5;
 /// The most events before, and after, each result.
 const MAX_AROUND: usize = 20;
+/// An answer that is longer gets no further room's state, in bytes.
+const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 #[derive(Deserialize)]
 pub(crate) struct SearchBody {
@@ -107,6 +110,7 @@ pub(crate) async fn search(
     State(search): State<Option<Search>>,
     State(rooms): State<Rooms>,
     State(users): State<Users>,
+    State(tasks): State<Tasks>,
     JsonBody(body): JsonBody<SearchBody>,
 ) -> Answer {
     let Some(search) = search else { return Err(ApiError::unrecognized()) };
@@ -116,34 +120,11 @@ pub(crate) async fn search(
     let from = query.parsed::<Token>("next_batch")?;
     let found = search.find(read_query(&criteria, &user, from)?).await?;
     let ignored = users.ignored_users(user.user)?;
-    let answering = Answering { rooms: &rooms, device: &user.device_id, context: criteria.event_context, ignored };
-    let mut body = Vec::with_capacity(4096);
-    body.extend_from_slice(b"{\"search_categories\":{\"room_events\":{\"count\":");
-    write_json(&mut body, &found.count.into());
-    body.extend_from_slice(b",\"highlights\":");
-    write_json(&mut body, &json!(found.highlights));
-    body.extend_from_slice(b",\"results\":[");
-    for (index, hit) in found.hits.iter().enumerate() {
-        if index > 0 {
-            body.push(b',');
-        }
-        answering.write_result(hit, &mut body)?;
-    }
-    body.push(b']');
-    if criteria.include_state {
-        body.extend_from_slice(b",\"state\":");
-        answering.write_states(&found.hits, &mut body)?;
-    }
-    if let Some(groupings) = &criteria.groupings {
-        body.extend_from_slice(b",\"groups\":");
-        write_json(&mut body, &list_groups(groupings, &found));
-    }
-    if let Some(next) = found.next {
-        body.extend_from_slice(b",\"next_batch\":");
-        write_json(&mut body, &next.to_string().into());
-    }
-    body.extend_from_slice(b"}}}");
-    answer_bytes(body)
+    let answering = Answering { rooms, device: user.device_id.clone(), context: criteria.event_context, ignored };
+    // A hundred contexts, and the state of as many rooms: too much for a thread that others wait for.
+    let body = tasks.compute("search answer", move || answering.write_answer(&criteria, &found)).await;
+    // Not at shutdown.
+    answer_bytes(body.map_err(|_| ApiError::limit_exceeded(1000))??)
 }
 
 /// What a request asks for, in the words of the search.
@@ -177,16 +158,46 @@ fn read_query(criteria: &RoomEvents, user: &User, from: Option<Token>) -> Result
 }
 
 /// Writes results for one client.
-struct Answering<'a> {
-    rooms: &'a Rooms,
-    device: &'a str,
+struct Answering {
+    rooms: Rooms,
+    device: Arc<str>,
     context: Option<EventContext>,
     ignored: Arc<BTreeSet<UserId>>,
 }
 
-impl Answering<'_> {
+impl Answering {
+    fn write_answer(&self, criteria: &RoomEvents, found: &Found) -> Result<Vec<u8>, ApiError> {
+        let mut body = Vec::with_capacity(4096);
+        body.extend_from_slice(b"{\"search_categories\":{\"room_events\":{\"count\":");
+        write_json(&mut body, &found.count.into());
+        body.extend_from_slice(b",\"highlights\":");
+        write_json(&mut body, &json!(found.highlights));
+        body.extend_from_slice(b",\"results\":[");
+        for (index, hit) in found.hits.iter().enumerate() {
+            if index > 0 {
+                body.push(b',');
+            }
+            self.write_result(hit, &mut body)?;
+        }
+        body.push(b']');
+        if criteria.include_state {
+            body.extend_from_slice(b",\"state\":");
+            self.write_states(&found.hits, &mut body)?;
+        }
+        if let Some(groupings) = &criteria.groupings {
+            body.extend_from_slice(b",\"groups\":");
+            write_json(&mut body, &list_groups(groupings, found));
+        }
+        if let Some(next) = &found.next {
+            body.extend_from_slice(b",\"next_batch\":");
+            write_json(&mut body, &next.to_string().into());
+        }
+        body.extend_from_slice(b"}}}");
+        Ok(body)
+    }
+
     fn renderer<'v>(&'v self, view: &'v RoomView) -> Renderer<'v> {
-        Renderer::new(view, Some(self.device), EventFormat::Client)
+        Renderer::new(view, Some(&self.device), EventFormat::Client)
     }
 
     fn write_result(&self, hit: &Hit, body: &mut Vec<u8>) -> Result<(), ApiError> {
@@ -241,7 +252,7 @@ impl Answering<'_> {
     /// The profiles that the senders had then.
     fn list_profiles(&self, view: &RoomView, events: &[Event]) -> Result<Value, ApiError> {
         let mut profiles = Map::new();
-        for member in find_senders(self.rooms, view, events)? {
+        for member in find_senders(&self.rooms, view, events)? {
             let mut profile: Map<String, Value> = member.content_as().unwrap_or_default();
             profile.retain(|key, _| matches!(key.as_str(), "displayname" | "avatar_url"));
             profiles.insert(member.state_key().unwrap_or_default().to_owned(), profile.into());
@@ -249,11 +260,15 @@ impl Answering<'_> {
         Ok(profiles.into())
     }
 
-    /// The newest state that the client may see of each room in the results.
+    /// The newest state that the client may see of each room in the results, as far as the answer does not get too
+    /// large.
     fn write_states(&self, hits: &[Hit], body: &mut Vec<u8>) -> Result<(), ApiError> {
         let views: BTreeMap<RoomNid, &Arc<RoomView>> = hits.iter().map(|hit| (hit.view.room(), &hit.view)).collect();
         body.push(b'{');
         for (index, view) in views.into_values().enumerate() {
+            if body.len() > MAX_BYTES {
+                break;
+            }
             if index > 0 {
                 body.push(b',');
             }

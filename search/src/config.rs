@@ -11,7 +11,7 @@ runtime::config_section! {
         /// building the whole index quicker.
         pub index_memory: ByteSize = ByteSize::mib(16);
         /// How long what is sent is gathered before it is added to the index, after which it is found. It takes
-        /// longer if the disk is slow.
+        /// longer if the disk is slow. With `0s` nothing is gathered and nobody spares the disk.
         pub commit_interval: Span = Span::seconds(1);
     }
 }

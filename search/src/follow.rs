@@ -129,7 +129,7 @@ impl Follower {
                 }
                 Err(SearchError::Stopping) => break,
                 Err(error) => {
-                    eprintln!("DEBUG {error:?}"); tracing::error!(%error, "the search index falls behind; it is tried again");
+                    tracing::error!(%error, "the search index falls behind; it is tried again");
                     RETRY_AFTER
                 }
             };
@@ -145,6 +145,9 @@ impl Follower {
 
     /// While building, as long as the work took; else so long that commits are a small part of what the disk does.
     fn pause_after(&self, took: Duration) -> Duration {
+        if self.commit_interval.is_zero() {
+            return Duration::ZERO;
+        }
         if self.status.borrow().building.is_some() { took } else { took.saturating_mul(PAUSE_FACTOR) }
     }
 

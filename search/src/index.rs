@@ -182,8 +182,12 @@ impl Index {
         let mut prepared = writer.prepare_commit()?;
         prepared.set_payload(&payload);
         prepared.commit()?;
-        self.reader.reload()?;
-        Ok(())
+        self.reload()
+    }
+
+    /// Shows searches what is on the disk now.
+    pub fn reload(&self) -> Result<(), SearchError> {
+        Ok(self.reader.reload()?)
     }
 
     /// Adds an event.

@@ -66,10 +66,10 @@ impl Indexer {
 
     /// Lets memory and threads go, once the index is tidied up.
     pub fn rest(&mut self) -> Result<(), SearchError> {
-        match self.writer.take() {
-            Some(writer) => Ok(writer.wait_merging_threads()?),
-            None => Ok(()),
-        }
+        let Some(writer) = self.writer.take() else { return Ok(()) };
+        writer.wait_merging_threads()?;
+        // Else the files that were merged stay in use.
+        self.index.reload()
     }
 
     /// Commits how far it was looked, if the index does not know.

@@ -58,7 +58,6 @@ pub struct Search(Arc<Inner>);
 
 /// Only the search looks inside.
 pub struct Inner {
-    pub(crate) store: Store,
     pub(crate) rooms: Rooms,
     pub(crate) users: Users,
     pub(crate) tasks: Tasks,
@@ -128,7 +127,7 @@ impl Search {
         };
         count(&metrics, &store, &index, &status);
         tasks.spawn("search index", follower.run(tasks.shutdown_token()));
-        Ok(Search(Arc::new(Inner { store, rooms, users, tasks, index, arrivals, status, wanted })))
+        Ok(Search(Arc::new(Inner { rooms, users, tasks, index, arrivals, status, wanted })))
     }
 
     /// Waits until what was committed by now is found. For tests and for commands. Cancel-safe.
