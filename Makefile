@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 CARGO = export PATH="$$HOME/.cargo/bin:$$PATH" && . scripts/env.sh && cargo
 
-.PHONY: help setup run test sim check deny bench bench-federation test-clients test-interop test-appservices test-openapi complement fuzz config clean
+.PHONY: help setup run test sim check deny bench bench-federation test-clients test-interop test-appservices test-openapi complement fuzz config endpoints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 22
@@ -33,6 +33,11 @@ check: setup ## what CI runs: format, lints, tests, generated files, documentati
 config: setup ## write conduit.toml again, after a change of a configuration struct
 	$(CARGO) run --quiet --locked -- config default > conduit.toml.new
 	mv conduit.toml.new conduit.toml
+
+endpoints: setup ## write docs/endpoints.md again: what is built, and which test shows it
+	@mkdir -p data && rm -f data/endpoints.log
+	export ENDPOINT_LOG="$$PWD/data/endpoints.log" && $(CARGO) test --locked -p client_api --test it -- --skip the_list_of
+	export ENDPOINT_LOG="$$PWD/data/endpoints.log" UPDATE=1 && $(CARGO) test --locked -p client_api --test it the_list_of
 
 deny: ## licences and known vulnerabilities of dependencies
 	@scripts/setup.sh deny

@@ -109,7 +109,11 @@ pub(crate) fn assemble_parts(config: &Config, environment: &Environment, tasks: 
         config: config.sync.clone(),
     });
     let search = open_search(config, environment, tasks, &rooms, &users)?;
-    spawn_until_shutdown(tasks, "maintenance", maintain(rooms.clone(), users.clone(), media.clone(), previews.clone(), clock.clone()));
+    spawn_until_shutdown(
+        tasks,
+        "maintenance",
+        maintain(rooms.clone(), users.clone(), media.clone(), previews.clone(), clock.clone()),
+    );
     spawn_until_shutdown(tasks, "delayed events", send_delayed(rooms.clone(), users.clone()));
     spawn_until_shutdown(tasks, "presence expiry", expire_presence(users.clone(), clock.clone()));
     let dispatcher = Dispatcher::new(DispatcherParts {
@@ -286,6 +290,7 @@ fn users_config(config: &Config) -> UsersConfig {
         registration_token: config.registration_token.clone(),
         registration_shared_secret: config.registration_shared_secret.clone(),
         settings: config.users.clone(),
+        server_notices: config.server_notices.clone(),
     }
 }
 
@@ -303,6 +308,9 @@ async fn maintain(rooms: Rooms, users: Users, media: Media, previews: Previews, 
         clock.sleep(MAINTENANCE_INTERVAL).await;
         if let Err(error) = rooms.forget_transactions().await {
             tracing::error!(%error, "old transaction ids were not taken out");
+        }
+        if let Err(error) = rooms.forget_sticky().await {
+            tracing::error!(%error, "events that are sticky no more were not taken out");
         }
         if let Err(error) = users.delete_expired().await {
             tracing::error!(%error, "expired rows of users were not taken out");

@@ -202,7 +202,8 @@ fn back_up(config: &Config, directory: &Path) -> Result<(), String> {
 }
 
 fn rebuild_search(config: &Config) -> Result<(), String> {
-    let done = send_control_request(&config.data_dir, &ControlRequest::RebuildSearch, &mut |text| eprintln!("{text} …"));
+    let done =
+        send_control_request(&config.data_dir, &ControlRequest::RebuildSearch, &mut |text| eprintln!("{text} …"));
     done.map_err(|error| error.to_string()).and_then(|text| print(&format!("{text}\n")))
 }
 

@@ -59,7 +59,7 @@ runtime::config_section! {
     sections {
         client: client_api::ClientApiConfig, users: users::UsersSettings, media: media::MediaConfig, sync: sync::SyncConfig, push: push::PushConfig, search: search::SearchConfig, tls: TlsConfig,
         federation: federation::FederationConfig, metrics: MetricsConfig, log: LogConfig, rate_limits: client_api::RateLimitsConfig, delayed_events: rooms::DelayedEventsConfig,
-        appservices: users::AppServicesSettings
+        appservices: users::AppServicesSettings, server_notices: users::ServerNoticesConfig
     }
 }
 
@@ -134,6 +134,9 @@ impl Config {
             found.push(("registration_shared_secret", "an empty secret would let everybody in".to_owned()));
         }
         if let Err((key, reason)) = self.search.check() {
+            found.push((key, reason));
+        }
+        if let Err((key, reason)) = self.server_notices.check() {
             found.push((key, reason));
         }
         if self.max_connections == 0 {

@@ -232,10 +232,11 @@ async fn rebuild_search(
     let search = search.ok_or("the search is not enabled: see [search] in the configuration")?;
     let report = |BuildStatus { rooms_left, events }| {
         // Progress is for whoever is still there to read it.
-        drop(progress.send(ControlReply::Progress(format!("{events} events are in, {rooms_left} rooms are left"))));
+        let text = format!("building the search index; events in it: {events}, rooms left: {rooms_left}");
+        drop(progress.send(ControlReply::Progress(text)));
     };
     let events = search.rebuild(&report).await.map_err(|error| describe_chain(&error))?;
-    Ok(format!("the search index holds {events} events"))
+    Ok(format!("the search index is complete; events in it: {events}"))
 }
 
 /// Makes an account for the operator: what is configured for registration does not matter. Returns the

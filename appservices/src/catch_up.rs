@@ -8,6 +8,7 @@ use storage::StreamPos;
 
 use crate::Dispatcher;
 use crate::error::DispatchError;
+use crate::follow::skip_unreadable;
 use crate::interest::Interest;
 use crate::line::{Line, MAX_NOTED, Noted};
 use crate::rows::Place;
@@ -61,8 +62,10 @@ impl Dispatcher {
         // The commit of the place itself may have more.
         let before = StreamPos(from.pos.0.saturating_sub(1));
         for room in self.rooms.rooms_changed_after(before)? {
-            let after = self.rooms.seq_at(room, before)?;
-            sources.push(Source { timeline: Some((room, after)), found: VecDeque::new() });
+            let after = self.rooms.seq_at(room, before).map(|after| {
+                sources.push(Source { timeline: Some((room, after)), found: VecDeque::new() });
+            });
+            skip_unreadable("room", room.0, after.map_err(DispatchError::from))?;
             tokio::task::yield_now().await;
         }
         sources.push(Source { timeline: None, found: self.collect_outside(&interest, index, from, upto).await? });
@@ -100,19 +103,33 @@ impl Dispatcher {
         upto: StreamPos,
     ) -> Result<Option<Noted>, DispatchError> {
         while source.found.is_empty() {
-            let Some((room, after)) = source.timeline else { return Ok(None) };
-            let events = self.rooms.events_after(room, after, CHUNK)?;
-            let last = events.last().filter(|last| events.len() == CHUNK && last.pos() <= upto);
-            source.timeline = last.map(|last| (room, last.seq()));
-            for event in events {
-                let noted = Noted { pos: event.pos(), room, seq: event.seq() };
-                let is_new = noted.place() > from && noted.pos <= upto && event.flags().is_visible();
-                if is_new && interest.in_event(&event)?.contains(&index) {
-                    source.found.push_back(noted);
-                }
-            }
+            let Some((room, after)) = source.timeline.take() else { return Ok(None) };
+            let looked = self.advance_in(interest, index, source, (room, after), (from, upto));
+            skip_unreadable("room", room.0, looked)?;
         }
         Ok(source.found.pop_front())
+    }
+
+    /// Looks at the next events of a room.
+    fn advance_in(
+        &self,
+        interest: &Interest,
+        index: usize,
+        source: &mut Source,
+        (room, after): (RoomNid, RoomSeq),
+        (from, upto): (Place, StreamPos),
+    ) -> Result<(), DispatchError> {
+        let events = self.rooms.events_after(room, after, CHUNK)?;
+        let last = events.last().filter(|last| events.len() == CHUNK && last.pos() <= upto);
+        source.timeline = last.map(|last| (room, last.seq()));
+        for event in events {
+            let noted = Noted { pos: event.pos(), room, seq: event.seq() };
+            let is_new = noted.place() > from && noted.pos <= upto && event.flags().is_visible();
+            if is_new && interest.in_event(&event)?.contains(&index) {
+                source.found.push_back(noted);
+            }
+        }
+        Ok(())
     }
 
     /// Member events of the service's users in rooms that this server is not in.

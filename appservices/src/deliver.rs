@@ -46,13 +46,24 @@ impl Dispatcher {
             }
         })
         .await;
-        // So that a restart has less to look at again.
-        if let Err(error) = self.write_cursor(&line, &mut progress).await {
+        if let Err(error) = self.write_last_cursor(&line, &mut progress).await {
             tracing::debug!(appservice = line.service.id(), %error, "the cursor of a service was not written");
         }
     }
 
+    /// Writes the cursor of a delivery that was stopped, so that a restart has less to look at again.
+    pub(crate) async fn write_last_cursor(&self, line: &Line, progress: &mut Progress) -> Result<(), DispatchError> {
+        // It may have been stopped while it committed a transaction. That is on the disk after this, and stays so: what
+        // it took off the queues of devices is nowhere else.
+        self.store.commit(Batch::new()).await?;
+        if rows::read_cursor(&self.store, line.service.id())?.as_ref() == Some(&progress.row) {
+            self.write_cursor(line, progress).await?;
+        }
+        Ok(())
+    }
+
     async fn deliver_all(&self, line: &Line, progress: &mut Progress) -> Result<(), DispatchError> {
+        self.users.ensure_sender(&line.service).await?;
         if !progress.is_taken {
             let row = &progress.row;
             let body = rows::read_outgoing(&self.store, line.service.id(), row)?.ok_or(DispatchError::Damaged)?;
@@ -164,10 +175,10 @@ impl Dispatcher {
 }
 
 /// How far the delivery to a service is.
-struct Progress {
-    row: CursorRow,
+pub(crate) struct Progress {
+    pub row: CursorRow,
     /// Whether the service has the last transaction, so that its body can go.
-    is_taken: bool,
+    pub is_taken: bool,
 }
 
 /// Whether nothing waits for a service, and nothing has to be read for it.

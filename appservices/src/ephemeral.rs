@@ -35,6 +35,7 @@ impl Dispatcher {
                 () = shutdown.cancelled() => return,
             };
             match changed {
+                Ok(_) if self.interest().services().is_empty() => {}
                 Ok(room) => self.tell(self.interest().in_room(room), |waiting| waiting.note_typing(room)),
                 // Who types tells so again.
                 Err(RecvError::Lagged(_)) => {}

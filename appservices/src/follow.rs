@@ -180,29 +180,36 @@ impl Dispatcher {
         }
         let interest = self.interest();
         for (room, user) in &taken.members {
-            interest.note_membership(*room, *user)?;
+            if skip_unreadable("room", room.0, interest.note_membership(*room, *user))? {
+                interest.forget_room(*room);
+            }
         }
         for room in &taken.aliases {
             interest.forget_room(*room);
         }
         let mut found = Found::default();
         for (index, room) in taken.rooms.iter().enumerate() {
-            self.look_at_room(&interest, *room, (done, taken.upto), seen, &mut found)?;
+            let looked = self.look_at_room(&interest, *room, (done, taken.upto), seen, &mut found);
+            if skip_unreadable("room", room.0, looked)? {
+                // The next look begins behind what cannot be read.
+                seen.remove(room);
+            }
             if index % 64 == 63 {
                 tokio::task::yield_now().await;
             }
         }
         for (room, user) in &taken.members {
-            self.look_at_outside(&interest, *room, *user, (done, taken.upto), &mut found)?;
+            let looked = self.look_at_outside(&interest, *room, *user, (done, taken.upto), &mut found);
+            skip_unreadable("room", room.0, looked)?;
         }
         if taken.lists {
             self.look_at_lists(&interest, done, taken.upto, &mut found)?;
         }
         for room in &taken.receipts {
-            self.look_at_receipts(&interest, *room, done, taken.upto)?;
+            skip_unreadable("room", room.0, self.look_at_receipts(&interest, *room, done, taken.upto))?;
         }
         for device in &taken.devices {
-            self.note_device(*device)?;
+            skip_unreadable("device", device.0, self.note_device(*device))?;
         }
         if seen.len() > MAX_REMEMBERED {
             seen.clear();
@@ -331,9 +338,12 @@ impl Dispatcher {
         let changes = self.users.device_list_changes(done, upto)?;
         let public = changes.into_iter().filter(|change| change.only_for.is_none());
         for user in public.map(|change| change.user).collect::<BTreeSet<_>>() {
-            for index in interest.around_user(user)? {
-                found.lists.entry(index).or_default().insert(user);
-            }
+            let looked = interest.around_user(user).map(|services| {
+                for index in services {
+                    found.lists.entry(index).or_default().insert(user);
+                }
+            });
+            skip_unreadable("user", user.0, looked)?;
         }
         Ok(())
     }
@@ -362,5 +372,22 @@ impl Dispatcher {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether something cannot be read. It is left out then, so that it keeps nothing else from services; a failure of the
+/// store ends the round.
+pub(crate) fn skip_unreadable(
+    what: &str,
+    number: u64,
+    looked: Result<(), DispatchError>,
+) -> Result<bool, DispatchError> {
+    match looked {
+        Ok(()) => Ok(false),
+        Err(error) if error.is_of_store() => Err(error),
+        Err(error) => {
+            tracing::error!(what, number, %error, "what cannot be read is not looked at for application services");
+            Ok(true)
+        }
     }
 }

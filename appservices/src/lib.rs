@@ -34,7 +34,7 @@ mod transaction;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -42,6 +42,7 @@ use outbound::Web;
 use parking_lot::{Mutex, RwLock};
 use rooms::Rooms;
 use runtime::{Clock, Counter, Metrics, Random, Tasks};
+use spec::ids::UserId;
 use storage::{KeyspaceInfo, Store, StreamPos};
 use users::Users;
 
@@ -92,6 +93,8 @@ pub struct Inner {
     lines: RwLock<BTreeMap<String, Arc<Line>>>,
     /// Up to where the follower has looked. Locked while lines are extended, and by those who become live.
     done: Mutex<StreamPos>,
+    /// Users that services are being asked for because they were invited.
+    asked: Mutex<BTreeSet<UserId>>,
     metrics: DispatcherMetrics,
 }
 
@@ -145,6 +148,7 @@ impl Dispatcher {
             interest,
             lines: RwLock::default(),
             done: Mutex::new(StreamPos::ZERO),
+            asked: Mutex::default(),
             metrics: DispatcherMetrics::new(&metrics),
             store,
             rooms,

@@ -23,6 +23,8 @@ const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
 const MAKING_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest answer, in bytes.
 const MAX_ANSWER: usize = 1024 * 1024;
+/// For how many invited users services are asked at a time: other servers decide who is invited.
+const MAX_ASKED: usize = 16;
 
 fn get(path: String, legacy: Option<String>, timeout: Duration) -> Call {
     Call { method: Method::GET, path, legacy, body: Bytes::new(), timeout, max_answer: MAX_ANSWER }
@@ -48,8 +50,14 @@ impl Dispatcher {
         }
     }
 
-    /// Asks, aside, for a user who was invited and does not exist.
+    /// Asks, aside, for a user who was invited and does not exist, unless too many are asked for.
     pub(crate) fn ask_for_unknown(&self, user: UserId) {
+        {
+            let mut asked = self.asked.lock();
+            if asked.len() >= MAX_ASKED || !asked.insert(user.clone()) {
+                return tracing::debug!(%user, "no application service is asked for a user");
+            }
+        }
         let dispatcher = self.clone();
         self.tasks.spawn("appservice user query", async move {
             let shutdown = dispatcher.tasks.shutdown_token();
@@ -57,6 +65,7 @@ impl Dispatcher {
             if let Some(Err(error)) = shutdown.run_until_cancelled(asking).await {
                 tracing::warn!(%error, "an application service was not asked for a user");
             }
+            dispatcher.asked.lock().remove(&user);
         });
     }
 }

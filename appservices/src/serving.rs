@@ -79,7 +79,10 @@ impl Dispatcher {
         tasks: &mut HashMap<String, JoinHandle<()>>,
     ) -> Result<(), DispatchError> {
         for service in set.iter() {
-            self.users.ensure_sender(service).await?;
+            if let Err(error) = self.users.ensure_sender(service).await {
+                // Its delivery tries again; the other services are served meanwhile.
+                tracing::error!(appservice = service.id(), %error, "the user of a service cannot be made");
+            }
             if service.url().is_none() || self.line(service.id()).is_some() {
                 continue;
             }
@@ -96,7 +99,11 @@ impl Dispatcher {
             let stop = self.tasks.shutdown_token().child_token();
             let line = Arc::new(Line::new(service.clone(), row.place, row.devices, stop));
             self.lines.write().insert(service.id().to_owned(), line.clone());
-            self.note_waiting_devices(&line, row.devices)?;
+            if let Err(error) = self.note_waiting_devices(&line, row.devices) {
+                // Nobody serves it yet: the next try begins anew.
+                self.lines.write().remove(service.id());
+                return Err(error);
+            }
             let task = self.tasks.spawn("appservice delivery", self.clone().deliver(line, row));
             tasks.insert(service.id().to_owned(), task);
         }

@@ -49,5 +49,10 @@ runtime::config_section! {
         /// Restarts of delayed events, and what else is done to them: each participant of a call
         /// restarts one every few seconds.
         pub delayed_events: RateLimit = RateLimit::new(10.0, 100);
+        /// Changes of profiles: each is told to everybody who shares a room with the user.
+        pub profile: RateLimit = RateLimit::new(1.0, 30);
+        /// Snapshots of all rooms, or of one to look into it, by the deprecated `/initialSync`:
+        /// each holds the whole state of every room that it shows.
+        pub initial_sync: RateLimit = RateLimit::new(0.5, 10);
     }
 }

@@ -16,7 +16,7 @@ use crate::error::ApiError;
 use crate::extract::{Args, OptionalUser, User};
 use crate::json::{Answer, JsonBody, answer, answer_empty};
 use crate::query::Query;
-use crate::send::{EVENT_BODY, find_room, new_transaction};
+use crate::send::{EVENT_BODY, find_room, new_transaction, sticky_of};
 use crate::state::check_aliases;
 
 /// The argument by which `/send` and `/state` schedule.
@@ -85,6 +85,7 @@ pub(crate) struct DelayedBody {
 pub(crate) async fn put_delayed(
     user: User,
     Args((room, kind, transaction)): Args<(RoomId, String, String)>,
+    query: Query,
     State(rooms): State<Rooms>,
     State(users): State<Users>,
     JsonBody(body): JsonBody<DelayedBody, EVENT_BODY>,
@@ -96,7 +97,7 @@ pub(crate) async fn put_delayed(
     let content = body.content.ok_or_else(|| ApiError::missing_param("content"))?;
     users.record_activity(user.user);
     let state_key = body.state_key.map(Into::into);
-    let event = NewDelayedEvent { kind: kind.into(), state_key, content, delay_ms };
+    let event = NewDelayedEvent { kind: kind.into(), state_key, content, delay_ms, sticky_ms: sticky_of(&query)? };
     schedule(&user, &rooms, &room, event, Some(transaction)).await
 }
 

@@ -208,7 +208,13 @@ impl From<RoomError> for ApiError {
             }
             RoomError::RemoteUnavailable(_) => ApiError::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", error.to_string()),
             RoomError::RemoteRefused { status, errcode, message, .. } => refused_remotely(status, &errcode, message),
-            RoomError::NotRecommended { status, errcode, message, .. } => not_recommended(status, errcode, message),
+            RoomError::NotRecommended { status, errcode, message, retry_after_ms, .. } => {
+                let error = not_recommended(status, errcode, message);
+                match retry_after_ms {
+                    Some(ms) if status == StatusCode::TOO_MANY_REQUESTS => error.with("retry_after_ms", ms),
+                    _ => error,
+                }
+            }
             RoomError::Busy => ApiError::limit_exceeded(1000),
             RoomError::Storage(error) => error.into(),
             RoomError::Commit(error) => error.into(),
@@ -316,6 +322,8 @@ impl From<UserError> for ApiError {
             UserError::Forbidden(_) | UserError::RegistrationClosed => coded(StatusCode::FORBIDDEN, "M_FORBIDDEN"),
             UserError::Exclusive(_) => bad("M_EXCLUSIVE"),
             UserError::UnknownDevice => bad("M_UNKNOWN_DEVICE"),
+            UserError::ServerNoticesOff => bad("M_UNKNOWN"),
+            UserError::CannotLeaveNotices => coded(StatusCode::FORBIDDEN, "M_CANNOT_LEAVE_SERVER_NOTICE_ROOM"),
             UserError::GuestsForbidden => coded(StatusCode::FORBIDDEN, "M_GUEST_ACCESS_FORBIDDEN"),
             UserError::UnknownToken { soft_logout } => {
                 coded(StatusCode::UNAUTHORIZED, "M_UNKNOWN_TOKEN").with("soft_logout", soft_logout)

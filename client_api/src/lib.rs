@@ -53,6 +53,7 @@ mod room_keys;
 mod routes;
 mod search;
 mod send;
+mod server_notices;
 mod shared_secret;
 mod state;
 mod sync;
@@ -175,8 +176,21 @@ states! {
 /// The router of all client-server endpoints, with the answers for unknown paths and methods. Other edges' routers
 /// can be merged into it as long as they have no fallback of their own.
 pub fn router(parts: ClientApiParts) -> Router {
-    let ClientApiParts { rooms, users, media, previews, sync, search, remote_rooms, remote_users, appservices, clock, tasks, config, rate_limits } =
-        parts;
+    let ClientApiParts {
+        rooms,
+        users,
+        media,
+        previews,
+        sync,
+        search,
+        remote_rooms,
+        remote_users,
+        appservices,
+        clock,
+        tasks,
+        config,
+        rate_limits,
+    } = parts;
     let profile_updates = ProfileUpdates::new(rooms.clone(), users.clone(), tasks.clone());
     let limits = Arc::new(RateLimits::new(clock, rate_limits));
     let config = Arc::new(config);

@@ -47,6 +47,10 @@ pub enum LimitClass {
     Search,
     /// Restarting, cancelling and sending delayed events.
     DelayedEvents,
+    /// Changing one's profile.
+    Profile,
+    /// Snapshots of rooms, by the endpoints that were there before `/sync`.
+    InitialSync,
 }
 
 /// Whose bucket.
@@ -103,6 +107,8 @@ impl RateLimits {
             LimitClass::UrlPreview => self.config.url_preview,
             LimitClass::Search => self.config.search,
             LimitClass::DelayedEvents => self.config.delayed_events,
+            LimitClass::Profile => self.config.profile,
+            LimitClass::InitialSync => self.config.initial_sync,
         }
     }
 

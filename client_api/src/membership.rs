@@ -210,7 +210,7 @@ pub(crate) async fn knock(
 pub(crate) async fn leave(
     user: User,
     Args(room): Args<RoomId>,
-    State(Everywhere { rooms, remote, .. }): State<Everywhere>,
+    State(Everywhere { rooms, remote, users, .. }): State<Everywhere>,
     JsonBody(body): JsonBody<ReasonBody>,
 ) -> Answer {
     let nid = find_room(&rooms, &room)?;
@@ -218,7 +218,7 @@ pub(crate) async fn leave(
         None => return Err(RoomError::NotInRoom.into()),
         // Who has left already has what they asked for.
         Some(Membership::Leave) => return answer_empty(),
-        Some(_) => {}
+        Some(_) => users.check_may_leave(user.user, nid)?,
     }
     let mut content = Map::new();
     insert_reason(&mut content, body.reason);
@@ -314,9 +314,12 @@ pub(crate) fn check_invitable(rooms: &Rooms, users: &Users, sender: &UserId, tar
 pub(crate) async fn kick(
     user: User,
     Args(room): Args<RoomId>,
-    State(rooms): State<Rooms>,
+    State(Everywhere { rooms, users, .. }): State<Everywhere>,
     JsonBody(body): JsonBody<TargetBody>,
 ) -> Answer {
+    if body.user_id == user.user_id {
+        users.check_may_leave(user.user, find_room(&rooms, &room)?)?;
+    }
     match membership_of(&rooms, &room, &body.user_id)? {
         Some(Membership::Join | Membership::Invite | Membership::Knock) => {}
         _ => return Err(ApiError::forbidden("this user is not in the room")),

@@ -2,8 +2,9 @@
 
 use axum::extract::State;
 use rooms::{EventFormat, Renderer, RoomNid, RoomView, Rooms};
+use runtime::Tasks;
 use serde_json::json;
-use users::Users;
+use users::{NotificationPlace, Users};
 
 use crate::error::ApiError;
 use crate::extract::User;
@@ -19,12 +20,28 @@ pub(crate) async fn get_notifications(
     query: Query,
     State(users): State<Users>,
     State(rooms): State<Rooms>,
+    State(tasks): State<Tasks>,
 ) -> Answer {
     let limit = query.limit(DEFAULT_NOTIFICATIONS, MAX_NOTIFICATIONS)?;
     let from = query.parsed("from")?;
     // Other filters are none that a server has to know.
     let only_highlights = query.text("only")?.as_deref() == Some("highlight");
-    let page = users.notifications(user.user, from.as_ref(), limit, only_highlights)?;
+    // Thousands of events may have to be judged.
+    let listing = tasks.compute("list of notifications", move || {
+        list_notifications(&user, &users, &rooms, from.as_ref(), limit, only_highlights)
+    });
+    answer_bytes(listing.await.map_err(|error| ApiError::internal(&error))??)
+}
+
+fn list_notifications(
+    user: &User,
+    users: &Users,
+    rooms: &Rooms,
+    from: Option<&NotificationPlace>,
+    limit: usize,
+    only_highlights: bool,
+) -> Result<Vec<u8>, ApiError> {
+    let page = users.notifications(user.user, from, limit, only_highlights)?;
     let mut body = b"{\"notifications\":[".to_vec();
     let mut view: Option<(RoomNid, RoomView)> = None;
     for (index, notification) in page.notifications.iter().enumerate() {
@@ -54,5 +71,5 @@ pub(crate) async fn get_notifications(
         serde_json::to_writer(&mut body, &next.to_string()).map_err(|error| ApiError::internal(&error))?;
     }
     body.push(b'}');
-    answer_bytes(body)
+    Ok(body)
 }

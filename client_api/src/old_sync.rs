@@ -6,6 +6,7 @@ use std::time::Duration;
 use ::sync::{Sync, SyncToken};
 use axum::extract::State;
 use rooms::{EventFormat, Renderer, RoomError, Rooms};
+use runtime::Tasks;
 use spec::ids::{EventId, RoomId};
 
 use crate::error::ApiError;
@@ -41,9 +42,18 @@ pub(crate) async fn get_event(user: User, Args(event): Args<EventId>, State(room
 }
 
 /// `GET /initialSync`.
-pub(crate) async fn get_initial(user: User, query: Query, State(sync): State<Sync>) -> Answer {
+pub(crate) async fn get_initial(
+    user: User,
+    query: Query,
+    State(sync): State<Sync>,
+    State(tasks): State<Tasks>,
+) -> Answer {
     let limit = query.limit(DEFAULT_EVENTS, MAX_EVENTS)?;
-    answer_bytes(sync.initial(&user, limit, query.parsed("archived")?.unwrap_or(false))?)
+    let archived = query.parsed("archived")?.unwrap_or(false);
+    // All rooms with all of their state: too much for a thread that others wait for.
+    let snapshot = tasks.compute("snapshot of all rooms", move || sync.initial(&user, limit, archived)).await;
+    // Not at shutdown.
+    answer_bytes(snapshot.map_err(|_| ApiError::limit_exceeded(1000))??)
 }
 
 /// `GET /rooms/{roomId}/initialSync`.

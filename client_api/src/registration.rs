@@ -3,7 +3,9 @@
 use axum::extract::State;
 use serde::Deserialize;
 use serde_json::json;
-use users::{Account, AccountKind, AdminRights, AppService, AuthData, DeviceLogin, NewAccount, UiaPurpose, UserError, Users};
+use users::{
+    Account, AccountKind, AdminRights, AppService, AuthData, DeviceLogin, NewAccount, UiaPurpose, UserError, Users,
+};
 
 use crate::error::ApiError;
 use crate::extract::{Anybody, CallingService};

@@ -19,8 +19,8 @@ use crate::{
     account, account_data, admin, aliases, appservices, backup_keys, capabilities, context, create_room, delayed,
     devices, filter, hierarchy, keys, login, media, media_legacy, members, membership, messages, notifications,
     old_sync, openid, presence, profile, public_rooms, push_rules, pushers, receipts, registration, relations, report,
-    room_keys, search, send, shared_secret, state, sync, tags, thread_subscriptions, threads, to_device, typing,
-    upgrade, url_preview, user_directory, versions, well_known,
+    room_keys, search, send, server_notices, shared_secret, state, sync, tags, thread_subscriptions, threads,
+    to_device, typing, upgrade, url_preview, user_directory, versions, well_known,
 };
 
 /// Who may call an endpoint.
@@ -143,6 +143,8 @@ fn server_routes() -> Vec<Route> {
         get("/_matrix/client/v3/admin/whois/{userId}", Auth::Reader, admin::get_whois),
         get("/_synapse/admin/v1/register", Auth::Anybody, shared_secret::get_nonce),
         post("/_synapse/admin/v1/register", Auth::Anybody, shared_secret::register).limited(LimitClass::Registration),
+        post("/_synapse/admin/v1/send_server_notice", Auth::Admin, server_notices::send),
+        put("/_synapse/admin/v1/send_server_notice/{txnId}", Auth::Admin, server_notices::send_once),
     ]
 }
 
@@ -174,7 +176,8 @@ fn account_routes() -> Vec<Route> {
         post("/_matrix/client/v3/delete_devices", Auth::Reader, devices::delete_devices),
         get("/_matrix/client/v3/pushers", Auth::Reader, pushers::get_pushers),
         post("/_matrix/client/v3/pushers/set", Auth::Reader, pushers::set_pusher),
-        get("/_matrix/client/v3/notifications", Auth::Reader, notifications::get_notifications),
+        get("/_matrix/client/v3/notifications", Auth::Reader, notifications::get_notifications)
+            .limited(LimitClass::Search),
         post("/_matrix/client/v3/user/{userId}/openid/request_token", Auth::Reader, openid::create_token),
     ]
 }
@@ -210,8 +213,10 @@ fn user_data_routes() -> Vec<Route> {
         get("/_matrix/client/v3/sync", Auth::GuestReader, sync::get_sync),
         get("/_matrix/client/v3/events", Auth::GuestReader, old_sync::get_events),
         get("/_matrix/client/v3/events/{eventId}", Auth::GuestReader, old_sync::get_event),
-        get("/_matrix/client/v3/initialSync", Auth::GuestReader, old_sync::get_initial),
-        get("/_matrix/client/v3/rooms/{roomId}/initialSync", Auth::GuestReader, old_sync::get_room),
+        get("/_matrix/client/v3/initialSync", Auth::GuestReader, old_sync::get_initial)
+            .limited(LimitClass::InitialSync),
+        get("/_matrix/client/v3/rooms/{roomId}/initialSync", Auth::GuestReader, old_sync::get_room)
+            .limited(LimitClass::InitialSync),
         post("/_matrix/client/unstable/org.matrix.simplified_msc3575/sync", Auth::GuestReader, sync::post_sliding),
         post("/_matrix/client/v4/sync", Auth::GuestReader, sync::post_sliding),
         post("/_matrix/client/v3/user/{userId}/filter", Auth::GuestReader, filter::create_filter),
@@ -252,8 +257,10 @@ fn user_data_routes() -> Vec<Route> {
         put("/_matrix/client/v3/pushrules/global/{kind}/{ruleId}/enabled", Auth::GuestReader, push_rules::set_enabled),
         get("/_matrix/client/v3/profile/{userId}", Auth::Optional, profile::get_profile),
         get("/_matrix/client/v3/profile/{userId}/{keyName}", Auth::Optional, profile::get_field),
-        put("/_matrix/client/v3/profile/{userId}/{keyName}", Auth::Guest, profile::set_field),
-        delete("/_matrix/client/v3/profile/{userId}/{keyName}", Auth::Guest, profile::delete_field),
+        put("/_matrix/client/v3/profile/{userId}/{keyName}", Auth::Guest, profile::set_field)
+            .limited(LimitClass::Profile),
+        delete("/_matrix/client/v3/profile/{userId}/{keyName}", Auth::Guest, profile::delete_field)
+            .limited(LimitClass::Profile),
         get("/_matrix/client/v3/presence/{userId}/status", Auth::GuestReader, presence::get_status),
         put("/_matrix/client/v3/presence/{userId}/status", Auth::GuestReader, presence::set_status),
         post("/_matrix/client/v3/search", Auth::Reader, search::search).limited(LimitClass::Search),

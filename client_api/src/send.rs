@@ -1,7 +1,7 @@
 //! Sending and redacting events (Client-Server API §"Sending events to a room", §"Redactions").
 
 use axum::extract::State;
-use rooms::{Draft, NewDelayedEvent, RoomError, RoomNid, Rooms, Transaction};
+use rooms::{Draft, MAX_STICKY_MS, NewDelayedEvent, RoomError, RoomNid, Rooms, Transaction};
 use serde_json::{Map, Value};
 use spec::ids::{EventId, RoomId};
 use users::Users;
@@ -14,6 +14,8 @@ use crate::query::Query;
 
 /// The largest body that can be the content of an event: the event itself may have 65,536 bytes.
 pub(crate) const EVENT_BODY: usize = 128 * 1024;
+/// The argument that makes an event sticky.
+const STICKY_DURATION: &str = "org.matrix.msc4354.sticky_duration_ms";
 /// The longest transaction id, in bytes.
 const MAX_TRANSACTION_ID: usize = 255;
 
@@ -46,9 +48,10 @@ pub(crate) async fn send_message(
     State(users): State<Users>,
     JsonBody(content): JsonBody<Map<String, Value>, EVENT_BODY>,
 ) -> Answer {
+    let sticky_ms = sticky_of(&query)?;
     if let Some(delay_ms) = delay_of(&query)? {
         users.record_activity(user.user);
-        let event = NewDelayedEvent { kind: kind.into(), state_key: None, content, delay_ms };
+        let event = NewDelayedEvent { kind: kind.into(), state_key: None, content, delay_ms, sticky_ms };
         return schedule(&user, &rooms, &room, event, Some(transaction)).await;
     }
     let room = find_room(&rooms, &room)?;
@@ -62,11 +65,24 @@ pub(crate) async fn send_message(
         }
         kind => Draft::message(user.user_id.clone(), kind, content),
     };
-    let draft = Draft { timestamp, ..draft };
+    let draft = Draft { timestamp, sticky_ms, ..draft };
     let transaction = new_transaction(&user, format!("send {} {kind}", room.0), transaction)?;
     users.record_activity(user.user);
     let ids = rooms.append(room, vec![draft], Some((user.user, transaction))).await?;
     answer_event_id(only_event(ids)?.as_str())
+}
+
+/// For how many milliseconds an event is to be sticky (MSC4354).
+///
+/// # Errors
+/// `M_INVALID_PARAM` for what is not a number up to an hour.
+pub(crate) fn sticky_of(query: &Query) -> Result<Option<u64>, ApiError> {
+    match query.parsed::<u64>(STICKY_DURATION)? {
+        Some(duration) if duration > MAX_STICKY_MS => {
+            Err(ApiError::invalid_param(format!("{STICKY_DURATION} may be at most {MAX_STICKY_MS}")))
+        }
+        duration => Ok(duration),
+    }
 }
 
 /// The time that an application service wants an event to have, in milliseconds; whoever else says one is not heard

@@ -94,17 +94,25 @@ async fn set_state(
 ) -> Answer {
     if let Some(delay_ms) = delay_of(query)? {
         edge.users.record_activity(user.user);
-        let event = NewDelayedEvent { kind: kind.into(), state_key: Some(key.into()), content, delay_ms };
+        let event =
+            NewDelayedEvent { kind: kind.into(), state_key: Some(key.into()), content, delay_ms, sticky_ms: None };
         return schedule(user, &edge.rooms, room, event, None).await;
     }
-    if kind == "m.room.member" && content.get("membership").and_then(Value::as_str) == Some("invite") {
+    if kind == "m.room.member" && sets_membership(&content, Membership::Invite) {
         let target = UserId::parse(&*key).map_err(|error| ApiError::bad_json(format!("the state key: {error}")))?;
         check_invitable(&edge.rooms, &edge.users, &user.user_id, &target)?;
+    }
+    if kind == "m.room.member" && *key == *user.user_id.as_str() && sets_membership(&content, Membership::Leave) {
+        edge.users.check_may_leave(user.user, find_room(&edge.rooms, room)?)?;
     }
     let timestamp = claimed_time(user, query)?;
     let event = write_state(user, room, (kind, key), content, timestamp, &edge.rooms).await?;
     follow_change(user, room, kind, &edge.rooms, &edge.users, &edge.tasks)?;
     answer_event_id(&event)
+}
+
+fn sets_membership(content: &Map<String, Value>, membership: Membership) -> bool {
+    content.get("membership").and_then(Value::as_str) == Some(membership.as_str())
 }
 
 async fn write_state(

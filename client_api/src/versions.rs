@@ -44,6 +44,8 @@ pub(crate) async fn get_versions() -> Answer {
             // Following threads, and keeping up with it; without the push rules of the proposal.
             "org.matrix.msc4306": true,
             "org.matrix.msc4308": true,
+            // Sticky events, in /sync and in sliding sync.
+            "org.matrix.msc4354": true,
             // Blocking all invitations.
             "org.matrix.msc4380.stable": true,
             // Authenticated media.

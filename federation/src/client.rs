@@ -69,6 +69,8 @@ pub struct Ask {
     pub despite_backoff: bool,
     /// The server may be this one, reached by its public name.
     pub may_be_self: bool,
+    /// Whether a failure counts for the back-off. Not for what may fail while all else of the server is well.
+    pub records_failure: bool,
 }
 
 impl Ask {
@@ -83,6 +85,7 @@ impl Ask {
             max_bytes: 0,
             despite_backoff: false,
             may_be_self: false,
+            records_failure: true,
         }
     }
 
@@ -118,13 +121,6 @@ impl Ask {
 /// What cannot be written as JSON becomes an empty body, which the client then refuses to send.
 fn to_json(body: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(body).unwrap_or_default()
-}
-
-/// What of an exchange counts for the back-off.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Recording {
-    All,
-    Success,
 }
 
 /// Asks other servers; clones share everything.
@@ -188,18 +184,19 @@ impl FederationClient {
         *self.0.config.write() = config;
     }
 
-    /// Asks and reads the whole answer. Success and failure count for the back-off. May be dropped
-    /// at any time; the other server may have done what it was asked all the same.
+    /// Asks and reads the whole answer. Success counts for the back-off, and failure unless the request says
+    /// otherwise. May be dropped at any time; the other server may have done what it was asked all the same.
     ///
     /// # Errors
     /// [`RemoteError`]; an answer other than 2xx is [`RemoteError::Refused`].
     pub async fn ask(&self, destination: &ServerName, ask: Ask) -> Result<Vec<u8>, RemoteError> {
+        let records_failure = ask.records_failure;
         let body = self.ask_stream(destination, ask).await?.into_body();
         match body.collect().await {
             Ok(body) => Ok(Vec::from(body.to_bytes())),
             Err(error) => {
                 if !matches!(error, BodyError::TooLarge) {
-                    self.0.destinations.record_failure(destination, None).await;
+                    self.record_failure(destination, None, records_failure).await;
                 }
                 Err(explain_body(destination, error))
             }
@@ -225,23 +222,8 @@ impl FederationClient {
     /// # Errors
     /// As [`FederationClient::ask`].
     pub async fn ask_stream(&self, destination: &ServerName, ask: Ask) -> Result<Response<AnswerBody>, RemoteError> {
-        self.exchange(destination, ask, Recording::All).await
-    }
-
-    /// [`FederationClient::ask`] of a server that a stranger named: a failure is not recorded, or
-    /// anybody could fill the memory of failing servers with names that never were any.
-    pub(crate) async fn ask_stranger(&self, destination: &ServerName, ask: Ask) -> Result<Vec<u8>, RemoteError> {
-        let body = self.exchange(destination, ask, Recording::Success).await?.into_body();
-        body.collect().await.map(|body| Vec::from(body.to_bytes())).map_err(|error| explain_body(destination, error))
-    }
-
-    async fn exchange(
-        &self,
-        destination: &ServerName,
-        ask: Ask,
-        recording: Recording,
-    ) -> Result<Response<AnswerBody>, RemoteError> {
         self.check(destination, &ask)?;
+        let records_failure = ask.records_failure;
         let (timeout, max_bytes) = self.limits(ask.timeout, ask.max_bytes);
         let deadline = self.0.clock.monotonic().saturating_add(timeout);
         let request = self.sign(destination, ask)?;
@@ -249,11 +231,11 @@ impl FederationClient {
         let response = match self.0.clock.timeout(timeout, sending).await {
             Some(Ok(response)) => response,
             Some(Err(error)) => {
-                self.record_failure(destination, None, recording).await;
+                self.record_failure(destination, None, records_failure).await;
                 return Err(explain(destination, &error));
             }
             None => {
-                self.record_failure(destination, None, recording).await;
+                self.record_failure(destination, None, records_failure).await;
                 return Err(RemoteError::Timeout(destination.clone()));
             }
         };
@@ -263,11 +245,17 @@ impl FederationClient {
         }
         let refusal = answer::Refusal::read(self.bound(response, answer::MAX_ERROR_BYTES, deadline)).await;
         if refusal.is_failure() {
-            self.record_failure(destination, refusal.retry_after, recording).await;
+            self.record_failure(destination, refusal.retry_after, records_failure).await;
         } else {
             self.0.destinations.record_success(destination).await;
         }
         Err(refusal.into_error(destination.clone()))
+    }
+
+    /// [`FederationClient::ask`] of a server that a stranger named: a failure is not recorded, or
+    /// anybody could fill the memory of failing servers with names that never were any.
+    pub(crate) async fn ask_stranger(&self, destination: &ServerName, ask: Ask) -> Result<Vec<u8>, RemoteError> {
+        self.ask(destination, Ask { records_failure: false, ..ask }).await
     }
 
     /// Fetches an `https` address outside of federation, unsigned: where a server sends us for its
@@ -308,8 +296,8 @@ impl FederationClient {
         Err(refusal.into_error(host))
     }
 
-    async fn record_failure(&self, destination: &ServerName, retry_after: Option<Duration>, recording: Recording) {
-        if recording == Recording::All {
+    async fn record_failure(&self, destination: &ServerName, retry_after: Option<Duration>, records: bool) {
+        if records {
             self.0.destinations.record_failure(destination, retry_after).await;
         }
     }

@@ -1,5 +1,7 @@
 //! What can go wrong between servers, by whose fault it is.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use spec::ids::ServerName;
 
@@ -52,6 +54,8 @@ pub enum RemoteError {
         message: String,
         /// The whole body as JSON text, for the errors that carry more (`M_INCOMPATIBLE_ROOM_VERSION`).
         body: String,
+        /// How long it wants to be left alone, if it says so.
+        retry_after: Option<Duration>,
     },
 }
 

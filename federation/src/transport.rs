@@ -10,8 +10,8 @@ use bytes::Bytes;
 use http::{Request, Uri};
 use spec::ids::ServerName;
 
-pub(crate) use https::redirect_target;
 pub use https::HttpsTransport;
+pub(crate) use https::redirect_target;
 pub use outbound::{AnswerBody, BodyError, Sending, WebError as TransportError};
 
 /// Carries requests to other servers. No redirect is followed and no time limit is kept: that is the

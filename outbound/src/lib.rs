@@ -20,7 +20,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 
 pub use address::is_public;
 pub use body::{AnswerBody, BodyError, read_body, read_prefix};
@@ -67,5 +67,14 @@ impl WebError {
     /// [`WebError::Unreachable`] for a reason.
     pub fn unreachable(reason: impl std::fmt::Display) -> WebError {
         WebError::Unreachable(reason.to_string())
+    }
+
+    /// [`WebError::BadAddress`] of an address, without what in it may be secret: name and password, path and query.
+    fn bad_address(address: &Uri) -> WebError {
+        WebError::BadAddress(format!(
+            "{}://{}",
+            address.scheme_str().unwrap_or_default(),
+            address.host().unwrap_or_default()
+        ))
     }
 }

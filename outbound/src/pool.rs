@@ -66,7 +66,7 @@ impl Pool {
     /// # Errors
     /// [`WebError`].
     pub async fn send(&self, mut request: Request<Bytes>) -> Result<Response<AnswerBody>, WebError> {
-        let bad = || WebError::BadAddress(request.uri().to_string());
+        let bad = || WebError::bad_address(request.uri());
         // A name and password before the host are not for us to pass on, nor to show in `Host`.
         let authority = request.uri().scheme().and(request.uri().authority());
         let authority = authority.filter(|authority| !authority.as_str().contains('@'));

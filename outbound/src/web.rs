@@ -127,7 +127,7 @@ struct WebRoutes;
 
 impl FindRoute for WebRoutes {
     fn find_route<'a>(&'a self, _network: &'a Network, address: &'a Uri) -> Finding<'a> {
-        Box::pin(std::future::ready(web_route(address).ok_or_else(|| WebError::BadAddress(address.to_string()))))
+        Box::pin(std::future::ready(web_route(address).ok_or_else(|| WebError::bad_address(address))))
     }
 }
 

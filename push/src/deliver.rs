@@ -15,6 +15,8 @@ use crate::table::Turn;
 
 /// How many notifications a pusher is sent in one turn; then the others have theirs.
 const MAX_IN_TURN: usize = 20;
+/// How often a notification is offered to a gateway that refuses it. Then the next ones have their turn.
+const MAX_REFUSALS: u32 = 3;
 /// How long a pusher waits when this server itself failed, in milliseconds.
 const OWN_FAILURE_MS: u64 = 60 * 1000;
 
@@ -75,12 +77,14 @@ impl Push {
             if let Some(until_ms) = self.holds.lock().until(&url, now_ms) {
                 return Ok(Turn::Failed { now_ms, until_ms });
             }
-            let mark = self.table.lock().badge_mark(key);
+            let (mark, known) = self.known(key);
             let (push, of) = (self.clone(), key.clone());
             // Counting may look into very many rooms.
             let step = self.tasks.compute("push notification", move || push.plan(&of, &kept)).await??;
             let Some(outgoing) = &step.outgoing else {
                 self.finish(key, &step, mark).await?;
+                // What was noted before the look has its row by then, or was sent even before it was noted.
+                self.table.lock().remove_all(key, &known);
                 return Ok(Turn::Done);
             };
             let limit = self.config.request_timeout.duration();
@@ -98,12 +102,26 @@ impl Push {
                     return self.forget(key).await;
                 }
                 Delivery::Failed(failure) => {
-                    self.drop_queued(key, &step.dropped).await?;
+                    let refused = outgoing.place.filter(|_| failure.is_refusal);
+                    let refused = refused.filter(|place| self.table.lock().refuse(key, *place) >= MAX_REFUSALS);
+                    if refused.is_some() {
+                        self.metrics.given_up.add(1);
+                        let (user, reason) = (key.user.0, &failure.reason);
+                        tracing::info!(user, app_id = key.app_id, reason, "a push gateway refuses a notification");
+                    }
+                    let dropped: Vec<Place> = step.dropped.iter().copied().chain(refused).collect();
+                    self.drop_queued(key, &dropped).await?;
                     return Ok(self.note_failure(key, &url, &failure));
                 }
             }
         }
         Ok(Turn::Done)
+    }
+
+    /// What is known in memory to wait for a pusher: the mark of its badge, and its notifications.
+    fn known(&self, key: &PusherKey) -> (u64, Vec<Place>) {
+        let table = self.table.lock();
+        (table.badge_mark(key), table.places(key))
     }
 
     /// Looks what is to be sent next. Reads only.
@@ -181,9 +199,7 @@ impl Push {
         }
         rows.commit(&self.store, None).await?;
         let mut table = self.table.lock();
-        for place in &done {
-            table.remove(key, *place);
-        }
+        table.remove_all(key, &done);
         if answers_badge {
             table.settle_badge(key, mark);
         }
@@ -196,18 +212,15 @@ impl Push {
             rows.unqueue(key, *place);
         }
         rows.commit(&self.store, None).await?;
-        let mut table = self.table.lock();
-        for place in dropped {
-            table.remove(key, *place);
-        }
+        self.table.lock().remove_all(key, dropped);
         Ok(())
     }
 
     /// Deletes what waits for a pusher that is gone, or switched off.
     async fn forget(&self, key: &PusherKey) -> Result<Turn, PushError> {
-        let mark = self.table.lock().badge_mark(key);
+        let (mark, known) = self.known(key);
         let places = rows::waiting(&self.store, key).map(|row| Ok(row?.0));
-        let places = places.collect::<Result<Vec<Place>, PushError>>()?;
+        let places = known.into_iter().map(Ok).chain(places).collect::<Result<Vec<Place>, PushError>>()?;
         self.drop_queued(key, &places).await?;
         let mut rows = NewRows::default();
         rows.set_badge(key, BadgeRow::default());

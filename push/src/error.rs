@@ -27,3 +27,32 @@ pub(crate) enum PushError {
     #[error("stored data is inconsistent: {0}")]
     Inconsistent(&'static str),
 }
+
+impl PushError {
+    /// Whether the store failed. Everything else concerns some rows only, also one that does not decode.
+    fn is_of_store(&self) -> bool {
+        match self {
+            PushError::Storage(error)
+            | PushError::Rooms(RoomError::Storage(error))
+            | PushError::Users(UserError::Storage(error) | UserError::Rooms(RoomError::Storage(error))) => {
+                !matches!(error, StorageError::Corrupt { .. })
+            }
+            PushError::Commit(_)
+            | PushError::Rooms(RoomError::Commit(_))
+            | PushError::Users(UserError::Commit(_) | UserError::Rooms(RoomError::Commit(_))) => true,
+            PushError::Rooms(_) | PushError::Users(_) | PushError::Task(_) | PushError::Inconsistent(_) => false,
+        }
+    }
+}
+
+/// Goes on without a room or user of which something cannot be read, so that all others still have push.
+///
+/// # Errors
+/// A failure of the store, after which nothing else would work either.
+pub(crate) fn leave_out(what: &'static str, number: u64, error: PushError) -> Result<(), PushError> {
+    if error.is_of_store() {
+        return Err(error);
+    }
+    tracing::error!(what, number, %error, "left out by push: it cannot be read");
+    Ok(())
+}

@@ -1,25 +1,21 @@
 //! The follower: looks at what was committed and queues what notifies somebody.
 //!
-//! The commit observer only writes down which rooms and users changed and up to which position; the work is done in a
-//! task. What was looked at is on the disk as a cursor, moved together with the rows that came of it.
+//! What was looked at is on the disk as a cursor, moved together with the rows that came of it. While the store fails the
+//! cursor stays; a room or user of which something else cannot be read is left out, so that all others go on.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use rooms::{
-    Event, Membership, RoomNid, RoomSeq, TOPIC_EPHEMERAL, TOPIC_MEMBERSHIP, TOPIC_PUSHERS, TOPIC_ROOM, TOPIC_USER,
-    UserNid,
-};
+use rooms::{Event, Membership, RoomNid, RoomSeq, UserNid, UserRoom};
 use runtime::CancellationToken;
-use storage::{Batch, Committed, Read, StreamPos};
-use tokio::sync::Notify;
-use users::{Notice, NoticeRoom};
+use storage::{Batch, Read, StreamPos};
+use users::{Notice, NoticeEvent, NoticeRoom};
 
 use crate::Push;
+use crate::arrivals::Arrived;
 use crate::audience::{Audience, Listener};
 use crate::deliver::span_ms;
-use crate::error::PushError;
+use crate::error::{PushError, leave_out};
 use crate::notification::is_hidden_invite;
 use crate::rows::{self, BadgeRow, FOLLOWER, NewRows, Place, PusherKey, QueuedRow};
 
@@ -35,76 +31,6 @@ const READERS_AT_ONCE: usize = 64;
 /// How long receipts gather before a badge follows them, in milliseconds.
 const GATHER_MS: u64 = 1_000;
 
-/// What was committed and not looked at yet.
-#[derive(Debug, Default)]
-pub(crate) struct Arrivals {
-    arrived: Mutex<Arrived>,
-    news: Notify,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Arrived {
-    rooms: BTreeSet<RoomNid>,
-    /// Users whose pushers changed.
-    pushers: BTreeSet<UserNid>,
-    /// Users whose memberships changed.
-    members: BTreeSet<UserNid>,
-    /// Users whose receipts changed.
-    readers: BTreeSet<UserNid>,
-    /// The users are everybody with pushers, after a start: their badges are as they were.
-    is_start: bool,
-    /// All of the above is from batches up to here, and all of theirs is above.
-    upto: StreamPos,
-}
-
-impl Arrivals {
-    /// Called with each group of commits.
-    pub fn observe(&self, group: &[Committed]) {
-        let mut arrived = self.arrived.lock();
-        let mut is_news = false;
-        for committed in group {
-            arrived.upto = arrived.upto.max(committed.pos);
-            let has_receipt = committed.topics.iter().any(|topic| topic.kind() == TOPIC_EPHEMERAL);
-            for topic in &committed.topics {
-                is_news |= match topic.kind() {
-                    TOPIC_ROOM => arrived.rooms.insert(RoomNid(topic.id())),
-                    TOPIC_PUSHERS => arrived.pushers.insert(UserNid(topic.id())),
-                    TOPIC_MEMBERSHIP => arrived.members.insert(UserNid(topic.id())),
-                    TOPIC_USER if has_receipt => arrived.readers.insert(UserNid(topic.id())),
-                    _ => false,
-                };
-            }
-        }
-        drop(arrived);
-        if is_news {
-            self.news.notify_one();
-        }
-    }
-
-    fn take(&self) -> Arrived {
-        let mut arrived = self.arrived.lock();
-        let upto = arrived.upto;
-        std::mem::replace(&mut *arrived, Arrived { upto, ..Arrived::default() })
-    }
-
-    /// Whether everything that came was taken.
-    #[cfg(test)]
-    pub fn is_empty(&self) -> bool {
-        let arrived = self.arrived.lock();
-        arrived.rooms.is_empty() && arrived.pushers.is_empty() && arrived.members.is_empty()
-    }
-
-    /// Puts back what could not be worked on.
-    fn put_back(&self, taken: Arrived) {
-        let mut arrived = self.arrived.lock();
-        arrived.rooms.extend(taken.rooms);
-        arrived.pushers.extend(taken.pushers);
-        arrived.members.extend(taken.members);
-        arrived.readers.extend(taken.readers);
-        arrived.is_start |= taken.is_start;
-    }
-}
-
 /// What the follower remembers between two rounds.
 #[derive(Debug, Default)]
 pub(crate) struct Follower {
@@ -114,6 +40,10 @@ pub(crate) struct Follower {
     is_ahead: bool,
     audience: Audience,
     rooms: HashMap<RoomNid, RoomSeq>,
+    /// Whether somebody has a new pusher and no cursor was written since.
+    is_new: bool,
+    /// Pushers that are no more, and of which nobody was told yet.
+    gone: Vec<PusherKey>,
 }
 
 /// What one round found.
@@ -123,8 +53,6 @@ struct Found {
     queued: BTreeMap<PusherKey, BTreeMap<Place, QueuedRow>>,
     /// Pushers whose badge may have to change.
     badges: BTreeSet<PusherKey>,
-    /// Pushers that are no more.
-    gone: Vec<PusherKey>,
     /// Up to where rooms were looked at.
     seen: Vec<(RoomNid, RoomSeq)>,
 }
@@ -143,7 +71,7 @@ impl Push {
                 continue;
             }
             tokio::select! {
-                () = self.arrivals.news.notified() => {}
+                () = self.arrivals.wait() => {}
                 () = self.clock.sleep(CURSOR_EVERY), if follower.is_ahead => self.write_cursor(&mut follower).await,
                 () = shutdown.cancelled() => {
                     self.write_cursor(&mut follower).await;
@@ -158,18 +86,16 @@ impl Push {
         let visible = self.store.visible();
         let mut follower = Follower::default();
         for user in self.users.users_with_pushers()? {
-            follower.audience.set(user, self.read_listener(user)?);
+            match self.read_listener(user) {
+                Ok(listener) => drop(follower.audience.set(user, listener)),
+                Err(error) => leave_out("user", user.0, error)?,
+            }
         }
         let cursor = self.store.get(&FOLLOWER, &())?.filter(|_| !follower.audience.is_empty());
         follower.done = cursor.unwrap_or(begin);
         let mut changed = self.rooms.rooms_changed_after(follower.done)?;
         changed.retain(|room| !follower.audience.members(*room).is_empty());
-        let mut arrived = self.arrivals.arrived.lock();
-        arrived.rooms.extend(changed);
-        arrived.members.extend(follower.audience.users());
-        arrived.is_start = true;
-        arrived.upto = arrived.upto.max(visible);
-        self.arrivals.news.notify_one();
+        self.arrivals.begin(changed, follower.audience.users(), visible);
         Ok(follower)
     }
 
@@ -207,79 +133,96 @@ impl Push {
             return Ok(());
         }
         let mut found = Found::default();
-        let is_new = self.look_at_users(taken, follower, &mut found)?;
+        self.look_at_users(taken, follower, &mut found)?;
         for room in &taken.rooms {
             if follower.audience.members(*room).is_empty() {
                 continue;
             }
             if let Err(error) = self.look_at_room(*room, taken.upto, follower, &mut found).await {
-                tracing::error!(room = room.0, %error, "a room cannot be read for push");
+                leave_out("room", room.0, error)?;
             }
         }
         let rows = self.plan_rows(&mut found)?;
         follower.is_ahead |= !follower.audience.is_empty();
         // For new pushers nothing before them is news, should this server end now.
-        if is_new || !rows.is_empty() {
+        if follower.is_new || !rows.is_empty() {
             rows.commit(&self.store, Some(taken.upto)).await?;
-            follower.is_ahead = false;
+            (follower.is_ahead, follower.is_new) = (false, false);
         }
         follower.done = taken.upto;
         if follower.rooms.len() > MAX_REMEMBERED {
             follower.rooms.clear();
         }
         follower.rooms.extend(found.seen.iter().copied());
-        self.make_pending(found);
+        self.make_pending(found, std::mem::take(&mut follower.gone));
         Ok(())
     }
 
-    /// Brings the audience up to date, and looks for invitations and badges. Whether somebody has a new pusher.
-    fn look_at_users(&self, taken: &Arrived, follower: &mut Follower, found: &mut Found) -> Result<bool, PushError> {
-        let mut is_new = false;
+    /// Brings the audience up to date, and looks for invitations and badges.
+    fn look_at_users(&self, taken: &Arrived, follower: &mut Follower, found: &mut Found) -> Result<(), PushError> {
         for user in taken.pushers.union(&taken.members) {
             if !taken.pushers.contains(user) && follower.audience.pushers(*user).is_empty() {
                 continue;
             }
-            let old = follower.audience.set(*user, self.read_listener(*user)?);
-            let now = follower.audience.pushers(*user);
-            is_new |= now.iter().any(|pusher| !old.pushers.contains(pusher));
-            found.gone.extend(old.pushers.into_iter().filter(|pusher| !now.contains(pusher)));
-            if taken.members.contains(user) {
-                self.look_at_invites(*user, taken.upto, follower, found)?;
-                // Counting all of them again would keep a large server busy for minutes.
-                if !taken.is_start {
-                    found.badges.extend(now.iter().cloned());
-                }
+            if let Err(error) = self.look_at_user(*user, taken, follower, found) {
+                leave_out("user", user.0, error)?;
             }
         }
         for user in &taken.readers {
             found.badges.extend(follower.audience.pushers(*user).iter().cloned());
         }
-        Ok(is_new)
+        Ok(())
     }
 
-    /// Invitations are found by their user: one to a room of other servers is in no timeline.
-    fn look_at_invites(
+    fn look_at_user(
         &self,
         user: UserNid,
-        upto: StreamPos,
+        taken: &Arrived,
+        follower: &mut Follower,
+        found: &mut Found,
+    ) -> Result<(), PushError> {
+        let old = follower.audience.set(user, self.read_listener(user)?);
+        let now = follower.audience.pushers(user);
+        follower.is_new |= now.iter().any(|pusher| !old.pushers.contains(pusher));
+        follower.gone.extend(old.pushers.into_iter().filter(|pusher| !now.contains(pusher)));
+        if !taken.members.contains(&user) {
+            return Ok(());
+        }
+        // Counting all of them again would keep a large server busy for minutes.
+        if !taken.is_start {
+            found.badges.extend(now.iter().cloned());
+        }
+        // Invitations are found by their user: one to a room of other servers is in no timeline.
+        for (room, row) in self.rooms.user_rooms(user)?.iter() {
+            let is_news = row.pos > follower.done && row.pos <= taken.upto;
+            if row.membership == Membership::Invite
+                && !row.forgotten
+                && is_news
+                && let Err(error) = self.look_at_invite(user, *room, row, follower, found)
+            {
+                leave_out("room", room.0, error)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn look_at_invite(
+        &self,
+        user: UserNid,
+        room: RoomNid,
+        row: &UserRoom,
         follower: &Follower,
         found: &mut Found,
     ) -> Result<(), PushError> {
-        for (room, row) in self.rooms.user_rooms(user)?.iter() {
-            let is_news = row.pos > follower.done && row.pos <= upto;
-            if row.membership != Membership::Invite || row.forgotten || !is_news {
-                continue;
-            }
-            let event = self.rooms.event_at(*room, row.seq)?;
-            if is_hidden_invite(&self.users, user, &event)? {
-                continue;
-            }
-            let notices = self.users.notice_room(*room)?;
-            if let Some(prepared) = notices.event(&event).filter(|_| !self.is_too_old(&event))
-                && let Some(notice) = self.users.notice(&prepared, user)?
-            {
-                self.note(follower, user, &event, &notice, found)?;
-            }
+        let event = self.rooms.event_at(room, row.seq)?;
+        if self.is_too_old(&event) || is_hidden_invite(&self.users, user, &event)? {
+            return Ok(());
+        }
+        let notices = self.users.room_for_notices(room)?;
+        if let Some(prepared) = notices.event(&event)
+            && let Some(notice) = self.users.notice(&prepared, user)?
+        {
+            self.note(follower, user, &event, &notice, found)?;
         }
         Ok(())
     }
@@ -293,9 +236,9 @@ impl Push {
     ) -> Result<(), PushError> {
         let mut after = match follower.rooms.get(&room) {
             Some(seen) => *seen,
-            None => self.last_seen(room, follower.done)?,
+            None => self.rooms.seq_at(room, follower.done)?,
         };
-        let notices = self.users.notice_room(room)?;
+        let notices = self.users.room_for_notices(room)?;
         loop {
             let events = self.rooms.events_after(room, after, CHUNK)?;
             let is_last = events.len() < CHUNK;
@@ -316,20 +259,6 @@ impl Push {
         }
     }
 
-    /// An event at or before the last one of the room that was looked at when everything up to `done` was.
-    fn last_seen(&self, room: RoomNid, done: StreamPos) -> Result<RoomSeq, PushError> {
-        let last = self.rooms.head(room)?.last_seq();
-        let mut back = 16i64;
-        loop {
-            let after = RoomSeq(last.0.saturating_sub(back).max(0));
-            let first = self.rooms.events_after(room, after, 1)?;
-            if after.0 == 0 || first.first().is_none_or(|event| event.pos() <= done) {
-                return Ok(after);
-            }
-            back = back.saturating_mul(4);
-        }
-    }
-
     async fn look_at_event(
         &self,
         event: &Event,
@@ -340,10 +269,8 @@ impl Push {
         for readers in follower.audience.members(event.room()).chunks(READERS_AT_ONCE) {
             let Some(prepared) = notices.event(event) else { return Ok(()) };
             for user in readers {
-                if let Some(notice) = self.users.notice(&prepared, *user)?
-                    && self.users.reached(event, *user)?
-                {
-                    self.note(follower, *user, event, &notice, found)?;
+                if let Err(error) = self.look_for(*user, event, &prepared, follower, found) {
+                    leave_out("user", user.0, error)?;
                 }
             }
             drop(prepared);
@@ -352,6 +279,20 @@ impl Push {
             }
         }
         Ok(())
+    }
+
+    fn look_for(
+        &self,
+        user: UserNid,
+        event: &Event,
+        prepared: &NoticeEvent<'_>,
+        follower: &Follower,
+        found: &mut Found,
+    ) -> Result<(), PushError> {
+        match self.users.notice(prepared, user)? {
+            Some(notice) if self.users.reached(event, user)? => self.note(follower, user, event, &notice, found),
+            _ => Ok(()),
+        }
     }
 
     /// What comes with the history of a room, or after a long outage, is no news.
@@ -396,7 +337,13 @@ impl Push {
         }
         let mut due = BTreeSet::new();
         for pusher in std::mem::take(&mut found.badges) {
-            let badge = rows::read_badge(&self.store, &pusher)?;
+            let badge = match rows::read_badge(&self.store, &pusher) {
+                Ok(badge) => badge,
+                Err(error) => {
+                    leave_out("user", pusher.user.0, error.into())?;
+                    continue;
+                }
+            };
             // Who was told no count has none to correct; and each notification brings it anyway.
             if badge.shown > 0 && !found.queued.contains_key(&pusher) {
                 rows.set_badge(&pusher, BadgeRow { is_due: true, ..badge });
@@ -408,7 +355,7 @@ impl Push {
     }
 
     /// Notes what now has rows, and puts its pushers in line.
-    fn make_pending(&self, found: Found) {
+    fn make_pending(&self, found: Found, gone: Vec<PusherKey>) {
         let limit = self.config.max_queued.max(1);
         let now_ms = self.clock.now_ms();
         let mut table = self.table.lock();
@@ -426,7 +373,7 @@ impl Push {
             table.add_badge(&pusher, now_ms.saturating_add(GATHER_MS));
         }
         // Their turn finds out that there is nobody to send to.
-        for pusher in found.gone {
+        for pusher in gone {
             table.add_badge(&pusher, now_ms);
         }
         drop(table);

@@ -32,6 +32,8 @@ pub(crate) enum Delivery {
 pub(crate) struct Failure {
     /// Whether other requests to this gateway would fail as well.
     pub is_whole_gateway: bool,
+    /// Whether the gateway does not want this very notification.
+    pub is_refusal: bool,
     /// How long the gateway wants to be left alone.
     pub retry_after: Option<Duration>,
     /// For the log.
@@ -40,7 +42,8 @@ pub(crate) struct Failure {
 
 impl Failure {
     fn unreachable(reason: impl std::fmt::Display) -> Delivery {
-        Delivery::Failed(Failure { is_whole_gateway: true, retry_after: None, reason: reason.to_string() })
+        let reason = reason.to_string();
+        Delivery::Failed(Failure { is_whole_gateway: true, is_refusal: false, retry_after: None, reason })
     }
 }
 
@@ -50,7 +53,7 @@ struct Answer {
     rejected: Vec<String>,
 }
 
-/// Sends a notification about one pusher to its gateway. Dropping the future abandons the request.
+/// Sends a notification about one pusher to its gateway, within `limit`. Dropping the future abandons the request.
 pub(crate) async fn notify(
     web: &dyn Web,
     clock: &Clock,
@@ -64,23 +67,22 @@ pub(crate) async fn notify(
         Ok(request) => request,
         Err(error) => return Failure::unreachable(error),
     };
-    let exchange = async {
-        let response = match web.send(request, Reach::Guarded).await {
-            Ok(response) => response,
-            Err(error) => return Failure::unreachable(error),
-        };
-        let (head, body) = response.into_parts();
-        if !head.status.is_success() {
-            return judge_status(head.status, &head.headers);
-        }
-        match read_body(body, MAX_ANSWER_BYTES, clock, limit).await {
-            Ok(answer) => judge_answer(&answer, pushkey),
-            // It has taken it; whatever else it says is lost.
-            Err(_) => Delivery::Taken,
-        }
+    let begun = clock.monotonic();
+    let response = match clock.timeout(limit, web.send(request, Reach::Guarded)).await {
+        Some(Ok(response)) => response,
+        Some(Err(error)) => return Failure::unreachable(error),
+        None => return Failure::unreachable("no answer in time"),
     };
-    let delivery = clock.timeout(limit, exchange).await;
-    delivery.unwrap_or_else(|| Failure::unreachable("no answer in time"))
+    let (head, body) = response.into_parts();
+    if !head.status.is_success() {
+        return judge_status(head.status, &head.headers);
+    }
+    let left = limit.saturating_sub(clock.monotonic().saturating_sub(begun));
+    match read_body(body, MAX_ANSWER_BYTES, clock, left).await {
+        Ok(answer) => judge_answer(&answer, pushkey),
+        // It has taken it; whatever else it says, or does not say in time, is lost.
+        Err(_) => Delivery::Taken,
+    }
 }
 
 fn judge_answer(answer: &[u8], pushkey: &str) -> Delivery {
@@ -95,7 +97,10 @@ fn judge_status(status: StatusCode, headers: &HeaderMap) -> Delivery {
     let seconds = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     let retry_after = seconds.map(|seconds| Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
     let is_whole_gateway = matches!(status.as_u16(), 429 | 502..=504);
-    Delivery::Failed(Failure { is_whole_gateway, retry_after, reason: format!("status {}", status.as_u16()) })
+    // These say something about the gateway, or the moment; the others about what it was sent.
+    let is_refusal = status.is_client_error() && !matches!(status.as_u16(), 401 | 403 | 404 | 408 | 410 | 429);
+    let reason = format!("status {}", status.as_u16());
+    Delivery::Failed(Failure { is_whole_gateway, is_refusal, retry_after, reason })
 }
 
 /// Gateways that failed lately. One of them with very many pushers is not tried for each.

@@ -1,7 +1,8 @@
 //! The push edge: notifications of events to the push gateways that clients name (Client-Server API §Push
 //! Notifications, Push Gateway API).
 //!
-//! - `follow.rs` looks at what is committed and queues what notifies somebody; `audience.rs` says who that can be;
+//! - `arrivals.rs` notes what is committed, `follow.rs` looks at it and queues what notifies somebody; `audience.rs` says
+//!   who that can be;
 //! - `rows.rs` keeps what is queued on the disk, `table.rs` in memory;
 //! - a scheduler gives pushers their turns, `deliver.rs` is one turn, `notification.rs` what is sent in it, and
 //!   `gateway.rs` the request.
@@ -14,6 +15,7 @@
 //! - No more requests are under way than configured, whatever gateways do, and those that failed get half of the places.
 //! - No redirect is followed, and no address inside the operator's network is asked.
 
+mod arrivals;
 mod audience;
 mod config;
 mod deliver;
@@ -39,7 +41,7 @@ use users::Users;
 pub use config::{BadgeCount, PushConfig};
 pub use rows::KEYSPACES;
 
-use error::PushError;
+use error::{PushError, leave_out};
 
 #[cfg(test)]
 mod tests;
@@ -78,7 +80,7 @@ pub struct Inner {
     parts: PushParts,
     table: Mutex<table::Table>,
     holds: Mutex<gateway::Holds>,
-    arrivals: Arc<follow::Arrivals>,
+    arrivals: Arc<arrivals::Arrivals>,
     /// Somebody may be in line, or a timer has changed.
     wake: Notify,
     metrics: PushMetrics,
@@ -181,7 +183,13 @@ impl Push {
         }
         for row in rows::badges(&self.store) {
             let (pusher, badge) = row?;
-            let is_gone = self.users.pusher(pusher.user, &pusher.app_id, &pusher.pushkey)?.is_none();
+            let is_gone = match self.users.pusher(pusher.user, &pusher.app_id, &pusher.pushkey) {
+                Ok(kept) => kept.is_none(),
+                Err(error) => {
+                    leave_out("user", pusher.user.0, error.into())?;
+                    continue;
+                }
+            };
             // The turn of one that is gone deletes what it left.
             if badge.is_due || is_gone {
                 table.add_badge(&pusher, now_ms);

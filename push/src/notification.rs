@@ -23,7 +23,8 @@ pub(crate) fn is_hidden_invite(users: &Users, user: UserNid, invite: &Event) -> 
     Ok(is_ignored || users.invite_rules(user)?.judge(&sender) == InvitePermission::Ignore)
 }
 
-/// What the badge of a user shows. Costs a look into each of their rooms.
+/// What the badge of a user shows. Costs a look into each of their rooms; messages are counted only in those that have
+/// something unread.
 pub(crate) fn count_badge(rooms: &Rooms, users: &Users, user: UserNid, what: BadgeCount) -> Result<u64, PushError> {
     let mut badge = 0u64;
     for (room, row) in rooms.user_rooms(user)?.iter() {
@@ -32,8 +33,11 @@ pub(crate) fn count_badge(rooms: &Rooms, users: &Users, user: UserNid, what: Bad
                 u64::from(!is_hidden_invite(users, user, &rooms.event_at(*room, row.seq)?)?)
             }
             Membership::Join => {
-                let unread = users.unread_counts(user, *room)?.total().notifications;
-                if what == BadgeCount::Rooms { unread.min(1) } else { unread }
+                let has_unread = users.has_unread(user, *room)?;
+                match what {
+                    BadgeCount::Messages if has_unread => users.unread_counts(user, *room)?.total().notifications,
+                    _ => u64::from(has_unread),
+                }
             }
             _ => 0,
         };

@@ -35,6 +35,8 @@ struct Lane {
     failures: u32,
     /// Since when, in milliseconds.
     failing_since: Option<u64>,
+    /// The notification that a gateway refused last, and how often.
+    refused: Option<(Place, u32)>,
     state: State,
 }
 
@@ -85,12 +87,33 @@ impl Table {
         lane.queued.iter().take(above).copied().collect()
     }
 
+    /// Notes that notifications wait no more.
+    pub fn remove_all(&mut self, pusher: &PusherKey, places: &[Place]) {
+        for place in places {
+            self.remove(pusher, *place);
+        }
+    }
+
     /// Notes that a notification waits no more.
     pub fn remove(&mut self, pusher: &PusherKey, place: Place) {
         let Some(lane) = self.lanes.get_mut(pusher) else { return };
         if let Ok(index) = lane.queued.binary_search(&place) {
             lane.queued.remove(index);
         }
+    }
+
+    /// The notifications that wait for a pusher. A place whose row was sent before it was noted here stays until somebody
+    /// sees that it has no row.
+    pub fn places(&self, pusher: &PusherKey) -> Vec<Place> {
+        self.lanes.get(pusher).map_or_else(Vec::new, |lane| lane.queued.iter().copied().collect())
+    }
+
+    /// Notes that the gateway refused a notification; says how often it has.
+    pub fn refuse(&mut self, pusher: &PusherKey, place: Place) -> u32 {
+        let Some(lane) = self.lanes.get_mut(pusher) else { return 1 };
+        let before = lane.refused.filter(|(refused, _)| *refused == place).map_or(0, |(_, times)| times);
+        lane.refused = Some((place, before.saturating_add(1)));
+        before.saturating_add(1)
     }
 
     /// Notes that a badge is due, from `at_ms` on: more changes may come until then.

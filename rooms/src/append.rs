@@ -26,6 +26,7 @@ use crate::place::Stored;
 use crate::rooms::Rooms;
 use crate::servers::ServerStay;
 use crate::snapshot::{self, NewNodes};
+use crate::sticky::STICKY;
 
 /// More nodes of states than this are written in batches before the one that names them.
 const MAX_NODES_AT_ONCE: usize = 1000;
@@ -321,6 +322,7 @@ impl<'a> Append<'a> {
             Ok(Arc::new(Pdu::from_trusted(pdu.event_id.clone(), &json)?))
         };
         self.remove_relation(target)?;
+        self.batch.delete(&STICKY, &(self.head.room, target));
         // States from before it became part of the timeline name the row that it had as an outlier.
         let outlier = self.rooms.store.get(&PROMOTED, &(self.head.room, target))?;
         for seq in [Some(target), outlier].into_iter().flatten() {

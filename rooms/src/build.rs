@@ -12,6 +12,7 @@ use crate::draft::Draft;
 use crate::error::RoomError;
 use crate::ids::RoomNid;
 use crate::rooms::Rooms;
+use crate::sticky::STICKY_KEY;
 
 impl Append<'_> {
     /// The signed event of a draft, on top of the room as it is.
@@ -62,6 +63,9 @@ impl Append<'_> {
         object.insert("type".into(), draft.kind.into_string().into());
         if let Some(state_key) = draft.state_key {
             object.insert("state_key".into(), state_key.into_string().into());
+        }
+        if let Some(sticky_ms) = draft.sticky_ms {
+            object.insert(STICKY_KEY.into(), json!({"duration_ms": sticky_ms}));
         }
         if let Some(redacts) = draft.redacts {
             if rules.redacts_in_content {

@@ -7,7 +7,7 @@ use spec::pdu::{Pdu, PduError, ReceivedPdu, SignatureFailure};
 use spec::signing::VerifyKey;
 use spec::version::RoomVersionRules;
 
-/// An event of another server's whose format, hash and signatures were checked.
+/// An event whose format, hash and signatures are right: checked if it is of another server's, else made so.
 #[derive(Clone, Debug)]
 pub struct CheckedPdu {
     pub(crate) pdu: Arc<Pdu>,

@@ -6,6 +6,7 @@
 //! also ends the rows that another user's state event overtakes. It does not wait for those who change a row at the
 //! same moment, so an index may name a row that has moved on: readers compare, and skip it.
 
+mod aside;
 mod fire;
 mod update;
 
@@ -23,11 +24,14 @@ use crate::keyspaces::{
 };
 use crate::membership::Membership;
 use crate::rooms::Rooms;
+use crate::sticky::DELAYED_STICKY;
 
 /// How long it can be asked what became of a delayed event.
 const KEPT_MS: u64 = 24 * 60 * 60 * 1000;
 /// Of how many ended delayed events of a user that can be asked.
 const MAX_ENDED: usize = 100;
+/// How many events may be scheduled for one state of a room: one state event may have to cancel them all.
+const MAX_OF_STATE: usize = 256;
 /// Of the most bytes that type, state key and content may have together: no larger event could be sent.
 const MAX_EVENT_BYTES: usize = 65_536;
 /// The longest type or state key, in bytes.
@@ -118,6 +122,8 @@ pub struct NewDelayedEvent {
     pub content: Map<String, Value>,
     /// After how many milliseconds it is to be sent.
     pub delay_ms: u64,
+    /// For how many milliseconds it is to be sticky from then on (MSC4354).
+    pub sticky_ms: Option<u64>,
 }
 
 /// Why a delayed event could not be scheduled or changed.
@@ -189,9 +195,14 @@ impl DelayedRow {
     }
 }
 
-/// Wakes the task that sends delayed events when the next one may be due earlier.
+/// What the sending of delayed events has in memory.
 #[derive(Default)]
-pub(crate) struct DelayWake(tokio::sync::Notify);
+pub(crate) struct Delays {
+    /// Wakes the task that sends them when the next one may be due earlier.
+    wake: tokio::sync::Notify,
+    /// Those that are with the policy servers of their rooms.
+    aside: aside::Aside,
+}
 
 /// Replaces a row, or writes the first one, and keeps its indexes.
 fn put_row(batch: &mut Batch, id: &str, old: Option<&Stamped<DelayedRow>>, new: DelayedRow) {
@@ -208,7 +219,7 @@ fn put_row(batch: &mut Batch, id: &str, old: Option<&Stamped<DelayedRow>>, new: 
 
 fn delete_row(batch: &mut Batch, id: &str, old: &Stamped<DelayedRow>) {
     delete_indexes(batch, id, old);
-    batch.delete(&DELAYED, &id.to_owned());
+    batch.delete(&DELAYED, &id.to_owned()).delete(&DELAYED_STICKY, &id.to_owned());
 }
 
 fn delete_indexes(batch: &mut Batch, id: &str, old: &Stamped<DelayedRow>) {
@@ -263,17 +274,16 @@ impl Rooms {
             return Err(RoomError::NotInRoom.into());
         }
         let now = self.clock.now_ms();
+        let sticky_ms = event.sticky_ms;
         let row = new_row(room, owner, event, now)?;
-        // Who schedules two at the same moment may have one more than they may: that harms nobody.
-        let scheduled = self.delayed_events(owner)?;
-        if scheduled.len() >= self.config.delayed_events.max_scheduled {
-            let first = scheduled.first().map_or(now, |event| event.since_ms.saturating_add(event.delay_ms));
-            return Err(DelayError::TooMany { retry_after_ms: first.saturating_sub(now).max(1) });
-        }
+        self.expect_place(&row, now)?;
         let id = self.random.token(ID_LETTERS);
         let mut batch = Batch::new();
         batch.expect_absent(&DELAYED, &id);
         put_row(&mut batch, &id, None, row);
+        if let Some(sticky_ms) = sticky_ms {
+            batch.put(&DELAYED_STICKY, &id, &sticky_ms);
+        }
         if let Some((user, device, key)) = &transaction {
             let at = now as i64;
             batch.expect_absent(&TRANSACTIONS, &(*user, device.clone(), key.clone()));
@@ -283,7 +293,7 @@ impl Rooms {
         }
         match self.store.commit(batch).await {
             Ok(_) => {
-                self.delays.0.notify_one();
+                self.delays.wake.notify_one();
                 Ok(id)
             }
             // The same request was faster.
@@ -292,6 +302,23 @@ impl Rooms {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether one more event may be scheduled. Who schedules two at the same moment may have one more than they may:
+    /// that harms nobody.
+    fn expect_place(&self, row: &DelayedRow, now: u64) -> Result<(), DelayError> {
+        let keys = self.store.scan(&DELAYED_OF_USER, &(row.owner, false)).keys();
+        let due: Vec<u64> = keys.map(|key| key.map(|(_, _, due_ms, _)| due_ms)).collect::<Result<_, _>>()?;
+        if due.len() >= self.config.delayed_events.max_scheduled {
+            let first = due.first().copied().unwrap_or(now);
+            return Err(DelayError::TooMany { retry_after_ms: first.saturating_sub(now).max(1) });
+        }
+        let Some(state_key) = &row.state_key else { return Ok(()) };
+        let state = (row.room, row.kind.to_string(), state_key.to_string());
+        if self.store.scan(&DELAYED_OF_STATE, &state).keys().take(MAX_OF_STATE).count() >= MAX_OF_STATE {
+            return Err(DelayError::TooMany { retry_after_ms: row.delay_ms.max(1) });
+        }
+        Ok(())
     }
 
     fn find_delayed_transaction(&self, key: Option<&(UserNid, String, String)>) -> Result<Option<String>, DelayError> {
@@ -332,7 +359,7 @@ impl Rooms {
 }
 
 fn new_row(room: RoomNid, owner: UserNid, event: NewDelayedEvent, now: u64) -> Result<DelayedRow, RoomError> {
-    let NewDelayedEvent { kind, state_key, content, delay_ms } = event;
+    let NewDelayedEvent { kind, state_key, content, delay_ms, sticky_ms: _ } = event;
     let mut bytes = Vec::new();
     spec::canonical::write_into(&mut bytes, &content);
     let content = String::from_utf8(bytes).map_err(|_| RoomError::Inconsistent("content that is not UTF-8"))?;
@@ -374,6 +401,7 @@ fn draft_of(rooms: &Rooms, id: &str, row: &DelayedRow) -> Result<Draft, RoomErro
         state_key: row.state_key.clone(),
         skip_if_unchanged: row.state_key.is_some(),
         delay_id: Some(id.into()),
+        sticky_ms: rooms.store.get(&DELAYED_STICKY, &id.to_owned())?,
         ..draft
     })
 }

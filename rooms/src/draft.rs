@@ -24,6 +24,8 @@ pub struct Draft {
     pub only_if_joined: bool,
     /// The id of the delayed event that it was until now.
     pub delay_id: Option<Box<str>>,
+    /// For how many milliseconds it is to be sticky (MSC4354), at most [`crate::MAX_STICKY_MS`].
+    pub sticky_ms: Option<u64>,
 }
 
 impl Draft {
@@ -41,6 +43,7 @@ impl Draft {
             skip_if_unchanged: false,
             only_if_joined: false,
             delay_id: None,
+            sticky_ms: None,
         }
     }
 

@@ -73,6 +73,8 @@ pub enum RoomError {
         errcode: String,
         /// Its `error`.
         message: String,
+        /// After how many milliseconds it may be asked again, if it says so.
+        retry_after_ms: Option<u64>,
     },
     /// This server has nobody in the room: another one has to do it (client: nobody's fault).
     #[error("this server is not in the room")]

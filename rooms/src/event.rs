@@ -29,6 +29,8 @@ impl EventFlags {
     pub const HAS_RELATIONS: EventFlags = EventFlags(16);
     /// This server took it in for its sender's server, and passes it on to the others in the room.
     pub const RELAY: EventFlags = EventFlags(32);
+    /// It asked to be sticky (MSC4354).
+    pub const STICKY: EventFlags = EventFlags(64);
 
     /// Whether all flags of `other` are set.
     #[must_use]

@@ -19,6 +19,7 @@ use crate::visibility::membership_of;
 
 mod delayed;
 mod servers;
+mod sticky;
 
 /// One broken invariant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +95,7 @@ pub fn check(store: &Store, progress: &mut dyn FnMut(usize)) -> Result<Findings,
     check_event_ids(store, &mut findings)?;
     servers::check_strays(store, &mut findings)?;
     delayed::check_delayed(store, &mut findings)?;
+    sticky::check_sticky(store, &mut findings)?;
     check_directory(store, &mut findings)?;
     Ok(findings)
 }

@@ -10,6 +10,7 @@ use crate::ids::{RoomNid, RoomSeq, UserNid};
 use crate::membership::Membership;
 use crate::servers::ServerStay;
 use crate::snapshot::Node;
+use crate::sticky::{DELAYED_STICKY, STICKY, STICKY_DUE};
 
 /// User id → number.
 pub(crate) const USER_NIDS: Keyspace<String, UserNid> = Keyspace::new("user_nids", Profile::Points);
@@ -137,6 +138,9 @@ pub const KEYSPACES: &[KeyspaceInfo] = &[
     DELAYED_DUE.info(),
     DELAYED_OF_USER.info(),
     DELAYED_OF_STATE.info(),
+    DELAYED_STICKY.info(),
+    STICKY.info(),
+    STICKY_DUE.info(),
 ];
 
 /// Where an event is.

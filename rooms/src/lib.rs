@@ -13,8 +13,8 @@
 
 mod append;
 mod backfill;
-mod checked;
 mod build;
+mod checked;
 mod create;
 mod delayed;
 mod directory;
@@ -51,6 +51,7 @@ mod server_view;
 mod servers;
 mod snapshot;
 mod state;
+mod sticky;
 mod timeline;
 mod typing;
 mod upgrade;
@@ -68,12 +69,12 @@ pub use event::{Event, EventFlags};
 pub use head::Head;
 pub use hierarchy::RoomSummary;
 pub use ids::{
-    RoomNid, RoomSeq, SnapshotId, TOPIC_ALIASES, TOPIC_DEVICE, TOPIC_DEVICE_LISTS, TOPIC_EPHEMERAL, TOPIC_MEMBERSHIP, TOPIC_PROFILES, TOPIC_PUSHERS,
-    TOPIC_ROOM, TOPIC_USER, UserNid,
+    RoomNid, RoomSeq, SnapshotId, TOPIC_ALIASES, TOPIC_DEVICE, TOPIC_DEVICE_LISTS, TOPIC_EPHEMERAL, TOPIC_MEMBERSHIP,
+    TOPIC_PROFILES, TOPIC_PUSHERS, TOPIC_ROOM, TOPIC_USER, UserNid,
 };
 pub use keyspaces::KEYSPACES;
 pub use membership::{LocalMember, Membership, MembershipChange, UserRoom};
-pub use policy::{PolicyQuestion, PolicyServers};
+pub use policy::{PolicyQuestion, PolicyServers, names_policy_server};
 pub use receipts::{Receipt, ReceiptKind};
 pub use receive::{Received, Verdict};
 pub use recent::RecentEvents;
@@ -84,5 +85,6 @@ pub use restricted::RestrictedJoin;
 pub use rooms::{Rooms, RoomsConfig, RoomsParts};
 pub use server_view::{JoinState, ServerView};
 pub use servers::ServerStay;
+pub use sticky::MAX_STICKY_MS;
 pub use timeline::{Cursor, Direction, Page};
 pub use view::RoomView;

@@ -164,6 +164,9 @@ impl Append<'_> {
                 self.batch.put(&ORDER, &(room, bounded_depth(pdu), seq), &());
             }
         }
+        if part != Part::Outlier && !flags.has(EventFlags::REJECTED) {
+            row_flags = self.note_sticky(&row_pdu, sender, seq, row_flags)?;
+        }
         let row = EventRow {
             flags: row_flags,
             sender,

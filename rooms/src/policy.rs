@@ -21,6 +21,7 @@ use crate::checked::{Advice, CheckedPdu};
 use crate::error::RoomError;
 use crate::head::Head;
 use crate::ids::RoomNid;
+use crate::receive::{Received, Verdict};
 use crate::remote::Remote;
 use crate::rooms::Rooms;
 
@@ -90,7 +91,9 @@ impl Rooms {
     /// Events of other servers, with what the room's policy server says of them: those that it has not signed it is
     /// asked for, some at a time, and the signature that it gives is kept with the event. What is not recommended will
     /// be soft-failed. For those who want to wait for that before they submit events; [`Rooms::receive_all`] asks for
-    /// what was not asked for before. Cancel-safe: nothing is stored.
+    /// what was not asked for before. It is the room's policy server of this moment that is asked: what follows an
+    /// event that [names another](names_policy_server) is to be asked for once that is submitted. Cancel-safe: nothing
+    /// is stored.
     ///
     /// # Errors
     /// Storage errors; [`RoomError::Busy`].
@@ -109,6 +112,32 @@ impl Rooms {
         let deadline = self.clock.monotonic().saturating_add(ASKING_TIME);
         let asked = stream::iter(checked).map(|event| self.advise(&policy, &head, event, deadline));
         asked.buffered(MAX_ASKED).collect::<Vec<_>>().await.into_iter().collect()
+    }
+
+    /// [`Rooms::look_for_advice`] for what is to be submitted next.
+    pub(crate) async fn advise_all(
+        &self,
+        room: RoomNid,
+        mut received: Vec<Received>,
+    ) -> Result<Vec<Received>, RoomError> {
+        if self.policy_server(room)?.is_none() {
+            return Ok(received);
+        }
+        let events = received.iter().map(|received| received.pdu.clone()).collect();
+        for (received, advised) in received.iter_mut().zip(self.look_for_advice(room, events).await?) {
+            received.pdu = advised;
+        }
+        Ok(received)
+    }
+
+    /// What would become of an event of another server's if it were submitted now: for those who want to know that
+    /// before they have the room's policy server asked for it. Cancel-safe: nothing is stored but who the event is of.
+    ///
+    /// # Errors
+    /// As [`Rooms::receive_all`].
+    pub async fn foresee(&self, room: RoomNid, event: CheckedPdu) -> Result<Verdict, RoomError> {
+        self.intern_people([&event]).await?;
+        self.try_job(room, move |append| append.receive(event.into(), None)).await
     }
 
     async fn advise(
@@ -164,7 +193,14 @@ impl Rooms {
     }
 }
 
+/// Whether an event is the one by which a room names its policy server, or gives it up: no policy server is asked for
+/// it, and with it the one to ask may change.
+#[must_use]
+pub fn names_policy_server(event: &Pdu) -> bool {
+    !is_asked_for(&event.kind, event.state_key.as_deref())
+}
+
 /// Whether an event needs nothing from the room's policy server.
 fn is_signed(policy: &PolicyServer, event: &Pdu, rules: &RoomVersionRules) -> bool {
-    !is_asked_for(&event.kind, event.state_key.as_deref()) || policy.verify(event, rules).is_ok()
+    names_policy_server(event) || policy.verify(event, rules).is_ok()
 }

@@ -22,6 +22,7 @@ use crate::head::Head;
 use crate::ids::{RoomNid, RoomSeq, SnapshotId, UserNid};
 use crate::keyspaces::{EARLY_REDACTIONS, HEADS, ROOM_NIDS};
 use crate::place::{Part, Placing, Stored};
+use crate::policy::names_policy_server;
 use crate::rooms::Rooms;
 
 /// The most bytes of events that one command brings to a room's writer.
@@ -63,26 +64,24 @@ pub enum Verdict {
 impl Rooms {
     /// Takes in events of a room that is known here, in the order given, in one commit if they are few. One result for
     /// each. Where the room uses a policy server, what that has not signed is asked for first
-    /// ([`Rooms::look_for_advice`]), and soft-failed if it is not recommended. Cancel-safe: what is submitted is carried
-    /// out.
+    /// ([`Rooms::look_for_advice`]), and soft-failed if it is not recommended; what follows an event that names a policy
+    /// server is a commit of its own, so that it is that server that is asked. Cancel-safe: what is submitted is
+    /// carried out.
     ///
     /// # Errors
     /// For one event: [`RoomError::Missing`] with events to fetch first. For all: [`RoomError::Busy`], storage errors.
     pub async fn receive_all(
         &self,
         room: RoomNid,
-        mut received: Vec<Received>,
+        received: Vec<Received>,
     ) -> Result<Vec<Result<Verdict, RoomError>>, RoomError> {
         self.intern_people(received.iter().map(|received| &received.pdu)).await?;
-        if self.policy_server(room)?.is_some() {
-            let events = received.iter().map(|received| received.pdu.clone()).collect();
-            for (received, advised) in received.iter_mut().zip(self.look_for_advice(room, events).await?) {
-                received.pdu = advised;
-            }
-        }
         let mut verdicts = Vec::with_capacity(received.len());
-        for group in split_commands(received, |received| &received.pdu) {
-            verdicts.extend(self.submit_received(room, group).await?);
+        for stretch in received.split_inclusive(|received| names_policy_server(received.pdu.pdu())) {
+            let advised = self.advise_all(room, stretch.to_vec()).await?;
+            for group in split_commands(advised, |received| &received.pdu) {
+                verdicts.extend(self.submit_received(room, group).await?);
+            }
         }
         Ok(verdicts)
     }

@@ -7,6 +7,7 @@ use spec::ids::RoomId;
 use crate::error::RoomError;
 use crate::event::{Event, EventFlags};
 use crate::relations::Bundle;
+use crate::sticky::STICKY_KEY;
 use crate::view::RoomView;
 
 /// Which of the client formats of an event is wanted.
@@ -85,6 +86,9 @@ impl<'a> Renderer<'a> {
         if let Some(redacts) = &redacts {
             write_text(out, ",\"redacts\":", redacts);
         }
+        if let Some(duration) = event.sticky_duration() {
+            let _ = write!(out, ",\"{STICKY_KEY}\":{{\"duration_ms\":{duration}}}");
+        }
         if self.format == EventFormat::Client {
             write_text(out, ",\"room_id\":", self.room_id.as_str());
         }
@@ -100,6 +104,9 @@ impl<'a> Renderer<'a> {
 
     fn write_unsigned(&self, event: &Event, bundle: &Bundle, full: bool, out: &mut Vec<u8>) -> Result<(), RoomError> {
         let _ = write!(out, ",\"unsigned\":{{\"age\":{}", self.now.saturating_sub(event.origin_server_ts()));
+        if let Some(left) = self.view.rooms.sticky_left(event)? {
+            let _ = write!(out, ",\"msc4354_sticky_duration_ttl_ms\":{left}");
+        }
         if let (Some((device, txn)), Some(viewing)) = (event.transaction(), self.device)
             && device == viewing
             && event.sender_nid() == self.view.viewer()

@@ -8,7 +8,7 @@ use spec::signing::SigningKey;
 use spec::version::RoomVersion;
 use storage::{Read, Store, StreamPos};
 
-use crate::delayed::{DelayWake, DelayedEventsConfig};
+use crate::delayed::{DelayedEventsConfig, Delays};
 use crate::error::RoomError;
 use crate::event::Event;
 use crate::ids::{RoomNid, RoomSeq};
@@ -77,7 +77,7 @@ pub struct Inner {
     pub(crate) typing: Typing,
     pub(crate) policy_servers: Option<Arc<dyn PolicyServers>>,
     pub(crate) asking: Asking,
-    pub(crate) delays: DelayWake,
+    pub(crate) delays: Delays,
 }
 
 impl std::ops::Deref for Rooms {
@@ -113,7 +113,7 @@ impl Rooms {
             typing,
             policy_servers,
             asking: Asking::default(),
-            delays: DelayWake::default(),
+            delays: Delays::default(),
         })))
     }
 
@@ -168,6 +168,20 @@ impl Rooms {
     /// Storage errors only.
     pub fn events_after(&self, room: RoomNid, after: RoomSeq, limit: usize) -> Result<Vec<Event>, RoomError> {
         self.scan_events(room, after.next(), RoomSeq::FIRST_OUTLIER, limit, false)
+    }
+
+    /// The events of a room that are numbered from `from` to before `until`, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// Storage errors only.
+    pub fn events_back(
+        &self,
+        room: RoomNid,
+        from: RoomSeq,
+        until: RoomSeq,
+        limit: usize,
+    ) -> Result<Vec<Event>, RoomError> {
+        self.scan_events(room, from, until, limit, true)
     }
 
     /// The rooms whose timeline has grown after the position: for those who follow it and were away. Looks at every

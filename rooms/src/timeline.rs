@@ -15,7 +15,6 @@ use crate::view::RoomView;
 
 /// How many events one page looks at before it answers with what it found.
 const MAX_SCANNED: usize = 2000;
-const CHUNK: usize = 128;
 
 /// Which way time goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,14 +188,15 @@ impl Rooms {
     /// # Errors
     /// Storage errors only.
     pub fn seq_at(&self, room: RoomNid, pos: StreamPos) -> Result<RoomSeq, RoomError> {
-        let mut high = self.head(room)?.last_seq();
-        loop {
-            let chunk = self.scan_events(room, RoomSeq::FIRST, high.next(), CHUNK, true)?;
-            let Some(oldest) = chunk.last() else { return Ok(RoomSeq(0)) };
-            if let Some(event) = chunk.iter().find(|event| event.pos() <= pos) {
-                return Ok(event.seq());
+        // Numbers are given in the order of commits.
+        let (mut low, mut high) = (RoomSeq(0), self.head(room)?.last_seq());
+        while low < high {
+            let middle = RoomSeq(low.0 + (high.0 - low.0 + 1) / 2);
+            match self.scan_events(room, middle, high.next(), 1, false)?.first() {
+                Some(event) if event.pos() <= pos => low = event.seq(),
+                _ => high = RoomSeq(middle.0 - 1),
             }
-            high = RoomSeq(oldest.seq().0 - 1);
         }
+        Ok(low)
     }
 }

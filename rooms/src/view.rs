@@ -119,7 +119,8 @@ impl RoomView {
     pub fn event(&self, id: &EventId) -> Result<Event, RoomError> {
         let place = self.rooms.find_event(id.as_str())?.filter(|place| place.room == self.room);
         let event = self.rooms.event_at(self.room, place.ok_or(RoomError::EventNotFound)?.seq)?;
-        if self.lens().can_see(&event)? { Ok(event) } else { Err(RoomError::EventNotFound) }
+        let is_visible = self.lens().can_see(&event)? || self.sees_as_sticky(&event)?;
+        if is_visible { Ok(event) } else { Err(RoomError::EventNotFound) }
     }
 
     /// An event of the state the viewer may see.

@@ -58,8 +58,9 @@ impl Rooms {
     /// waits for it. Cancel-safe: once submitted, the command is carried out.
     ///
     /// # Errors
-    /// What forbids the first event that cannot be appended; those of [`Rooms::recommend`]; [`RoomError::NotResident`] for a room that other servers
-    /// are in and this one is not; [`RoomError::Busy`] if too much waits.
+    /// What forbids the first event that cannot be appended; those of [`Rooms::recommend`]; [`RoomError::NotResident`]
+    /// for a room that other servers are in and this one is not; [`RoomError::Busy`] if too much waits, or it has waited
+    /// too long for its turn with the policy server.
     pub async fn append(
         &self,
         room: RoomNid,

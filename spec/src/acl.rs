@@ -43,13 +43,6 @@ impl ServerAcl {
     }
 }
 
-/// Whether the whole of `text` matches a pattern, in which `*` stands for any text and `?` for any character; letters
-/// of either case are alike.
-#[must_use]
-pub fn matches_glob(pattern: &str, text: &str) -> bool {
-    Glob::new(pattern).matches(text)
-}
-
 /// Whether a host is an address instead of a name. What is made of digits and dots alone is: no top-level
 /// domain is a number.
 fn is_ip_literal(host: &str) -> bool {

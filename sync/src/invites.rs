@@ -14,13 +14,18 @@ use crate::sync::Inner;
 /// Whose invitations a user is not shown.
 pub(crate) struct HiddenInvites {
     ignored: Arc<BTreeSet<UserId>>,
-    rules: InviteRules,
+    rules: Arc<InviteRules>,
 }
 
 impl HiddenInvites {
     pub fn new(sync: &Inner, caller: &Session) -> Result<HiddenInvites, SyncError> {
         let ignored = sync.users.ignored_users(caller.user)?;
         Ok(HiddenInvites { ignored, rules: sync.users.invite_rules(caller.user)? })
+    }
+
+    /// Whether the user is shown every invitation, so that none need be read to know it.
+    pub fn is_trivial(&self) -> bool {
+        self.ignored.is_empty() && !self.rules.may_ignore()
     }
 
     /// Whether the user is not shown an invitation, given by their member event.

@@ -30,6 +30,7 @@ mod profiles;
 mod receipts;
 mod sliding;
 mod state;
+mod sticky;
 mod stream;
 mod stripped;
 mod summary;

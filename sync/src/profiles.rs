@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rooms::{TOPIC_PROFILES, UserNid};
+use rooms::{Membership, RoomNid, TOPIC_PROFILES, UserNid};
 use serde_json::{Map, Value};
 use storage::{StreamPos, Topic};
 use users::Session;
@@ -15,9 +15,52 @@ use crate::sync::Inner;
 
 /// The most users whose whole profiles one answer holds. Of further ones clients learn what changes.
 const MAX_PROFILES: usize = 2000;
+/// How many bytes of fields one answer holds at most; what does not fit is left out.
+const MAX_BYTES: usize = 1024 * 1024;
+/// How much of the log of all profiles is read for one answer. Who was away for longer costs the profiles of those
+/// they share a room with.
+const MAX_CHANGES: usize = 5000;
 
 /// By user: fields with their values, `null` for what is gone.
-pub(crate) type Profiles = BTreeMap<UserNid, Map<String, Value>>;
+#[derive(Debug, Default)]
+pub(crate) struct Profiles {
+    users: BTreeMap<UserNid, Map<String, Value>>,
+    bytes: usize,
+}
+
+impl Profiles {
+    pub fn is_empty(&self) -> bool {
+        self.users.is_empty()
+    }
+
+    pub fn contains(&self, user: UserNid) -> bool {
+        self.users.contains_key(&user)
+    }
+
+    /// Adds a field, if it fits; says whether it does.
+    fn add(&mut self, user: UserNid, field: String, value: Value) -> bool {
+        let bytes = field.len() + size_of_json(&value);
+        if self.bytes + bytes > MAX_BYTES {
+            return false;
+        }
+        self.bytes += bytes;
+        self.users.entry(user).or_default().insert(field, value);
+        true
+    }
+}
+
+/// How long the value is as JSON, near enough: what strings escape is not counted.
+fn size_of_json(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) => 5,
+        Value::Number(_) => 20,
+        Value::String(text) => text.len() + 2,
+        Value::Array(values) => 2 + values.iter().map(|value| size_of_json(value) + 1).sum::<usize>(),
+        Value::Object(members) => {
+            2 + members.iter().map(|(key, value)| key.len() + size_of_json(value) + 4).sum::<usize>()
+        }
+    }
+}
 
 /// Which fields a client wants.
 #[derive(Clone, Copy, Debug)]
@@ -45,29 +88,41 @@ impl Inner {
         since: StreamPos,
         until: StreamPos,
     ) -> Result<Profiles, SyncError> {
-        let mut profiles = Profiles::new();
+        let mut profiles = Profiles::default();
         if !self.feed.may_have_changed(Topic::new(TOPIC_PROFILES, 0), since) {
             return Ok(profiles);
         }
-        let mut known = BTreeMap::new();
-        for (user, field) in self.users.profile_changes(since, until)? {
-            if !wanted.contains(&field) {
-                continue;
+        let Some(changes) = self.users.profile_changes(since, until, MAX_CHANGES)? else {
+            for user in self.local_acquaintances(caller)? {
+                let fields = self.users.profile_changes_of(user, since, until)?;
+                for field in fields.into_iter().filter(|field| wanted.contains(field)) {
+                    self.add_field(user, field, &mut profiles)?;
+                }
             }
+            return Ok(profiles);
+        };
+        let mut known = BTreeMap::new();
+        for (user, field) in changes.into_iter().filter(|(_, field)| wanted.contains(field)) {
             let shares = match known.get(&user) {
                 Some(shares) => *shares,
                 None => user == caller.user || self.rooms.shares_room(caller.user, user)?,
             };
             known.insert(user, shares);
             if shares {
-                let value = self.users.profile_field(user, &field)?.unwrap_or(Value::Null);
-                profiles.entry(user).or_default().insert(field, value);
+                self.add_field(user, field, &mut profiles)?;
             }
         }
         Ok(profiles)
     }
 
-    /// Adds what the profiles of these users hold now; of users of other servers, nothing.
+    /// Adds what a field holds now. Of those that do not fit, a smaller one after it may.
+    fn add_field(&self, user: UserNid, field: String, profiles: &mut Profiles) -> Result<(), SyncError> {
+        let value = self.users.profile_field(user, &field)?.unwrap_or(Value::Null);
+        profiles.add(user, field, value);
+        Ok(())
+    }
+
+    /// Adds what the profiles of these users of this server hold now, until the answer is full.
     pub fn add_whole_profiles(
         &self,
         users: impl IntoIterator<Item = UserNid>,
@@ -75,26 +130,48 @@ impl Inner {
         profiles: &mut Profiles,
     ) -> Result<(), SyncError> {
         for user in users {
-            if profiles.len() >= MAX_PROFILES {
+            if profiles.users.len() >= MAX_PROFILES {
                 break;
             }
-            if self.rooms.user_id(user)?.server_name() != self.rooms.server_name().as_str() {
-                continue;
-            }
-            let mut profile = self.users.profile(user)?;
-            profile.retain(|field, _| wanted.contains(field));
-            if !profile.is_empty() {
-                let told = profiles.entry(user).or_default();
-                profile.into_iter().for_each(|(field, value)| _ = told.insert(field, value));
+            for (field, value) in self.users.profile(user)?.into_iter().filter(|(field, _)| wanted.contains(field)) {
+                if !profiles.add(user, field, value) {
+                    return Ok(());
+                }
             }
         }
         Ok(())
     }
 
+    /// Those of the users who are this server's.
+    pub fn only_local(&self, users: &BTreeSet<UserNid>) -> Result<Vec<UserNid>, SyncError> {
+        let mut local = Vec::new();
+        for &user in users {
+            if self.rooms.user_id(user)?.server_name() == self.rooms.server_name().as_str() {
+                local.push(user);
+            }
+        }
+        Ok(local)
+    }
+
+    /// The users of this server who are joined to the room. Costs what their number is, however many others are.
+    pub fn local_joined_members(&self, room: RoomNid) -> Result<impl Iterator<Item = UserNid> + use<>, SyncError> {
+        let members = self.rooms.local_members(room)?.into_iter();
+        Ok(members.filter(|member| member.membership == Membership::Join).map(|member| member.user))
+    }
+
+    /// The caller, and the users of this server who share a room with them.
+    pub fn local_acquaintances(&self, caller: &Session) -> Result<BTreeSet<UserNid>, SyncError> {
+        let mut users = BTreeSet::from([caller.user]);
+        for room in self.rooms.joined_rooms(caller.user)? {
+            users.extend(self.local_joined_members(room)?);
+        }
+        Ok(users)
+    }
+
     /// `{"@user": {"profile_updates": {…}}}` (MSC4429).
     pub fn write_profile_updates(&self, profiles: Profiles, out: &mut Vec<u8>) -> Result<(), SyncError> {
         let mut users = Map::new();
-        for (user, fields) in profiles {
+        for (user, fields) in profiles.users {
             let told = Map::from_iter([("profile_updates".to_owned(), fields.into())]);
             users.insert(self.rooms.user_id(user)?.as_str().to_owned(), told.into());
         }
@@ -110,7 +187,7 @@ impl Inner {
         out: &mut Vec<u8>,
     ) -> Result<(), SyncError> {
         let mut users = Map::new();
-        for (user, fields) in profiles {
+        for (user, fields) in profiles.users {
             let mut told = Map::new();
             let removed = fields.iter().filter(|(_, value)| value.is_null());
             let removed: Vec<Value> = removed.map(|(field, _)| field.clone().into()).collect();
@@ -134,3 +211,6 @@ impl Inner {
 fn write_map(map: &Map<String, Value>, out: &mut Vec<u8>) -> Result<(), SyncError> {
     serde_json::to_writer(out, map).map_err(|error| SyncError::BadJson(error.to_string()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rooms::{RoomNid, TOPIC_MEMBERSHIP};
+use rooms::{RoomNid, RoomSeq, TOPIC_MEMBERSHIP};
 use storage::{StreamPos, Topic};
 use users::{PresenceState, Session};
 
@@ -24,6 +24,7 @@ pub(crate) mod facts;
 mod lists;
 pub(crate) mod request;
 mod room;
+mod sticky;
 
 use connection::{Addition, Connection, Pos};
 use lists::DirectChats;
@@ -106,6 +107,8 @@ struct ToldRoom {
     initial: bool,
     /// When the oldest of its events in the answer came.
     oldest: Option<StreamPos>,
+    /// The events of its timeline in the answer.
+    timeline: Vec<RoomSeq>,
 }
 
 impl<'a> Look<'a> {

@@ -17,7 +17,7 @@ use crate::token::SyncToken;
 
 /// How many events one answer has, and a few more where one commit brought them.
 const MAX_EVENTS: usize = 100;
-/// How many events of one room are looked at for one answer.
+/// How many events of one room are looked at for one answer, if one commit brought so many.
 const MAX_SCANNED: usize = 1000;
 
 /// One event and the view that shows it, by its place among the views.
@@ -179,6 +179,7 @@ impl Chunk {
         since: StreamPos,
         until: StreamPos,
     ) -> Result<(), SyncError> {
+        let until = self.cut.unwrap_or(until);
         let ignored = sync.users.ignored_users(caller.user)?;
         let (mut events, cut) = read_arrivals(&sync.rooms, view.room(), since, until)?;
         events.retain(|event| event.flags().is_visible() && !is_ignored(&ignored, event));
@@ -187,6 +188,10 @@ impl Chunk {
         let place = self.views.len();
         self.events.extend(events.into_iter().map(|event| Shown { event, view: place }));
         self.views.push(view);
+        if self.events.len() > MAX_EVENTS {
+            // What does not fit is not kept, nor looked for in further rooms.
+            self.finish();
+        }
         Ok(())
     }
 
@@ -212,14 +217,21 @@ fn read_arrivals(
     since: StreamPos,
     until: StreamPos,
 ) -> Result<(Vec<Event>, Option<StreamPos>), SyncError> {
-    let mut events = rooms.events_after(room, rooms.seq_at(room, since)?, MAX_SCANNED)?;
-    let cut = (events.len() == MAX_SCANNED).then(|| {
-        // Of the last commit there may be more: it is for the next answer, unless it is the only one.
-        let last = events.last().map(Event::pos);
-        events.iter().rev().map(Event::pos).find(|pos| Some(*pos) != last).or(last)
-    });
-    let cut = cut.flatten().filter(|cut| *cut < until);
-    // Numbers are given in the order of commits.
+    let (after, last) = (rooms.seq_at(room, since)?, rooms.seq_at(room, until)?);
+    // Numbers are dense, and given in the order of commits.
+    let count = usize::try_from(last.0.saturating_sub(after.0)).unwrap_or(0);
+    let mut events = rooms.events_after(room, after, count.min(MAX_EVENTS + 1))?;
+    let is_one_commit = |events: &[Event]| events.first().map(Event::pos) == events.last().map(Event::pos);
+    if count > events.len() && is_one_commit(&events) {
+        events = rooms.events_after(room, after, count.min(MAX_SCANNED))?;
+    }
+    if count <= events.len() {
+        return Ok((events, None));
+    }
+    // Of the last commit there may be more: it is for the next answer, unless it is the only one.
+    let last = events.last().map(Event::pos);
+    let cut = events.iter().rev().map(Event::pos).find(|pos| Some(*pos) != last).or(last);
+    let cut = cut.filter(|cut| *cut < until);
     events.retain(|event| event.pos() <= cut.unwrap_or(until));
     Ok((events, cut))
 }

@@ -10,6 +10,7 @@ use storage::{StreamPos, Topic};
 use users::{Presence, PresenceState, QueuedMessages, Session, device_topic};
 
 use crate::account_data::AccountDataChanges;
+use crate::device_lists::DeviceLists;
 use crate::error::SyncError;
 use crate::feed::RoomChanges;
 use crate::filter::Filter;
@@ -136,8 +137,9 @@ impl<'a> Assembly<'a> {
             self.messages.events.iter().for_each(|message| events.raw(message.get()));
             Ok(())
         })?;
-        news |= answer.optional("device_lists", |out| self.write_device_lists(out))?;
-        news |= answer.optional("org.matrix.msc4429.users", |out| self.write_profiles(out))?;
+        let lists = self.read_device_lists()?;
+        news |= answer.optional("device_lists", |out| self.write_device_lists(&lists, out))?;
+        news |= answer.optional("org.matrix.msc4429.users", |out| self.write_profiles(&lists, out))?;
         news |= answer.optional("rooms", |out| self.write_rooms(out))?;
         // Whoever claims this device's keys is no event, but the device has to learn of it.
         news |=
@@ -160,31 +162,35 @@ impl<'a> Assembly<'a> {
         Ok(())
     }
 
-    fn write_device_lists(&self, out: &mut Vec<u8>) -> Result<bool, SyncError> {
-        let Some(since) = self.since else { return Ok(false) };
-        let lists = self.sync.read_device_lists(self.caller, self.rows, &self.changes, since, self.until)?;
+    /// Empty for an initial sync.
+    fn read_device_lists(&self) -> Result<DeviceLists, SyncError> {
+        let Some(since) = self.since else { return Ok(DeviceLists::default()) };
+        self.sync.read_device_lists(self.caller, self.rows, &self.changes, since, self.until)
+    }
+
+    fn write_device_lists(&self, lists: &DeviceLists, out: &mut Vec<u8>) -> Result<bool, SyncError> {
         if !lists.is_empty() {
-            self.sync.write_device_lists(&lists, out)?;
+            self.sync.write_device_lists(lists, out)?;
         }
         Ok(!lists.is_empty())
     }
 
     /// What changed of the profiles that the client follows; whole ones of users whom it does not know of yet.
-    fn write_profiles(&self, out: &mut Vec<u8>) -> Result<bool, SyncError> {
+    fn write_profiles(&self, lists: &DeviceLists, out: &mut Vec<u8>) -> Result<bool, SyncError> {
         let fields = &self.filter.profile_fields.ids;
         if fields.is_empty() {
             return Ok(false);
         }
         let wanted = Wanted::Only(fields);
-        let mut profiles = Profiles::new();
+        let mut profiles = Profiles::default();
         match self.since {
             Some(since) => {
                 profiles = self.sync.read_profile_changes(self.caller, wanted, since, self.until)?;
-                let lists = self.sync.read_device_lists(self.caller, self.rows, &self.changes, since, self.until)?;
-                self.sync.add_whole_profiles(lists.changed, wanted, &mut profiles)?;
+                let known = self.sync.only_local(&lists.changed)?;
+                self.sync.add_whole_profiles(known, wanted, &mut profiles)?;
             }
             None => {
-                let acquaintances = self.sync.rooms.users_sharing_rooms(self.caller.user)?;
+                let acquaintances = self.sync.local_acquaintances(self.caller)?;
                 self.sync.add_whole_profiles(acquaintances, wanted, &mut profiles)?;
             }
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rooms::{RoomNid, Rooms, TOPIC_DEVICE_LISTS, TOPIC_PROFILES, TOPIC_USER, UserNid};
 use runtime::{Clock, Tasks};
-use storage::{Committed, Store, Topic};
+use storage::{Committed, Store};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
@@ -18,15 +18,17 @@ use crate::waiters::Waiters;
 /// How many waiting members of a room the committer wakes itself.
 const INLINE: usize = 32;
 
-/// Changes of presence are gathered for so long: many users come and go, each has many acquaintances,
+/// Changes of presence and of profiles are gathered for so long: many users come and go, each has many acquaintances,
 /// and nobody misses the second.
-const PRESENCE_PAUSE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What is left to be woken.
 enum Errand {
     Members(RoomNid),
     /// All who share a room with the user.
     Acquaintances(UserNid),
+    /// The same, after the pause.
+    AcquaintancesLater(UserNid),
 }
 
 /// Starts waking. Must be called inside an executor; ends at shutdown.
@@ -42,6 +44,7 @@ pub(crate) fn start(store: &Store, rooms: &Rooms, users: &Users, clock: &Clock, 
         presence: users.observe_presence(),
         clock: clock.clone(),
         changed: BTreeSet::new(),
+        pause_ends: Duration::ZERO,
     };
     let stop = tasks.shutdown_token();
     tasks.spawn("sync wake-ups", async move {
@@ -58,12 +61,17 @@ fn wake_concerned(waiters: &Waiters, errands: &UnboundedSender<Errand>, commits:
             // Fails at shutdown only, when all are woken anyway.
             let _ = errands.send(Errand::Members(room));
         }
-        let concerns_others = |topic: &Topic| matches!(topic.kind(), TOPIC_DEVICE_LISTS | TOPIC_PROFILES);
-        if !commit.topics.iter().any(concerns_others) || waiters.is_empty() {
+        let concerns = |kind: u8| commit.topics.iter().any(|topic| topic.kind() == kind);
+        let errand = match (concerns(TOPIC_DEVICE_LISTS), concerns(TOPIC_PROFILES)) {
+            (true, _) => Errand::Acquaintances,
+            (false, true) => Errand::AcquaintancesLater,
+            (false, false) => continue,
+        };
+        if waiters.is_empty() {
             continue;
         }
         for topic in commit.topics.iter().filter(|topic| topic.kind() == TOPIC_USER) {
-            let _ = errands.send(Errand::Acquaintances(UserNid(topic.id())));
+            let _ = errands.send(errand(UserNid(topic.id())));
         }
     }
 }
@@ -75,19 +83,20 @@ struct Runner {
     typing: Receiver<RoomNid>,
     presence: Receiver<UserNid>,
     clock: Clock,
-    /// Whose presence changed since the last pause.
+    /// Whose presence or profile changed since the last pause.
     changed: BTreeSet<UserNid>,
+    pause_ends: Duration,
 }
 
 impl Runner {
     async fn run(mut self) {
-        let mut pause_ends = Duration::ZERO;
         loop {
-            let pause = pause_ends.saturating_sub(self.clock.monotonic());
+            let pause = self.pause_ends.saturating_sub(self.clock.monotonic());
             tokio::select! {
                 errand = self.incoming.recv() => match errand {
                     Some(Errand::Members(room)) => self.waiters.wake_rooms(&[room]),
                     Some(Errand::Acquaintances(user)) => self.wake_acquaintances(&[user]),
+                    Some(Errand::AcquaintancesLater(user)) => self.gather(user),
                     None => return,
                 },
                 room = self.typing.recv() => match room {
@@ -96,12 +105,7 @@ impl Runner {
                     Err(RecvError::Closed) => return,
                 },
                 user = self.presence.recv() => match user {
-                    Ok(user) => {
-                        if self.changed.is_empty() {
-                            pause_ends = self.clock.monotonic() + PRESENCE_PAUSE;
-                        }
-                        self.changed.insert(user);
-                    }
+                    Ok(user) => self.gather(user),
                     Err(RecvError::Lagged(_)) => self.waiters.wake_all(),
                     Err(RecvError::Closed) => return,
                 },
@@ -111,6 +115,13 @@ impl Runner {
                 }
             }
         }
+    }
+
+    fn gather(&mut self, user: UserNid) {
+        if self.changed.is_empty() {
+            self.pause_ends = self.clock.monotonic() + PAUSE;
+        }
+        self.changed.insert(user);
     }
 
     fn wake_acquaintances(&self, users: &[UserNid]) {

@@ -11,4 +11,5 @@ mod layers;
 mod policy;
 mod push;
 mod restart;
+mod search;
 mod serving;

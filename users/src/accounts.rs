@@ -168,6 +168,15 @@ impl Users {
             AccountKind::Appservice => self.check_unused(new.localpart)?,
             AccountKind::User | AccountKind::Guest => self.check_available(new.localpart)?,
         };
+        self.create_reserved_account(user_id, new).await
+    }
+
+    /// As [`Users::create_account`], with an unused id that others may not take.
+    pub(crate) async fn create_reserved_account(
+        &self,
+        user_id: UserId,
+        new: NewAccount<'_>,
+    ) -> Result<Account, UserError> {
         let password = match new.password {
             Some(password) => {
                 self.check_password_strength(password)?;

@@ -40,11 +40,13 @@ runtime::config_section! {
     }
 }
 
-/// What [`crate::Users`] is configured by: its section, and keys of the top level.
+/// What [`crate::Users`] is configured by: its sections, and keys of the top level.
 #[derive(Clone, Debug, Default)]
 pub struct UsersConfig {
     /// The section.
     pub settings: UsersSettings,
+    /// The section of the server notices.
+    pub server_notices: crate::ServerNoticesConfig,
     /// Who may create an account.
     pub registration: RegistrationMode,
     /// A registration token that is always valid, any number of times. More tokens can be made at run time.

@@ -28,6 +28,12 @@ pub enum UserError {
     /// Registration is closed here (`M_FORBIDDEN`).
     #[error("registration is closed on this server")]
     RegistrationClosed,
+    /// Server notices are switched off (`M_UNKNOWN`).
+    #[error("server notices are not configured on this server")]
+    ServerNoticesOff,
+    /// The invitation to a server notices room cannot be rejected (`M_CANNOT_LEAVE_SERVER_NOTICE_ROOM`).
+    #[error("the invitation to the room of server notices cannot be rejected")]
+    CannotLeaveNotices,
     /// Guest accounts are switched off (`M_GUEST_ACCESS_FORBIDDEN`).
     #[error("guest accounts are not allowed on this server")]
     GuestsForbidden,

@@ -19,6 +19,7 @@ use crate::{
     openid::OPENID_TOKENS,
     profiles::PROFILES,
     registration::REGISTRATION_TOKENS,
+    server_notices::NOTICE_ROOMS,
 };
 
 /// One broken invariant.
@@ -144,6 +145,8 @@ impl Check<'_> {
         let owners = |(user, _): (UserNid, String)| user;
         let profiles = store.scan(&PROFILES, &()).keys().map(|key| key.map(owners)).collect::<Result<_, _>>()?;
         self.expect_accounts(&profiles, "a profile");
+        let notice_rooms = store.scan(&NOTICE_ROOMS, &()).keys().collect::<Result<_, _>>()?;
+        self.expect_accounts(&notice_rooms, "a notice room");
         let openid = store.scan(&OPENID_TOKENS, &()).iter().map(|row| Ok(row?.1.user));
         self.expect_accounts(&openid.collect::<Result<_, UserError>>()?, "an OpenID token");
         for row in store.scan(&REGISTRATION_TOKENS, &()).iter() {

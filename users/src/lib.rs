@@ -39,6 +39,7 @@ mod registration;
 mod remote;
 mod remote_devices;
 mod remote_keys;
+mod server_notices;
 mod thread_subscriptions;
 mod to_device;
 mod tokens;
@@ -74,9 +75,9 @@ pub use e2ee::device_keys::{KeyUpload, QueriedKeys, UserDevice, UserDevices};
 pub use e2ee::one_time_keys::{ClaimedKeys, KeyCounts};
 pub use e2ee::signatures::{SignatureFailure, SignatureUpload};
 pub use error::UserError;
+pub use invite_permission::{InvitePermission, InviteRules};
 pub use notices::{Notice, NoticeEvent, NoticeRoom};
 pub use notifications::{Notification, NotificationPage, NotificationPlace};
-pub use invite_permission::{InvitePermission, InviteRules};
 pub use openid::OpenIdToken;
 pub use presence::{Presence, PresenceState, SyncingPresence};
 pub use profiles::{ProfileChange, ProfileField};
@@ -84,6 +85,7 @@ pub use pushers::{KeptPusher, Pusher};
 pub use registration::{RegistrationToken, SharedSecretRegistration};
 pub use remote::{RemoteAnswer, RemoteUsers};
 pub use remote_devices::RemoteDeviceList;
+pub use server_notices::{ServerNotice, ServerNoticesConfig};
 pub use thread_subscriptions::{SubscriptionRange, ThreadSubscription};
 pub use to_device::{DeviceTarget, QueuedMessages, ToDeviceMessages};
 pub use tokens::{IssuedTokens, Session};
@@ -127,6 +129,7 @@ pub const KEYSPACES: &[KeyspaceInfo] = &[
     registration::REGISTRATION_TOKENS.info(),
     remote_devices::REMOTE_DEVICES.info(),
     remote_devices::REMOTE_DEVICE_LISTS.info(),
+    server_notices::NOTICE_ROOMS.info(),
     thread_subscriptions::THREAD_SUBSCRIPTIONS.info(),
     thread_subscriptions::THREAD_SUBSCRIPTION_LOG.info(),
     to_device::TO_DEVICE.info(),
@@ -153,6 +156,8 @@ struct Inner {
     claims: e2ee::one_time_keys::ClaimsInFlight,
     compiled_push_rules: Arc<push_rules::CompiledRules>,
     ignored: Arc<account_data::IgnoreLists>,
+    glances: unread::glance::Glances,
+    invite_rules: Arc<invite_permission::CompiledInviteRules>,
     list_fetches: remote_keys::ListFetches,
     latest_device_list_change: Arc<device_lists::LatestDeviceListChange>,
     login_tokens: login_tokens::LoginTokens,
@@ -160,6 +165,9 @@ struct Inner {
     nonces: registration::Nonces,
     passwords: password::PasswordPool,
     presence: presence::PresenceTable,
+    /// Held while the number of somebody's pushers grows: it is in no row that a commit could expect.
+    pusher_added: tokio::sync::Mutex<()>,
+    server_notices: server_notices::ServerNotices,
     sessions: tokens::SessionCache,
     tallies: unread::Tallies,
     uia: uia::UiaSessions,
@@ -179,11 +187,14 @@ impl Users {
     ) -> Result<Self, UserError> {
         let compiled_push_rules = Arc::new(push_rules::CompiledRules::new());
         let ignored = Arc::new(account_data::IgnoreLists::new());
+        let invite_rules = Arc::new(invite_permission::CompiledInviteRules::new());
         let inner = Inner {
             appservices: appservices::AppServiceState::default(),
             claims: e2ee::one_time_keys::ClaimsInFlight::default(),
             compiled_push_rules: Arc::clone(&compiled_push_rules),
             ignored: Arc::clone(&ignored),
+            glances: unread::glance::Glances::new(),
+            invite_rules: Arc::clone(&invite_rules),
             latest_device_list_change: device_lists::LatestDeviceListChange::follow(&store)?,
             list_fetches: remote_keys::ListFetches::default(),
             login_tokens: login_tokens::LoginTokens::default(),
@@ -191,6 +202,8 @@ impl Users {
             nonces: registration::Nonces::default(),
             passwords: password::PasswordPool::new(&config),
             presence: presence::PresenceTable::new(),
+            pusher_added: tokio::sync::Mutex::default(),
+            server_notices: server_notices::ServerNotices::default(),
             sessions: tokens::SessionCache::new(config.settings.session_cache_entries),
             tallies: unread::Tallies::new(),
             uia: uia::UiaSessions::default(),
@@ -206,6 +219,7 @@ impl Users {
                     let user = UserNid(topic.id());
                     compiled_push_rules.forget(user);
                     ignored.forget(user);
+                    invite_rules.forget(user);
                 }
             }
         }));

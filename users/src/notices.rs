@@ -115,7 +115,7 @@ impl NoticeEvent<'_> {
 
 impl Users {
     /// A room in which events are to be judged.
-    pub fn notice_room(&self, room: RoomNid) -> Result<NoticeRoom, UserError> {
+    pub fn room_for_notices(&self, room: RoomNid) -> Result<NoticeRoom, UserError> {
         Ok(NoticeRoom::of_head(self.rooms().head(room)?))
     }
 

@@ -108,7 +108,7 @@ impl Users {
     }
 
     fn list_room(&self, room: RoomNid, user: UserNid) -> Result<ListedRoom, UserError> {
-        Ok(ListedRoom { notices: self.notice_room(room)?, marks: self.read_marks(room, user)? })
+        Ok(ListedRoom { notices: self.room_for_notices(room)?, marks: self.read_marks(room, user)? })
     }
 
     /// Whether a notification of the event is due no more: the user has read it, is no longer in the room, or was

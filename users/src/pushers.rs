@@ -90,13 +90,15 @@ pub(crate) struct StoredPusher {
 impl Users {
     /// The pushers of a user.
     pub fn pushers(&self, user: UserNid) -> Result<Vec<KeptPusher>, UserError> {
-        self.store().scan(&PUSHERS, &user).iter().map(|row| self.read_pusher(&row?.1)).collect()
+        let rows = self.store().scan(&PUSHERS, &user);
+        let pushers = rows.iter().map(|row| self.read_pusher(&row?.1));
+        pushers.filter_map(Result::transpose).collect()
     }
 
     /// One pusher of a user.
     pub fn pusher(&self, user: UserNid, app_id: &str, pushkey: &str) -> Result<Option<KeptPusher>, UserError> {
         let row = self.store().get(&PUSHERS, &(user, app_id.to_owned(), pushkey.to_owned()))?;
-        row.map(|json| self.read_pusher(&json)).transpose()
+        row.map_or(Ok(None), |json| self.read_pusher(&json))
     }
 
     /// The users who have pushers. Reads a key for each pusher.
@@ -111,12 +113,12 @@ impl Users {
         Ok(users)
     }
 
-    fn read_pusher(&self, json: &[u8]) -> Result<KeptPusher, UserError> {
+    /// `None` if its device is gone: it was deleted after the row was read.
+    fn read_pusher(&self, json: &[u8]) -> Result<Option<KeptPusher>, UserError> {
         let StoredPusher { device, mut pusher, set_at_ms } = parse_pusher(json)?;
-        let owner = self.store().get(&DEVICE_OWNERS, &device)?;
-        let owner = owner.ok_or(UserError::Inconsistent("a pusher without its device"))?;
+        let Some(owner) = self.store().get(&DEVICE_OWNERS, &device)? else { return Ok(None) };
         pusher.enabled.get_or_insert(true);
-        Ok(KeptPusher { pusher, device_id: owner.device_id, set_at_ms })
+        Ok(Some(KeptPusher { pusher, device_id: owner.device_id, set_at_ms }))
     }
 
     /// Creates or replaces a pusher. Without `append`, other users lose theirs for the same app and key. One that says
@@ -131,6 +133,10 @@ impl Users {
         let mut stored = StoredPusher { device: session.device, pusher, set_at_ms: self.now_ms() };
         loop {
             let old = self.store().get(&PUSHERS, &key)?;
+            let _counting = match old {
+                None => Some(self.inner.pusher_added.lock().await),
+                Some(_) => None,
+            };
             if old.is_none() && self.store().scan(&PUSHERS, &session.user).keys().count() >= MAX_PUSHERS {
                 return Err(UserError::TooLarge("the number of pushers"));
             }
@@ -147,6 +153,9 @@ impl Users {
             }
             let mut batch = Batch::new();
             expect_device(&mut batch, &device_key, &device);
+            if let Some(old) = &old {
+                batch.expect_equals(&PUSHERS, &key, old);
+            }
             if !append {
                 for row in self.store().scan(&PUSHER_OWNERS, &(app_id.clone(), pushkey.clone())).iter() {
                     let ((_, _, owner), ()) = row?;

@@ -18,7 +18,12 @@ use quick_cache::sync::Cache;
 use rooms::{Event, EventFlags, Head, Membership, Receipt, RoomNid, RoomSeq, UserNid};
 use serde::Deserialize;
 
-use crate::{UserError, Users, notices::NoticeRoom};
+use crate::{
+    UserError, Users,
+    notices::{NoticeReader, NoticeRoom},
+};
+
+pub(crate) mod glance;
 
 /// How far back a new tally looks, in events.
 const MAX_LOOK_BACK: i64 = 10_000;
@@ -74,7 +79,7 @@ impl Tallies {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Notable {
     seq: RoomSeq,
     thread: Option<Box<str>>,
@@ -85,11 +90,13 @@ struct Notable {
 pub(crate) struct Tally {
     counted_to: RoomSeq,
     notable: VecDeque<Notable>,
+    /// Whether some of them may have been redacted since they were counted.
+    saw_redaction: bool,
 }
 
 impl Default for Tally {
     fn default() -> Self {
-        Self { counted_to: RoomSeq(0), notable: VecDeque::new() }
+        Self { counted_to: RoomSeq(0), notable: VecDeque::new(), saw_redaction: false }
     }
 }
 
@@ -185,6 +192,17 @@ fn thread_root(content: &str) -> Option<Box<str>> {
     relation.event_id.map(|root| root.as_ref().into())
 }
 
+/// What an event of a room is to a reader, if it notifies them.
+fn judge(event: &Event, room: &NoticeRoom, reader: &NoticeReader) -> Option<Notable> {
+    if !event.flags().is_visible() {
+        return None;
+    }
+    let prepared = room.event(event)?;
+    let outcome = prepared.outcome(reader);
+    let highlight = outcome.highlight;
+    outcome.notify.then(|| Notable { seq: event.seq(), thread: thread_root(event.content()), highlight })
+}
+
 impl Users {
     /// The unread counts of `user` in `room`; zero unless they are joined. Costs the events that arrived since it was
     /// last asked, a few microseconds each.
@@ -197,7 +215,7 @@ impl Users {
         let marks = self.read_marks_since(room, user, member.seq)?;
         let tally = self.inner.tallies.of(user, room);
         let mut tally = tally.lock();
-        if tally.counted_to < head.last_seq() {
+        if tally.counted_to < head.last_seq() || tally.saw_redaction {
             self.catch_up(&mut tally, user, &head, &marks)?;
         }
         Ok(tally.count(&marks))
@@ -222,31 +240,29 @@ impl Users {
             let Some(last) = events.last() else { break };
             after = last.seq();
             for event in &events {
-                if event.kind() == "m.room.redaction" {
-                    self.forget_redacted(tally, head.room())?;
+                tally.saw_redaction |= event.kind() == "m.room.redaction";
+                if let Some(notable) = judge(event, &room, &reader) {
+                    tally.add(notable);
                 }
-                if event.sender_nid() == user || !event.flags().is_visible() {
-                    continue;
-                }
-                let Some(prepared) = room.event(event) else { continue };
-                let outcome = prepared.outcome(&reader);
-                if !outcome.notify {
-                    continue;
-                }
-                let highlight = outcome.highlight;
-                tally.add(Notable { seq: event.seq(), thread: thread_root(event.content()), highlight });
             }
+            // Page by page: what was counted is not counted again if the next one cannot be read.
+            tally.counted_to = after;
         }
         tally.counted_to = after;
+        // Once for all of them: a room may be full of redactions.
+        if tally.saw_redaction {
+            self.forget_redacted(tally, head.room())?;
+            tally.saw_redaction = false;
+        }
         Ok(())
     }
 
     /// Drops events that have been redacted since they were counted.
     fn forget_redacted(&self, tally: &mut Tally, room: RoomNid) -> Result<(), UserError> {
         let mut kept = VecDeque::with_capacity(tally.notable.len());
-        for notable in tally.notable.drain(..) {
+        for notable in &tally.notable {
             if !self.rooms().event_at(room, notable.seq)?.flags().has(EventFlags::REDACTED) {
-                kept.push_back(notable);
+                kept.push_back(notable.clone());
             }
         }
         tally.notable = kept;

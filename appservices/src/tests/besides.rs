@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use users::{DeviceTarget, KeyUpload, PresenceState};
 
 use super::fixture::{BRIDGE, Bed};
+use crate::deliver::Progress;
+use crate::rows::{self, Place};
 
 /// Waits for a transaction of which `find` finds something.
 async fn wait_for(bed: &Bed, find: impl Fn(&Value) -> Value) -> Value {
@@ -129,4 +131,29 @@ async fn changed_device_lists_are_told_where_a_room_is_shared() {
     bed.join(&room, "eve").await;
     let of_eve = |body: &Value| Some(lists(body)).filter(|of| of["changed"] == json!(["@eve:hs.test"]));
     wait_for(&bed, |body| of_eve(body).unwrap_or_default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_delivery_leaves_the_transaction_that_it_was_committing() {
+    let bed = Bed::new(&[BRIDGE]).await;
+    bed.user("alice").await;
+    let room = bed.room("alice").await;
+    bed.settle().await;
+    bed.stop().await;
+    let line = bed.dispatcher.line("bridge").unwrap();
+    let before = rows::read_cursor(&bed.store, "bridge").unwrap().unwrap();
+    {
+        let mut waiting = line.waiting.lock();
+        waiting.note_typing(bed.rooms.room_nid(&room).unwrap().unwrap());
+        waiting.upto = Place::after(bed.store.visible());
+        assert!(waiting.is_live && waiting.upto > before.place);
+    }
+    // The commit went through, and whoever waited for it was gone.
+    let mut after = before.clone();
+    bed.dispatcher.next_transaction(&line, &mut after).await.unwrap().unwrap();
+    line.waiting.lock().upto = Place::after(bed.store.visible());
+    let mut progress = Progress { row: before, is_taken: true };
+    bed.dispatcher.write_last_cursor(&line, &mut progress).await.unwrap();
+    assert_eq!(rows::read_cursor(&bed.store, "bridge").unwrap().unwrap(), after);
+    assert!(rows::read_outgoing(&bed.store, "bridge", &after).unwrap().is_some());
 }

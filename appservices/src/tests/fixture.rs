@@ -207,6 +207,30 @@ impl Bed {
         panic!("a service is not served");
     }
 
+    /// Lets time pass until the services have got so many requests in all.
+    pub async fn advance_until(&self, count: usize) -> Vec<Seen> {
+        for _ in 0..400 {
+            if self.web.seen().len() >= count {
+                break;
+            }
+            self.clock.advance(Duration::from_millis(500));
+            // Whoever is to wake may not sleep yet.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.web.wait_for(count).await
+    }
+
+    /// Waits until a service is served no more.
+    pub async fn wait_until_gone(&self, id: &str) {
+        for _ in 0..2_000 {
+            if self.dispatcher.line(id).is_none() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("{id} is still served");
+    }
+
     /// Waits until the follower has looked at everything.
     pub async fn settle(&self) {
         for _ in 0..2_000 {

@@ -71,7 +71,8 @@ impl PolicyServers for Elsewhere {
             Some(None) => Err(unreachable_server()),
             Some(Some((status, errcode))) => {
                 let (errcode, message) = (errcode.to_owned(), "not like this".to_owned());
-                Err(RoomError::NotRecommended { server, status, errcode, message })
+                let retry_after_ms = (status == 429).then_some(2500);
+                Err(RoomError::NotRecommended { server, status, errcode, message, retry_after_ms })
             }
         };
         Box::pin(std::future::ready(answer))

@@ -16,6 +16,11 @@ fn the_server_describes_itself() {
         assert!(versions["versions"].as_array().unwrap().contains(&json!("v1.11")));
         let known = server.get("/.well-known/matrix/client").await.ok();
         assert_eq!(known["m.homeserver"]["base_url"], "https://hs.test");
+        let support = server.get("/.well-known/matrix/support").await.ok();
+        assert_eq!(support, json!({"support_page": "https://hs.test/help"}));
+        let validity = "/_matrix/client/v1/register/m.login.registration_token/validity?token=";
+        assert_eq!(server.get(&format!("{validity}let.me.in")).await.ok(), json!({"valid": true}));
+        assert_eq!(server.get(&format!("{validity}other")).await.ok(), json!({"valid": false}));
         let alice = server.register("alice").await;
         let capabilities = alice.get("capabilities").await.ok();
         assert_eq!(capabilities["capabilities"]["m.room_versions"]["default"], "12");
@@ -198,6 +203,8 @@ fn relations_threads_and_context() {
         let relations = format!("/_matrix/client/v1/rooms/{room}/relations/{root}");
         let all = alice.get(&relations).await.ok();
         assert_eq!(all["chunk"].as_array().unwrap().len(), 2);
+        let replies = alice.get(&format!("{relations}/m.thread")).await.ok();
+        assert_eq!(replies["chunk"].as_array().unwrap().len(), 1);
         let threaded = alice.get(&format!("{relations}/m.thread/m.room.message?dir=f&limit=1")).await.ok();
         assert_eq!(threaded["chunk"][0]["event_id"], reply);
         assert!(threaded.get("next_batch").is_none(), "{threaded}");
@@ -323,6 +330,9 @@ fn reports_are_stored() {
     });
 }
 
+/// A picture of one pixel.
+const GIF: &[u8] = b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
+
 async fn upload(server: &Server, alice: &Client<'_>, path: &str, kind: &str, body: &'static [u8]) -> Reply {
     let method = if path.contains("/upload/") { "PUT" } else { "POST" };
     let request = Request::builder().method(method).uri(path).header("content-type", kind);
@@ -370,6 +380,12 @@ fn media_goes_up_and_down() {
         bob.get("/_matrix/client/v1/media/download/elsewhere.test/x").await.refused(502, "M_UNKNOWN");
         bob.get(&format!("/_matrix/client/v1/media/thumbnail/{id}?width=10&height=10")).await.refused(400, "M_UNKNOWN");
         bob.get(&format!("/_matrix/client/v1/media/thumbnail/{id}?width=10")).await.refused(400, "M_MISSING_PARAM");
+        let picture = upload(&server, &alice, "/_matrix/media/v3/upload", "image/gif", GIF).await.ok();
+        let picture = picture["content_uri"].as_str().unwrap().strip_prefix("mxc://").unwrap().to_owned();
+        let thumbnail = format!("thumbnail/{picture}?width=32&height=32&method=crop");
+        let small = bob.get(&format!("/_matrix/client/v1/media/{thumbnail}")).await;
+        assert_eq!((small.status.as_u16(), small.headers["content-type"].to_str().unwrap()), (200, "image/gif"));
+        assert_eq!(server.get(&format!("/_matrix/media/v3/{thumbnail}")).await.status, 200);
         let reserved =
             alice.post("/_matrix/media/v1/create", json!({})).await.ok()["content_uri"].as_str().unwrap().to_owned();
         let fill = format!("/_matrix/media/v3/upload/{}", reserved.strip_prefix("mxc://").unwrap());

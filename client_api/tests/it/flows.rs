@@ -284,6 +284,8 @@ fn profiles_reach_member_events() {
         alice.put("profile/@alice:hs.test/m.tz", json!({"m.tz": "Europe/London"})).await.ok();
         let profile = server.get("/_matrix/client/v3/profile/@alice:hs.test").await.ok();
         assert_eq!(profile, json!({"displayname": "Alice", "avatar_url": "mxc://hs.test/a", "m.tz": "Europe/London"}));
+        let zone = server.get("/_matrix/client/v3/profile/@alice:hs.test/m.tz").await.ok();
+        assert_eq!(zone, json!({"m.tz": "Europe/London"}));
         server.get("/_matrix/client/v3/profile/@nobody:hs.test").await.refused(404, "M_NOT_FOUND");
         let member = format!("rooms/{room}/state/m.room.member/{}", alice.user_id);
         for attempt in 0.. {

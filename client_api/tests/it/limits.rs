@@ -102,3 +102,26 @@ fn a_body_that_is_announced_too_large_is_not_read() {
         assert_eq!(body["capabilities"]["m.room_versions"]["available"].as_object().unwrap().len(), 14);
     });
 }
+
+#[test]
+fn what_is_told_to_many_or_costs_much_is_limited() {
+    let limits = RateLimitsConfig {
+        profile: RateLimit::new(0.1, 2),
+        initial_sync: RateLimit::new(0.1, 2),
+        ..RateLimitsConfig::default()
+    };
+    run_with(limits, async |server| {
+        let alice = server.register("alice").await;
+        let room = alice.create_room(json!({})).await;
+        let field = "profile/@alice:hs.test/m.status";
+        alice.put(field, json!({"m.status": 1})).await.ok();
+        alice.delete(field, json!({})).await.ok();
+        alice.put(field, json!({"m.status": 2})).await.refused(429, "M_LIMIT_EXCEEDED");
+        alice.delete(field, json!({})).await.refused(429, "M_LIMIT_EXCEEDED");
+        alice.get("initialSync").await.ok();
+        alice.get(&format!("rooms/{room}/initialSync")).await.ok();
+        for path in ["initialSync".to_owned(), format!("rooms/{room}/initialSync")] {
+            alice.get(&path).await.refused(429, "M_LIMIT_EXCEEDED");
+        }
+    });
+}

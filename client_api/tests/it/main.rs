@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod appservices;
+mod coverage;
 mod delayed;
 mod elsewhere;
+mod encryption;
 mod endpoints;
 mod federated;
 mod flows;
@@ -12,7 +15,10 @@ mod old_sync;
 mod pages;
 mod policy;
 mod proposals;
+mod search;
 mod server;
+mod server_notices;
+mod sticky;
 mod table;
 mod thread_subscriptions;
 mod url_preview;

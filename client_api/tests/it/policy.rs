@@ -59,6 +59,9 @@ fn a_refusal_reaches_the_client_as_it_is() {
             *server.elsewhere.policy.lock().unwrap() = Some(Some(said));
             let reply = send(n).await;
             assert_eq!(reply.json()["error"], "not like this");
+            // When it may be tried again is told along.
+            let retry = (said.0 == 429).then_some(2500);
+            assert_eq!(reply.json()["retry_after_ms"].as_u64(), retry);
             reply.refused(status, errcode);
         }
         *server.elsewhere.policy.lock().unwrap() = Some(None);
@@ -69,6 +72,20 @@ fn a_refusal_reaches_the_client_as_it_is() {
         // What was refused may be tried again, under the same transaction id.
         *server.elsewhere.policy.lock().unwrap() = None;
         send(0).await.ok();
+    });
+}
+
+#[test]
+fn an_upgrade_that_this_servers_policy_server_refuses_leaves_nobody_behind() {
+    run(async |server| {
+        let alice = server.register("alice").await;
+        let room = guarded_room(&server, &alice).await;
+        *server.elsewhere.policy.lock().unwrap() = Some(Some((400, "M_FORBIDDEN")));
+        // The successor is asked for as the room is: its creator is of the policy server.
+        let upgrade = alice.post(&format!("rooms/{room}/upgrade"), json!({"new_version": "12"})).await;
+        upgrade.refused(400, "M_FORBIDDEN");
+        let joined = alice.get("joined_rooms").await.ok();
+        assert_eq!(joined["joined_rooms"], json!([room]));
     });
 }
 

@@ -229,6 +229,9 @@ fn profiles_of_acquaintances_are_told_as_they_change() {
         let (told, _) = tokio::join!(classic(Some(&next), "&timeout=30000"), async {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             bob.delete(&field(&bob, "m.status"), json!({})).await.ok();
+            // Changes of profiles are gathered for a second.
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            server.clock.advance(std::time::Duration::from_secs(2));
         });
         assert_eq!(told.1, json!({"@bob:hs.test": {"profile_updates": {"m.status": null}}}));
         let (pos, told) = sliding(Some(&pos)).await;

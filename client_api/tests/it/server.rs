@@ -12,20 +12,23 @@ use axum::extract::ConnectInfo;
 use client_api::{ClientApiConfig, ClientApiParts, RateLimitsConfig};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
-use media::{Media, Previews, MediaConfig, MediaSetup, MediaWriter, Mxc, RemoteDescription, RemoteMedia, RemoteMediaError};
+use media::{
+    Media, MediaConfig, MediaSetup, MediaWriter, Mxc, Previews, RemoteDescription, RemoteMedia, RemoteMediaError,
+};
 use rooms::{Rooms, RoomsConfig, RoomsParts};
 use runtime::config::Span;
 use runtime::{Clock, Metrics, Random, Tasks};
-use serde_json::{Value, json};
 use search::{Search, SearchConfig, SearchParts};
+use serde_json::{Value, json};
 use spec::ids::ServerName;
 use spec::signing::SigningKey;
 use storage::{Backend, Options, Store};
 use sync::{Sync, SyncConfig, SyncParts};
 use tower::ServiceExt;
-use users::{RegistrationMode, Users, UsersConfig, UsersSettings};
+use users::{RegistrationMode, ServerNoticesConfig, Users, UsersConfig, UsersSettings};
 
 use crate::appservices::Services;
+use crate::coverage;
 use crate::elsewhere::Elsewhere;
 use crate::pages::Pages;
 
@@ -114,7 +117,8 @@ pub fn run_with<F: Future<Output = ()>>(rate_limits: RateLimitsConfig, test: imp
 
 impl Server {
     pub fn start(rate_limits: RateLimitsConfig) -> Server {
-        let keyspaces = [rooms::KEYSPACES, users::KEYSPACES, media::KEYSPACES, search::KEYSPACES, client_api::KEYSPACES].concat();
+        let keyspaces =
+            [rooms::KEYSPACES, users::KEYSPACES, media::KEYSPACES, search::KEYSPACES, client_api::KEYSPACES].concat();
         let store = Store::open(Options::new(Backend::Memory, keyspaces)).unwrap();
         let (clock, random) = (Clock::fake(1_700_000_000_000), Random::seeded(7));
         let tasks = Tasks::new(&Metrics::new());
@@ -135,7 +139,8 @@ impl Server {
             registration: RegistrationMode::Open,
             settings: UsersSettings { allow_guests: true, ..UsersSettings::default() },
             registration_shared_secret: Some("shared secret".into()),
-            registration_token: None,
+            registration_token: Some("let.me.in".into()),
+            server_notices: ServerNoticesConfig { localpart: Some("_server".into()), ..ServerNoticesConfig::default() },
         };
         let users = Users::open(store.clone(), rooms.clone(), clock.clone(), random.clone(), config).unwrap();
         let files = tempfile::tempdir().unwrap();
@@ -170,7 +175,11 @@ impl Server {
             config: SearchConfig { commit_interval: Span::seconds(0), ..SearchConfig::default() },
         })
         .unwrap();
-        let config = ClientApiConfig { public_baseurl: Some("https://hs.test".into()), ..ClientApiConfig::default() };
+        let config = ClientApiConfig {
+            public_baseurl: Some("https://hs.test".into()),
+            support_page: Some("https://hs.test/help".into()),
+            ..ClientApiConfig::default()
+        };
         let clock_of_limits = clock.clone();
         let pages = Arc::new(Pages::default());
         let services = Arc::new(Services::default());
@@ -189,14 +198,30 @@ impl Server {
             config,
             rate_limits,
         };
-        Server { router: client_api::router(parts), store, clock, media, rooms, users, services, search, elsewhere, pages, _files: files }
+        Server {
+            router: client_api::router(parts),
+            store,
+            clock,
+            media,
+            rooms,
+            users,
+            services,
+            search,
+            elsewhere,
+            pages,
+            _files: files,
+        }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Reply {
         let mut request = request;
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let address: SocketAddr = "192.0.2.1:1234".parse().unwrap();
         request.extensions_mut().insert(ConnectInfo(address));
         let response = self.router.clone().oneshot(request).await.unwrap();
+        if response.status().is_success() {
+            coverage::note(&method, &path);
+        }
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes().to_vec();
         Reply { status: parts.status, headers: parts.headers, bytes }

@@ -1,6 +1,6 @@
 //! Every route: without a token, with a wrong one, with malformed bodies; and the generated list of endpoints.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use axum::body::Body;
@@ -8,6 +8,7 @@ use client_api::{Auth, RouteInfo, route_table};
 use http::{Method, Request, StatusCode};
 use serde_json::json;
 
+use crate::coverage;
 use crate::server::{Client, Reply, Server, run};
 
 /// A path with plausible arguments.
@@ -337,15 +338,19 @@ fn older_paths_and_tokens_in_the_query_are_served() {
     });
 }
 
-/// `docs/endpoints.md` says of each operation of the specification whether it is built. `UPDATE=1` writes it.
+/// `docs/endpoints.md` says of each operation of the specification whether it is built, and names a test that calls it
+/// with success. `UPDATE=1` writes it; `ENDPOINT_LOG` is a log of a run of all tests, for the names.
 #[test]
 fn the_list_of_endpoints_is_up_to_date() {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let file = docs.join("endpoints.md");
+    let written = std::fs::read_to_string(&file).unwrap_or_default();
+    let tests = coverage::noted().unwrap_or_else(|| named_tests(&written));
     let listed = std::fs::read_to_string(docs.join("endpoints.tsv")).unwrap();
     let routes = route_table();
     let built =
         |method: &str, path: &str| routes.iter().any(|route| route.method.as_str() == method && route.path == path);
-    let (mut rows, mut done, mut all) = (String::new(), 0, 0);
+    let (mut rows, mut done, mut all, mut untested) = (String::new(), 0, 0, Vec::new());
     for line in listed.lines().skip(1) {
         let mut columns = line.split('\t');
         let (Some(api), Some(method), Some(path)) = (columns.next(), columns.next(), columns.next()) else { continue };
@@ -354,25 +359,52 @@ fn the_list_of_endpoints_is_up_to_date() {
             continue;
         }
         all += 1;
-        // The other edge has a list, and a test, of its own.
-        let state = if api == "server-server" || built(method, path) {
-            done += 1;
-            "built"
-        } else {
-            "not yet"
+        let test = tests.get(&(method.to_owned(), path.to_owned())).filter(|test| is_test(test));
+        // The other edge has a list, and tests, of its own.
+        let (state, test) = match (api, test) {
+            ("server-server", _) => ("built", "`federation/tests/serve`".to_owned()),
+            (_, Some(test)) => ("built", format!("`{test}`")),
+            _ if built(method, path) => {
+                untested.push(format!("{method} {path}"));
+                ("built", String::new())
+            }
+            _ => ("not yet", String::new()),
         };
-        rows.push_str(&format!("| {api} | {method} | `{path}` | {state} |\n"));
+        done += usize::from(state == "built");
+        rows.push_str(&format!("| {api} | {method} | `{path}` | {state} | {test} |\n"));
     }
     let text = format!(
         "# Endpoints\n\nWhich of the operations of the specification (v1.19) that clients and servers call are built: \
-         {done} of {all}.\nGenerated from the route table: `UPDATE=1 cargo test -p client_api endpoints`.\n\n\
-         | API | Method | Path | State |\n|---|---|---|---|\n{rows}"
+         {done} of {all},\nand a test in `client_api/tests/it` that calls each with success. Generated from the route table \
+         and a run of the tests:\n`make endpoints`.\n\n| API | Method | Path | State | Test |\n|---|---|---|---|---|\n{rows}"
     );
-    let file = docs.join("endpoints.md");
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&file, &text).unwrap();
+    } else {
+        assert!(written == text, "docs/endpoints.md is not up to date: make endpoints");
     }
-    assert!(std::fs::read_to_string(&file).unwrap_or_default() == text, "run with UPDATE=1");
+    assert!(untested.is_empty(), "no test calls these with success: {untested:#?}");
+}
+
+/// The tests that `docs/endpoints.md` names, by method and path.
+fn named_tests(written: &str) -> BTreeMap<(String, String), String> {
+    let rows =
+        written.lines().map(|line| line.split('|').map(|cell| cell.trim().trim_matches('`')).collect::<Vec<_>>());
+    let row = |cells: Vec<&str>| match cells[..] {
+        [_, _, method, path, _, test, _] if !test.is_empty() => {
+            Some(((method.to_owned(), path.to_owned()), test.to_owned()))
+        }
+        _ => None,
+    };
+    rows.filter_map(row).collect()
+}
+
+/// Whether a test of this name, with its module, stands in this folder.
+fn is_test(name: &str) -> bool {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
+    let Some((module, function)) = name.split_once("::") else { return false };
+    std::fs::read_to_string(folder.join(module).with_extension("rs"))
+        .is_ok_and(|source| source.contains(&format!("fn {function}(")))
 }
 
 #[test]

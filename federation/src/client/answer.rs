@@ -125,6 +125,7 @@ impl Refusal {
             errcode: self.errcode,
             message: self.message,
             body: self.body,
+            retry_after: self.retry_after,
         }
     }
 }

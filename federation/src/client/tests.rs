@@ -148,11 +148,12 @@ async fn refusals_are_passed_on_and_only_troubles_of_the_server_count() {
     for (status, body, expected, is_failure) in cases {
         let fixture = Fixture::answering(move |_, _| answer(status, body));
         let result = fixture.client.ask(&server("a.org"), Ask::get("/_matrix/x".to_owned())).await;
-        let Err(RemoteError::Refused { status: found, errcode, body: kept, .. }) = result else {
+        let Err(RemoteError::Refused { status: found, errcode, body: kept, retry_after, .. }) = result else {
             panic!("{status}: {result:?}");
         };
         assert_eq!((found, errcode.as_str()), (StatusCode::from_u16(status).unwrap(), expected));
         assert_eq!(kept.contains("errcode"), body.contains("errcode"));
+        assert_eq!(retry_after, body.contains("retry_after").then_some(Duration::from_secs(5)));
         assert_eq!(fixture.is_backing_off("a.org"), is_failure, "{status}");
     }
 }

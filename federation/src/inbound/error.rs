@@ -254,6 +254,8 @@ impl From<UserError> for ServeError {
             UserError::Forbidden(_)
             | UserError::RegistrationClosed
             | UserError::GuestsForbidden
+            | UserError::CannotLeaveNotices
+            | UserError::ServerNoticesOff
             | UserError::UserLocked
             | UserError::UserSuspended => ServeError::forbidden(message),
             UserError::UnknownToken { .. } => {

@@ -32,8 +32,6 @@ use crate::keys::KeyError;
 
 /// The largest body of a route that sets no [`MaxBody`]: an event with its stripped state and some to spare.
 const DEFAULT_MAX_BODY: usize = 1024 * 1024;
-/// How long a body may take to arrive.
-const BODY_TIME: Duration = Duration::from_secs(60);
 /// How long a request waits for one of its server's places before the server is told to come back.
 const PLACE_WAIT: Duration = Duration::from_secs(20);
 /// How many requests of one server may wait for its places; further ones are refused at once.
@@ -229,13 +227,12 @@ async fn read_body<'a>(
     if announced.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
-    match clock.timeout(BODY_TIME, buffers.read(body, limit)).await {
-        Some(Ok(buffered)) => Ok(buffered),
-        Some(Err(ReadError::TooLarge)) => Err(too_large()),
-        Some(Err(ReadError::Broken)) => Err(ServeError::not_json("the body ended early")),
-        Some(Err(ReadError::Full)) => Err(ServeError::unavailable("too many requests")),
-        None => Err(ServeError::new(StatusCode::REQUEST_TIMEOUT, "M_UNKNOWN", "the body took too long")),
-    }
+    buffers.read(body, limit, clock).await.map_err(|error| match error {
+        ReadError::TooLarge => too_large(),
+        ReadError::Broken => ServeError::not_json("the body ended early"),
+        ReadError::Full => ServeError::unavailable("too many requests"),
+        ReadError::Slow => ServeError::new(StatusCode::REQUEST_TIMEOUT, "M_UNKNOWN", "the body took too long"),
+    })
 }
 
 fn parse_body(bytes: &[u8]) -> Result<Map<String, Value>, ServeError> {

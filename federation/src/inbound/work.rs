@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use rooms::{CheckedPdu, Received, RoomError, RoomNid, Verdict};
+use rooms::{CheckedPdu, Received, RoomError, RoomNid, Verdict, names_policy_server};
 use spec::ids::{EventId, RoomId, ServerName};
 use spec::pdu::ReceivedPdu;
 use spec::version::RoomVersionRules;
@@ -103,7 +103,8 @@ impl Federation {
         Ok(incoming)
     }
 
-    /// Hands events to the room's writer in topological order and returns those for which something is missing.
+    /// Hands events to the room's writer in topological order and returns those for which something is missing. What
+    /// follows an event that names a policy server comes after its commit, as it is that server that is to be asked.
     /// `states` holds the state before those whose previous events nobody could deliver.
     pub(super) async fn deliver(
         &self,
@@ -120,10 +121,9 @@ impl Federation {
         let unknown_auth: HashSet<EventId> = unknown(order::cited_auth(&sorted), true)?.into_iter().collect();
         let divided = order::divide(sorted, &unknown_prev, &unknown_auth, |id| states.contains_key(id));
         let mut blocked = divided.blocked;
-        let mut ready = divided.ready.into_iter().peekable();
-        while ready.peek().is_some() {
-            let part: Vec<Incoming> = ready.by_ref().take(COMMIT).collect();
-            for (event, verdict) in self.receive_part(place, part, states).await? {
+        let stretches = divided.ready.split_inclusive(|event| names_policy_server(event.pdu()));
+        for part in stretches.flat_map(|stretch| stretch.chunks(COMMIT)) {
+            for (event, verdict) in self.receive_part(place, part.to_vec(), states).await? {
                 match verdict {
                     Ok(verdict) => self.count_verdict(place, &event, &verdict),
                     Err(RoomError::Missing(_)) => blocked.push(event),

@@ -8,13 +8,14 @@ use parking_lot::Mutex;
 use rooms::{Draft, Event, EventFlags, RemoteRooms, RoomError, RoomNid, RoomSeq};
 use serde_json::{Map, Value, json};
 use spec::hash::redacted_bytes;
-use spec::ids::{EventId, RoomId};
+use spec::ids::{EventId, RoomId, ServerName};
 use spec::pdu::Pdu;
 use spec::policy::POLICY_KEY_ID;
 use spec::signing::SigningKey;
 use spec::xmatrix::XMatrix;
 
 use crate::client::encode_path;
+use crate::error::RemoteError;
 use crate::inbound::fixture::{Here, VERSION, user, wire};
 
 const ALICE: &str = "@alice:here.test";
@@ -122,10 +123,28 @@ async fn a_refusal_is_passed_on_in_its_words() {
     let (_, room, _) = guarded_room(&here).await;
     here.peer.answer(|_, _, _| None);
     match say(&here, room, "buy").await {
-        Err(RoomError::NotRecommended { server, status: 404, errcode, message }) => {
+        Err(RoomError::NotRecommended { server, status: 404, errcode, message, .. }) => {
             assert_eq!((server.as_str(), &*errcode, &*message), ("there.test", "M_NOT_FOUND", "nothing"));
         }
         other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn when_to_ask_again_is_passed_on() {
+    let refused = |retry_after| RemoteError::Refused {
+        server: ServerName::parse("there.test").unwrap(),
+        status: StatusCode::TOO_MANY_REQUESTS,
+        errcode: "M_LIMIT_EXCEEDED".into(),
+        message: String::new(),
+        body: String::new(),
+        retry_after,
+    };
+    for (said, told) in [(None, None), (Some(2), Some(2000)), (Some(u64::MAX), Some(3_600_000))] {
+        match super::into_room_error(refused(said.map(Duration::from_secs))) {
+            RoomError::NotRecommended { status: 429, retry_after_ms, .. } => assert_eq!(retry_after_ms, told),
+            other => panic!("{other:?}"),
+        }
     }
 }
 
@@ -143,7 +162,9 @@ async fn a_silent_policy_server_is_waited_for_as_long_as_configured() {
         assert!(elapsed >= Duration::from_secs(10) && elapsed < Duration::from_secs(29), "{elapsed:?}");
         assert_eq!(here.peer.take_asked(), ["sign"]);
     }
-    // What others send does not wait for a server that failed lately.
+    // That says nothing of the rest of that server.
+    assert!(here.federation.client.destinations().check(&here.peer.name).is_ok());
+    // What others send does not wait for a policy server that failed lately.
     let (room_id, message) = (here.federation.rooms.room_id(room).unwrap(), here.messages(room, &join, 1).remove(0));
     let pdu = rooms::CheckedPdu::of_ours(message.clone());
     let verdict = here.federation.rooms.receive(pdu).await.unwrap();
@@ -237,6 +258,47 @@ async fn a_slow_policy_server_holds_up_no_other_room() {
     assert!(stored(&here, guarded, &message.event_id).unwrap().flags().is_visible());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_send_is_asked_for_again_after_a_rest() {
+    let here = Here::new();
+    let (_, room, join) = guarded_room(&here).await;
+    let messages = here.messages(room, &join, 3);
+    here.peer.hangs.store(true, std::sync::atomic::Ordering::Relaxed);
+    let receive = |n: usize| here.federation.rooms.receive(rooms::CheckedPdu::of_ours(messages[n].clone()));
+    let verdict = here.pass_time(receive(0)).await.unwrap();
+    assert!(matches!(verdict, rooms::Verdict::SoftFailed(_)));
+    assert_eq!(here.peer.take_asked(), ["sign"]);
+    here.peer.hangs.store(false, std::sync::atomic::Ordering::Relaxed);
+    sign_all(&here);
+    assert!(matches!(receive(1).await.unwrap(), rooms::Verdict::SoftFailed(_)));
+    assert!(here.peer.take_asked().is_empty());
+    here.federation.clock.advance(super::REST);
+    assert_eq!(receive(2).await.unwrap(), rooms::Verdict::Accepted);
+    assert_eq!(here.peer.take_asked(), ["sign"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_follows_the_naming_of_a_policy_server_waits_for_it() {
+    let here = Here::new();
+    let (_, room) = here.room().await;
+    let join = here.join_of_bob(room);
+    here.deliver("join", from_ref(&join)).await;
+    let power = json!({"users": {ALICE: 100, "@bob:there.test": 100}}).as_object().unwrap().clone();
+    let power = Draft::state(user(ALICE), "m.room.power_levels", "", power);
+    here.federation.rooms.append(room, vec![power], None).await.unwrap();
+    let content = json!({"via": "there.test", "public_keys": {"ed25519": policy_key().public_base64()}});
+    let named = json!({"type": "m.room.policy", "state_key": "", "sender": "@bob:there.test", "content": content});
+    let named = here.event(room, named, &here.ends(room), from_ref(&join.event_id));
+    let message =
+        json!({"type": "m.room.message", "sender": "@bob:there.test", "depth": 101, "content": {"body": "x"}});
+    let message = here.event(room, message, from_ref(&named.event_id), from_ref(&join.event_id));
+    here.peer.take_asked();
+    here.deliver("both", &[named.clone(), message.clone()]).await;
+    assert_eq!(here.peer.take_asked(), ["sign"]);
+    assert!(stored(&here, room, &named.event_id).unwrap().flags().is_visible());
+    assert!(stored(&here, room, &message.event_id).unwrap().flags().has(EventFlags::SOFT_FAILED));
+}
+
 /// Carol of the other server joins through this one.
 async fn send_join(here: &Here, room_id: &RoomId, room: RoomNid) -> (StatusCode, Value, Arc<Pdu>) {
     let carol = "@carol:there.test";
@@ -263,6 +325,22 @@ async fn handshakes_fail_with_the_policy_server() {
     assert_eq!(status, StatusCode::OK, "{answer}");
     assert!(is_signed(&answer["event"]));
     assert!(is_signed(&json_of(&stored(&here, room, &join.event_id).unwrap())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handshakes_that_the_room_forbids_are_not_asked_for() {
+    let here = Here::new();
+    let (room_id, room, _) = guarded_room(&here).await;
+    sign_all(&here);
+    let content = json!({"membership": "ban"}).as_object().unwrap().clone();
+    let carol = user("@carol:there.test");
+    here.federation.rooms.intern_user(&carol).await.unwrap();
+    let ban = Draft::state(user(ALICE), "m.room.member", carol.as_str(), content);
+    here.federation.rooms.append(room, vec![ban], None).await.unwrap();
+    here.peer.take_asked();
+    let (status, answer, _) = send_join(&here, &room_id, room).await;
+    assert_eq!((status, &answer["errcode"]), (StatusCode::FORBIDDEN, &json!("M_FORBIDDEN")));
+    assert!(here.peer.take_asked().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

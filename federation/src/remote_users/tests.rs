@@ -75,6 +75,7 @@ fn what_a_server_refuses_is_told_from_a_server_out_of_reach() {
         errcode: "M_FORBIDDEN".into(),
         message: String::new(),
         body: String::new(),
+        retry_after: None,
     };
     assert!(matches!(explain_absence(&server, refused(404), "it"), UserError::NotFound("it")));
     assert!(matches!(explain_absence(&server, refused(403), "it"), UserError::RemoteRefused { status: 403, .. }));

@@ -1,7 +1,6 @@
 //! One turn of a server: a transaction is packed, sent, and taken off the queue (Server-Server API §Transactions).
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use http::Method;
 use runtime::config::Span;
@@ -113,12 +112,9 @@ impl Sender {
         let started = self.clock.monotonic();
         let ask = Ask {
             method: Method::PUT,
-            path: format!("/_matrix/federation/v1/send/{}", transaction.id),
             body: Some(transaction.body.clone()),
-            timeout: Duration::ZERO,
             max_bytes: MAX_ANSWER_BYTES,
-            despite_backoff: false,
-            may_be_self: false,
+            ..Ask::get(format!("/_matrix/federation/v1/send/{}", transaction.id))
         };
         let answer = self.client.ask(server, ask).await?;
         tracing::debug!(

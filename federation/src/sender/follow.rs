@@ -281,6 +281,7 @@ impl Sender {
             } else if let Some((server, stay)) = stays.get_key_value(target.server_name())
                 && stay.since == event.seq()
             {
+                self.add_sticky(event, server, found)?;
                 self.greet_server(event.room(), server, found)?;
             }
             return Ok(());
@@ -333,6 +334,22 @@ impl Sender {
             if known.as_ref().is_some_and(|known| !known.contains(server)) {
                 found.whole_lists.insert((server.clone(), user));
                 found.presence.insert((server.clone(), user));
+            }
+        }
+        Ok(())
+    }
+
+    /// A server came into a room: it gets our events from before that are still sticky (MSC4354).
+    fn add_sticky(&self, join: &Event, server: &ServerName, found: &mut Found) -> Result<(), SendError> {
+        if !self.destinations.is_allowed(server) {
+            return Ok(());
+        }
+        for event in self.rooms.sticky_events(join.room())? {
+            let sender = event.sender_id();
+            let origin = sender.as_ref().map_or("", UserId::server_name);
+            let sent = Sent { seq: event.seq(), origin, flags: event.flags() };
+            if event.seq() < join.seq() && sent.is_ours(&self.server_name) {
+                found.extras.push((server.clone(), event.room(), event.seq()));
             }
         }
         Ok(())

@@ -175,8 +175,28 @@ impl Sender {
         Ok(stays.get(server).is_some_and(|stay| sent.is_for(&self.server_name, server, stay)))
     }
 
-    /// The events to send of a room that waited through an outage, if they are so many that most are left out.
+    /// The events to send of a room that waited through an outage, if they are so many that most are left out: the
+    /// newest, and those that are sticky.
     fn newest_after_outage(
+        &self,
+        server: &ServerName,
+        room: RoomNid,
+        stretch: Stretch<RoomSeq>,
+    ) -> Result<Option<Vec<Event>>, RoomError> {
+        let Some(mut chosen) = self.choose_newest(server, room, stretch)? else { return Ok(None) };
+        for event in self.rooms.sticky_events(room)? {
+            let waits = event.seq() > stretch.after && event.seq() <= stretch.latest;
+            let is_chosen = chosen.iter().any(|chosen| chosen.seq() == event.seq());
+            if waits && !is_chosen && self.is_for(server, &event)? {
+                chosen.push(event);
+            }
+        }
+        chosen.sort_by_key(Event::seq);
+        Ok(Some(chosen))
+    }
+
+    /// The newest events of a room that waited through an outage, if they are so many that most are left out.
+    fn choose_newest(
         &self,
         server: &ServerName,
         room: RoomNid,

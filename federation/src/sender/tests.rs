@@ -1,6 +1,7 @@
 //! The sender against servers that only record what they are sent.
 
 mod fixture;
+mod sticky;
 
 use std::time::Duration;
 

@@ -123,25 +123,36 @@ impl<'a> Handshake<'a> {
     }
 
     /// Verifies the event, adds it to the room, and has it passed on to the other servers. Sending it twice is no
-    /// error. Cancel-safe: once it is in the room's queue, it is carried out.
+    /// error. The room's policy server, if it uses one, is asked only for what the room allows. Cancel-safe: once it is in the room's queue, it is carried out.
     ///
     /// # Errors
     /// `M_INVALID_PARAM` if a signature is wrong; `M_FORBIDDEN` if the room does not allow the event, or its policy server
     /// does not recommend it.
     pub async fn take_in(&self, received: ReceivedPdu) -> Result<(), ServeError> {
-        let (origin, room_id) = (self.origin, self.room_id);
-        let pdu = verify_event(self.federation, self.head.rules(), received).await?;
-        let pdu = self.federation.rooms.recommend(self.room, pdu).await?;
+        let rooms = &self.federation.rooms;
+        let mut pdu = verify_event(self.federation, self.head.rules(), received).await?;
         let event_id = pdu.pdu().event_id.clone();
+        if rooms.policy_server(self.room)?.is_some() {
+            self.expect_allowed(&event_id, rooms.foresee(self.room, pdu.clone()).await?)?;
+            pdu = rooms.recommend(self.room, pdu).await?;
+        }
         let received = Received { pdu, state_before: None, relay: true };
-        let verdicts = self.federation.rooms.receive_all(self.room, vec![received]).await?;
-        match verdicts.into_iter().next().ok_or_else(|| ServeError::internal(&NoVerdict))?? {
-            Verdict::Accepted => {
-                tracing::info!(%origin, %room_id, %event_id, membership = self.membership.as_str(), "taken in");
-                Ok(())
-            }
-            Verdict::Known => Ok(()),
+        let verdicts = rooms.receive_all(self.room, vec![received]).await?;
+        let verdict = verdicts.into_iter().next().ok_or_else(|| ServeError::internal(&NoVerdict))??;
+        let is_new = verdict == Verdict::Accepted;
+        self.expect_allowed(&event_id, verdict)?;
+        if is_new {
+            let (origin, room_id, membership) = (self.origin, self.room_id, self.membership.as_str());
+            tracing::info!(%origin, %room_id, %event_id, membership, "taken in");
+        }
+        Ok(())
+    }
+
+    fn expect_allowed(&self, event_id: &EventId, verdict: Verdict) -> Result<(), ServeError> {
+        match verdict {
+            Verdict::Accepted | Verdict::Known => Ok(()),
             Verdict::SoftFailed(reason) | Verdict::Rejected(reason) => {
+                let (origin, room_id) = (self.origin, self.room_id);
                 tracing::debug!(%origin, %room_id, %event_id, reason, "a member event is not allowed");
                 Err(ServeError::forbidden(reason))
             }

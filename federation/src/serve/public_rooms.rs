@@ -72,7 +72,10 @@ pub(crate) async fn search(
     let limit = Some(page_size(body.limit));
     let filter = body.filter.unwrap_or_default();
     let search = filter.generic_search_term.filter(|term| !term.is_empty());
-    list_rooms(&federation, &PublicRoomsQuery { search, room_types: filter.room_types, limit, skip, ..PublicRoomsQuery::default() })
+    list_rooms(
+        &federation,
+        &PublicRoomsQuery { search, room_types: filter.room_types, limit, skip, ..PublicRoomsQuery::default() },
+    )
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
 use outbound::{Reach, Sending, Web, WebError};
 use parking_lot::Mutex;
 use rooms::{CreateRoom, Draft, Membership, MembershipChange, Preset, Rooms, RoomsConfig, RoomsParts};
@@ -37,6 +38,8 @@ pub enum Gateway {
     Answers(u16),
     /// It answers that it does not know the key.
     Rejects,
+    /// It takes what it is sent, and its answer never ends.
+    Stalls,
 }
 
 #[derive(Default)]
@@ -103,6 +106,10 @@ impl Gateways {
         let answer = match gateway {
             Some(Gateway::Down | Gateway::Silent) => return Err(WebError::unreachable("down")),
             Some(Gateway::Answers(status)) => (status, json!({"error": "no"})),
+            Some(Gateway::Stalls) => {
+                state.taken.push(notification);
+                (200, json!({}))
+            }
             Some(Gateway::Rejects) => (200, json!({"rejected": [notification["devices"][0]["pushkey"]]})),
             None => {
                 state.taken.push(notification);
@@ -137,8 +144,12 @@ impl Web for Gateways {
         Box::pin(async move {
             let _under_way = UnderWay::begin(self);
             let answer = self.take(&request);
-            if self.0.lock().gateways.get(request.uri().host().unwrap()) == Some(&Gateway::Silent) {
+            let gateway = self.0.lock().gateways.get(request.uri().host().unwrap()).copied();
+            if gateway == Some(Gateway::Silent) {
                 std::future::pending::<()>().await;
+            }
+            if gateway == Some(Gateway::Stalls) {
+                return Ok(answer?.map(|_| BoxBody::new(StreamBody::new(futures_util::stream::pending()))));
             }
             Ok(answer?.map(|body| Full::new(body).map_err(|never| match never {}).boxed()))
         })

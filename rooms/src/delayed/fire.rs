@@ -13,6 +13,8 @@ use crate::rooms::Rooms;
 const MAX_SLEEP: Duration = Duration::from_secs(60);
 /// How long an event waits whose room cannot be written to right now, and the task itself after a failure.
 const PAUSE: Duration = Duration::from_secs(5);
+/// How long after its time an event is given up that cannot be sent for want of somebody else's answer.
+const GIVE_UP_MS: u64 = 60 * 60 * 1000;
 
 impl Rooms {
     /// Sends delayed events when they are due, in the order of their times; those first that became due while the
@@ -29,7 +31,7 @@ impl Rooms {
             };
             tokio::select! {
                 () = self.clock.sleep(sleep) => {}
-                () = self.delays.0.notified() => {}
+                () = self.delays.wake.notified() => {}
             }
         }
     }
@@ -58,15 +60,24 @@ impl Rooms {
         }
     }
 
-    /// Sends one event, or says why that is impossible, or puts it off for a moment.
+    /// Sends one event, or says why that is impossible, or puts it off for a moment. Nobody waits here for a policy
+    /// server.
     async fn fire(
         &self,
         id: &str,
         row: &DelayedRow,
         may_send: &(impl Fn(UserNid) -> bool + Send),
     ) -> Result<(), DelayError> {
-        let failed = if may_send(row.owner) {
-            match self.send_delayed(id).await {
+        let may_send = may_send(row.owner);
+        if may_send && self.policy_server(row.room)?.is_some() {
+            return self.fire_aside(id, row).await;
+        }
+        self.fire_now(id, row, may_send).await
+    }
+
+    pub(super) async fn fire_now(&self, id: &str, row: &DelayedRow, may_send: bool) -> Result<(), DelayError> {
+        let failed = if may_send {
+            match self.send_scheduled(id, Some(row.since_ms)).await {
                 Ok(_) | Err(DelayError::Ended | DelayError::NotFound) => return Ok(()),
                 Err(DelayError::Room(error)) => error,
                 Err(error) => return Err(error),
@@ -74,12 +85,10 @@ impl Rooms {
         } else {
             RoomError::Refused("the account may not send")
         };
+        let is_late = self.clock.now_ms() > row.since_ms.saturating_add(row.delay_ms).saturating_add(GIVE_UP_MS);
         let changed = match judge(&failed) {
-            Judgement::Later => {
-                let due_ms = self.clock.now_ms().saturating_add(PAUSE.as_millis() as u64);
-                self.change_scheduled(id, |row| DelayedRow { due_ms, ..row.clone() }).await
-            }
-            Judgement::Never { forbidden } => {
+            Judgement::Later { .. } if !is_late => self.put_off(id, row, PAUSE).await,
+            Judgement::Later { forbidden } | Judgement::Never { forbidden } => {
                 tracing::debug!(room = row.room.0, error = %failed, "a delayed event could not be sent");
                 self.fail_delayed(id, forbidden, failed.to_string()).await
             }
@@ -88,6 +97,14 @@ impl Rooms {
             Err(DelayError::Ended | DelayError::NotFound) => Ok(()),
             other => other,
         }
+    }
+
+    /// Lets an event be due again in a while, unless it was restarted.
+    pub(super) async fn put_off(&self, id: &str, row: &DelayedRow, pause: Duration) -> Result<(), DelayError> {
+        let due_ms = self.clock.now_ms().saturating_add(pause.as_millis() as u64);
+        let since_ms = row.since_ms;
+        let later = |row: &DelayedRow| DelayedRow { due_ms: due_ms.max(row.due_ms), ..row.clone() };
+        self.change_scheduled(id, |row| if row.since_ms == since_ms { later(row) } else { row.clone() }).await
     }
 
     /// Takes out entries of a row that has moved on.
@@ -113,17 +130,24 @@ impl Rooms {
 /// What follows from a failure to send.
 enum Judgement {
     /// It may work in a moment.
-    Later,
+    Later { forbidden: bool },
     /// It will never.
     Never { forbidden: bool },
 }
 
 fn judge(error: &RoomError) -> Judgement {
     match error {
-        RoomError::Busy | RoomError::Storage(_) | RoomError::Commit(_) => Judgement::Later,
-        RoomError::NotInRoom | RoomError::NotResident | RoomError::Forbidden(_) | RoomError::Refused(_) => {
-            Judgement::Never { forbidden: true }
+        RoomError::Busy | RoomError::Storage(_) | RoomError::Commit(_) | RoomError::RemoteUnavailable(_) => {
+            Judgement::Later { forbidden: false }
         }
+        RoomError::NotRecommended { status, .. } if *status == 429 || *status >= 500 => {
+            Judgement::Later { forbidden: true }
+        }
+        RoomError::NotInRoom
+        | RoomError::NotResident
+        | RoomError::Forbidden(_)
+        | RoomError::NotRecommended { .. }
+        | RoomError::Refused(_) => Judgement::Never { forbidden: true },
         _ => Judgement::Never { forbidden: false },
     }
 }

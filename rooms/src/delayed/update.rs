@@ -17,6 +17,9 @@ use crate::rooms::Rooms;
 /// How often a change is tried again that others were faster than.
 const ATTEMPTS: usize = 16;
 
+/// How many rows are taken out with one that ends: a state event may have cancelled many.
+const MAX_SURPLUS: usize = 8;
+
 /// The row of an event that has ended.
 fn ended(row: &DelayedRow, outcome: DelayedOutcome) -> DelayedRow {
     DelayedRow { due_ms: outcome.at_ms().saturating_add(KEPT_MS), outcome: Some(outcome), ..row.clone() }
@@ -74,18 +77,27 @@ impl Rooms {
     /// # Errors
     /// [`DelayError::NotFound`]; [`DelayError::Ended`] if it was cancelled; what the room refuses it with.
     pub async fn send_delayed(&self, id: &str) -> Result<String, DelayError> {
+        self.send_scheduled(id, None).await?.ok_or(DelayError::Ended)
+    }
+
+    /// As [`Rooms::send_delayed`]; if its time does not run since `since_ms` any more, because it was restarted, nothing
+    /// is sent.
+    pub(super) async fn send_scheduled(&self, id: &str, since_ms: Option<u64>) -> Result<Option<String>, DelayError> {
         for _ in 0..ATTEMPTS {
             let old = self.delayed_row(id)?.ok_or(DelayError::NotFound)?;
             match &old.value.outcome {
                 None => {}
-                Some(DelayedOutcome::Sent { event_id, .. }) => return Ok(event_id.to_string()),
+                Some(DelayedOutcome::Sent { event_id, .. }) => return Ok(Some(event_id.to_string())),
                 Some(DelayedOutcome::Cancelled { .. } | DelayedOutcome::Failed { .. }) => {
                     return Err(DelayError::Ended);
                 }
             }
+            if since_ms.is_some_and(|since_ms| since_ms != old.value.since_ms) {
+                return Ok(None);
+            }
             match self.append_delayed(id, old).await {
                 Err(RoomError::Commit(CommitError::Expectation { .. })) => {}
-                sent => return Ok(sent?.as_str().to_owned()),
+                sent => return Ok(Some(sent?.as_str().to_owned())),
             }
         }
         Err(RoomError::Busy.into())
@@ -145,7 +157,7 @@ impl Rooms {
             put_row(&mut batch, id, Some(&old), new);
             match self.store.commit(batch).await {
                 Ok(_) => {
-                    self.delays.0.notify_one();
+                    self.delays.wake.notify_one();
                     return Ok(());
                 }
                 Err(CommitError::Expectation { .. }) => {}
@@ -159,7 +171,7 @@ impl Rooms {
     fn surplus_of(&self, row: &DelayedRow) -> Result<Vec<(String, Stamped<DelayedRow>)>, RoomError> {
         let keys = self.store.scan(&DELAYED_OF_USER, &(row.owner, true)).keys();
         let ids: Vec<String> = keys.map(|key| key.map(|(_, _, _, id)| id)).collect::<Result<_, _>>()?;
-        let surplus = (ids.len() + 1).saturating_sub(MAX_ENDED);
+        let surplus = (ids.len() + 1).saturating_sub(MAX_ENDED).min(MAX_SURPLUS);
         let mut rows = Vec::with_capacity(surplus);
         for id in ids.into_iter().take(surplus) {
             if let Some(row) = self.delayed_row(&id)?.filter(|row| row.value.outcome.is_some()) {
@@ -185,7 +197,8 @@ impl Append<'_> {
         for (_, _, _, id) in ids {
             let Some(old) = rooms.delayed_row(&id)? else { continue };
             if old.value.outcome.is_none() && Some(old.value.owner) != sender {
-                let row = ended(&old.value, DelayedOutcome::Cancelled { at_ms });
+                // Without its content: no state event may be too large to be stored because of what it cancels.
+                let row = DelayedRow { content: "{}".into(), ..ended(&old.value, DelayedOutcome::Cancelled { at_ms }) };
                 put_row(&mut self.batch, &id, Some(&old), row);
             }
         }

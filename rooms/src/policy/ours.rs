@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use spec::ids::{EventId, UserId};
@@ -26,6 +27,10 @@ use crate::rooms::Rooms;
 const MAX_COMMANDS: usize = 8;
 /// The most commands that wait for the policy server of one room before more are refused.
 const MAX_WAITING: usize = 256;
+/// The most of them that are of one sender, who takes not all places from the others.
+const MAX_OF_SENDER: usize = 16;
+/// How long a command waits for its turn before it is refused: whoever waits for it has long given up then.
+const WAITING_TIME: Duration = Duration::from_secs(60);
 
 /// Events of ours that are to be appended in one commit, and who waits for them.
 pub(crate) struct Drafted {
@@ -48,8 +53,14 @@ struct RoomAsking {
 
 #[derive(Default)]
 struct SenderQueue {
-    waiting: VecDeque<Drafted>,
+    waiting: VecDeque<Waiting>,
     is_under_way: bool,
+}
+
+struct Waiting {
+    drafted: Drafted,
+    /// Until when, on the monotonic clock.
+    deadline: Duration,
 }
 
 impl Default for RoomAsking {
@@ -66,23 +77,23 @@ impl RoomAsking {
 }
 
 impl Asking {
-    /// Lets a command wait for its turn. True if nobody works on those of its sender.
-    fn push(&self, room: RoomNid, sender: &UserId, drafted: Drafted) -> bool {
+    /// Lets a command wait for its turn, or refuses it if too many wait. True if nobody works on those of its sender.
+    fn push(&self, room: RoomNid, sender: &UserId, command: Waiting) -> bool {
         let mut rooms = self.0.lock();
         let asking = rooms.entry(room).or_default();
-        if asking.waiting >= MAX_WAITING {
-            drop(drafted.reply.send(Err(RoomError::Busy)));
+        let of_sender = asking.senders.get(sender).map(|queue| queue.waiting.len());
+        if asking.waiting >= MAX_WAITING || of_sender.is_some_and(|waiting| waiting >= MAX_OF_SENDER) {
+            drop(command.drafted.reply.send(Err(RoomError::Busy)));
             return false;
         }
         asking.waiting += 1;
-        let is_first = !asking.senders.contains_key(sender);
-        asking.senders.entry(sender.clone()).or_default().waiting.push_back(drafted);
-        is_first
+        asking.senders.entry(sender.clone()).or_default().waiting.push_back(command);
+        of_sender.is_none()
     }
 
     /// The next command of a sender, whose last one is done, and where its place is. After the last the sender is taken
     /// out.
-    fn next(&self, room: RoomNid, sender: &UserId) -> Option<(Drafted, Arc<Semaphore>)> {
+    fn next(&self, room: RoomNid, sender: &UserId) -> Option<(Waiting, Arc<Semaphore>)> {
         let mut rooms = self.0.lock();
         let asking = rooms.get_mut(&room)?;
         let queue = asking.senders.get_mut(sender)?;
@@ -128,7 +139,7 @@ impl Drop for SenderGuard<'_> {
 }
 
 /// What drafts became outside of the room's queue.
-pub(crate) struct Signed {
+pub(crate) struct Aside {
     /// What the command is answered with.
     ids: Vec<EventId>,
     /// The new events among them, each with what its row keeps of whoever sent it.
@@ -144,7 +155,8 @@ impl Rooms {
             drop(drafted.reply.send(Ok(Vec::new())));
             return;
         };
-        if self.asking.push(room, &sender, drafted) {
+        let deadline = self.clock.monotonic().saturating_add(WAITING_TIME);
+        if self.asking.push(room, &sender, Waiting { drafted, deadline }) {
             let rooms = self.clone();
             self.tasks.spawn("events for a policy server", async move { rooms.work_aside(room, &sender).await });
         }
@@ -152,9 +164,15 @@ impl Rooms {
 
     async fn work_aside(&self, room: RoomNid, sender: &UserId) {
         let mut guard = SenderGuard { rooms: self, room, sender, has_ended: false };
-        while let Some((Drafted { drafts, transaction, reply }, places)) = self.asking.next(room, sender) {
+        while let Some((Waiting { drafted, deadline }, places)) = self.asking.next(room, sender) {
+            let Drafted { drafts, transaction, reply } = drafted;
+            let left = deadline.saturating_sub(self.clock.monotonic());
             // Built only when it is its turn, so that it follows what is in the room by then. Never closed.
-            let _place = places.acquire().await;
+            let place = self.clock.timeout(left, places.acquire()).await;
+            if left.is_zero() || place.is_none() {
+                drop(reply.send(Err(RoomError::Busy)));
+                continue;
+            }
             let shutdown = self.tasks.shutdown_token();
             let outcome = shutdown.run_until_cancelled(self.append_recommended(room, drafts, transaction)).await;
             drop(reply.send(outcome.unwrap_or(Err(RoomError::Busy))));
@@ -168,8 +186,8 @@ impl Rooms {
         drafts: Vec<Draft>,
         transaction: Option<(UserNid, Transaction)>,
     ) -> Result<Vec<EventId>, RoomError> {
-        let signed = self.sign_aside(room, drafts, transaction.clone()).await?;
-        self.submit_job(room, move |append| append.adopt(signed, transaction)).await
+        let aside = self.sign_aside(room, drafts, transaction.clone()).await?;
+        self.submit_job(room, move |append| append.adopt(aside, transaction)).await
     }
 
     /// Builds events without committing them, and has the room's policy server sign them. What comes of it is to be
@@ -182,13 +200,13 @@ impl Rooms {
         room: RoomNid,
         drafts: Vec<Draft>,
         transaction: Option<(UserNid, Transaction)>,
-    ) -> Result<Signed, RoomError> {
-        let mut signed = self.try_job(room, move |append| append.try_command(drafts, transaction)).await?;
-        for (event, _) in &mut signed.made {
+    ) -> Result<Aside, RoomError> {
+        let mut aside = self.try_job(room, move |append| append.try_command(drafts, transaction)).await?;
+        for (event, _) in &mut aside.made {
             // What only tells others of a member's profile is in no hurry.
-            *event = self.recommend_by(room, event.clone(), !signed.must_be_joined).await?;
+            *event = self.recommend_by(room, event.clone(), !aside.must_be_joined).await?;
         }
-        Ok(signed)
+        Ok(aside)
     }
 }
 
@@ -210,26 +228,26 @@ impl Append<'_> {
         &mut self,
         drafts: Vec<Draft>,
         transaction: Option<(UserNid, Transaction)>,
-    ) -> Result<Signed, RoomError> {
+    ) -> Result<Aside, RoomError> {
         let must_be_joined = drafts.iter().any(|draft| draft.only_if_joined);
         let ids = self.add_command(drafts, transaction)?;
         let mut rows: Vec<_> = self.events.iter().collect();
         rows.sort_unstable_by_key(|(seq, _)| **seq);
         let made = rows.into_iter().map(|(_, row)| (CheckedPdu::of_ours(row.pdu.clone()), row.transaction.clone()));
-        Ok(Signed { ids, made: made.collect(), must_be_joined })
+        Ok(Aside { ids, made: made.collect(), must_be_joined })
     }
 
     /// Adds events of ours that were built some time ago and have every signature now. What has happened in the room
     /// meanwhile may forbid them.
     pub(crate) fn adopt(
         &mut self,
-        signed: Signed,
+        aside: Aside,
         transaction: Option<(UserNid, Transaction)>,
     ) -> Result<Vec<EventId>, RoomError> {
         if let Some(made) = self.find_transaction(transaction.as_ref())? {
             return Ok(vec![made]);
         }
-        let Signed { ids, made, must_be_joined } = signed;
+        let Aside { ids, made, must_be_joined } = aside;
         for (event, mark) in made {
             let sender = self.rooms.user_nid(&event.pdu().sender)?;
             let membership = sender.map(|sender| self.member_row(sender)).transpose()?.flatten();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rooms::{
-    DelayError, DelayedOutcome, Membership, NewDelayedEvent, Preset, RoomError, RoomNid, Transaction, UserNid,
+    DelayError, DelayedOutcome, Draft, Membership, NewDelayedEvent, Preset, RoomError, RoomNid, Transaction, UserNid,
 };
 use serde_json::json;
 use spec::ids::RoomId;
@@ -31,12 +31,12 @@ async fn outcome(server: &Server, id: &str) -> DelayedOutcome {
 }
 
 fn message(body: &str, delay_ms: u64) -> NewDelayedEvent {
-    NewDelayedEvent { kind: "m.room.message".into(), state_key: None, content: text(body), delay_ms }
+    NewDelayedEvent { kind: "m.room.message".into(), state_key: None, content: text(body), delay_ms, sticky_ms: None }
 }
 
 fn state(key: &str, value: &str, delay_ms: u64) -> NewDelayedEvent {
     let content = object(json!({"value": value}));
-    NewDelayedEvent { kind: "com.example".into(), state_key: Some(key.into()), content, delay_ms }
+    NewDelayedEvent { kind: "com.example".into(), state_key: Some(key.into()), content, delay_ms, sticky_ms: None }
 }
 
 async fn delay(server: &Server, room: RoomNid, owner: UserNid, event: NewDelayedEvent) -> String {
@@ -240,6 +240,29 @@ fn delays_numbers_and_sizes_are_bounded_and_transactions_are_remembered() {
         server.assert_sound();
         rooms.cancel_delayed(&extra).await.unwrap();
         assert!(rooms.delayed_event(&extra).unwrap().is_some());
+        server.assert_sound();
+    });
+}
+
+#[test]
+fn what_is_overtaken_keeps_no_state_from_being_set() {
+    run(async |server| {
+        let (alice, alice_nid) = server.user("alice").await;
+        let (bob, bob_nid) = server.user("bob").await;
+        let room = server.create(&alice, RoomVersion::V11, Preset::PublicChat).await;
+        server.change(&room, &bob, &bob, Membership::Join).await.unwrap();
+        let number = server.rooms.known_room(&room).unwrap();
+        let mut scheduled = Vec::new();
+        for _ in 0..80 {
+            scheduled.push(delay(&server, number, bob_nid, state("key", &"x".repeat(60_000), 60_000)).await);
+        }
+        let content = object(json!({"value": "mine"}));
+        server.append(&room, Draft::state(alice, "com.example", "key", content)).await.unwrap();
+        assert_eq!(value_of(&server, &room, alice_nid, "key").as_deref(), Some("mine"));
+        for id in scheduled {
+            let row = server.rooms.delayed_event(&id).unwrap().unwrap();
+            assert!(matches!(row.outcome, Some(DelayedOutcome::Cancelled { .. })));
+        }
         server.assert_sound();
     });
 }

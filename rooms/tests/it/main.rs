@@ -16,3 +16,4 @@ mod remote;
 mod server;
 mod server_view;
 mod servers;
+mod sticky;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rooms::{
-    CheckedPdu, Draft, Event, EventFlags, Membership, PolicyQuestion, PolicyServers, Preset, Remote, RoomError,
-    RoomNid, RoomSeq, Rooms, Transaction, UserNid, Verdict,
+    CheckedPdu, Draft, Event, EventFlags, Membership, NewDelayedEvent, PolicyQuestion, PolicyServers, Preset, Remote,
+    RoomError, RoomNid, RoomSeq, Rooms, Transaction, UserNid, Verdict,
 };
 use serde_json::{Map, Value, json};
 use spec::hash::redacted_bytes;
@@ -94,7 +94,8 @@ impl PolicyServers for Policy {
 
 fn refusal() -> RoomError {
     let server = spec::ids::ServerName::parse(VIA).unwrap();
-    RoomError::NotRecommended { server, status: 400, errcode: "M_FORBIDDEN".into(), message: "spam".into() }
+    let (errcode, message) = ("M_FORBIDDEN".into(), "spam".into());
+    RoomError::NotRecommended { server, status: 400, errcode, message, retry_after_ms: None }
 }
 
 fn is_refusal(error: &RoomError) -> bool {
@@ -606,6 +607,97 @@ fn an_upgrade_that_is_not_recommended_leaves_nobody_in_the_successor() {
         assert_eq!(policy.take_asked(), ["m.room.tombstone", "m.room.power_levels"]);
         server.say(&new, alice, "here we are").await;
         assert!(policy.take_asked().is_empty());
+        // The successor names the policy server too: it is asked from when it is there.
+        let nid = server.rooms.known_room(&new).unwrap();
+        server.rooms.intern_user(&scene.guard).await.unwrap();
+        let invite = member(alice, &scene.guard, Membership::Invite);
+        server.append(&new, invite).await.unwrap();
+        assert!(server.rooms.policy_server(nid).unwrap().is_none());
+        let join = member(&scene.guard, &scene.guard, Membership::Join);
+        let object = server.rooms.prepare(nid, join).unwrap();
+        let join = scene.theirs.sign(object, RoomVersion::V12.rules());
+        assert_eq!(scene.receive(join).await, Verdict::Accepted);
+        assert!(server.rooms.policy_server(nid).unwrap().is_some());
+    });
+}
+
+#[test]
+fn one_user_takes_not_all_places_of_those_who_wait() {
+    in_scene(async |scene| {
+        let Scene { server, policy, room, nid, .. } = &scene;
+        let bob = server.user("bob").await;
+        server.change(room, &bob.0, &bob.0, Membership::Join).await.unwrap();
+        policy.take_asked();
+        let gate = Arc::new(Semaphore::new(0));
+        let held = gate.clone();
+        policy.answer(move |pdu| match pdu.sender.localpart() {
+            "alice" => Reply::Hold(held.clone()),
+            _ => Reply::Sign,
+        });
+        let alice = (scene.alice.clone(), scene.alice_nid);
+        let of_alice = |n: usize| {
+            let (rooms, nid, alice) = (server.rooms.clone(), *nid, alice.clone());
+            tokio::spawn(async move { send(rooms, nid, alice, &n.to_string()).await })
+        };
+        let first = of_alice(0);
+        eventually(|| policy.asked.lock().len() == 1).await;
+        let mut more: Vec<_> = (1..=20).map(of_alice).collect();
+        eventually(|| more.iter().filter(|send| send.is_finished()).count() == 4).await;
+        send(server.rooms.clone(), *nid, bob, "of bob").await.unwrap();
+        more.insert(0, first);
+        gate.add_permits(more.len());
+        let (mut sent, mut refused) = (0, 0);
+        for send in more {
+            match send.await.unwrap() {
+                Ok(_) => sent += 1,
+                Err(RoomError::Busy) => refused += 1,
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        assert_eq!((sent, refused), (17, 4));
+    });
+}
+
+#[test]
+fn what_has_waited_too_long_is_refused() {
+    in_scene(async |scene| {
+        let Scene { server, policy, nid, .. } = &scene;
+        let gate = Arc::new(Semaphore::new(0));
+        let held = gate.clone();
+        policy.answer(move |_| Reply::Hold(held.clone()));
+        let alice = (scene.alice.clone(), scene.alice_nid);
+        let first = tokio::spawn(send(server.rooms.clone(), *nid, alice.clone(), "first"));
+        eventually(|| policy.asked.lock().len() == 1).await;
+        let second = tokio::spawn(send(server.rooms.clone(), *nid, alice.clone(), "second"));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        server.clock.advance(Duration::from_secs(61));
+        gate.add_permits(10);
+        first.await.unwrap().unwrap();
+        assert!(matches!(second.await.unwrap(), Err(RoomError::Busy)));
+        // Those who come later have all their time.
+        send(server.rooms.clone(), *nid, alice, "third").await.unwrap();
+    });
+}
+
+#[test]
+fn what_follows_the_naming_of_a_policy_server_is_asked_for() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let scene = Scene::without_policy().await;
+        scene.theirs.turn(&scene.server, &scene.room, &scene.guard, Membership::Join).await;
+        let power = object(json!({"users": {scene.alice.as_str(): 100, scene.guard.as_str(): 100}}));
+        let power = Draft::state(scene.alice.clone(), "m.room.power_levels", "", power);
+        scene.server.append(&scene.room, power).await.unwrap();
+        let named = Draft::state(scene.guard.clone(), "m.room.policy", "", policy_content(&policy_key(9)));
+        let named = scene.theirs.prepare(&scene.server, scene.nid, named);
+        let (before, after) = (scene.received("before"), scene.received("after"));
+        scene.policy.answer(|_| Reply::Refuse);
+        let events = vec![before.into(), named.into(), after.into()];
+        let verdicts = scene.server.rooms.receive_all(scene.nid, events).await.unwrap();
+        let verdicts: Vec<Verdict> = verdicts.into_iter().map(Result::unwrap).collect();
+        assert_eq!(verdicts[..2], [Verdict::Accepted, Verdict::Accepted]);
+        assert!(matches!(verdicts[2], Verdict::SoftFailed(_)), "{verdicts:?}");
+        assert_eq!(scene.policy.take_asked(), ["m.room.message"]);
     });
 }
 
@@ -622,5 +714,51 @@ fn an_event_for_another_server_is_signed_before_it_is_shown() {
         scene.policy.answer(|_| Reply::Refuse);
         let spam = CheckedPdu::of_ours(scene.received("spam").pdu().clone());
         assert!(is_refusal(&scene.server.rooms.recommend(scene.nid, spam).await.unwrap_err()));
+    });
+}
+
+fn delayed(body: &str) -> NewDelayedEvent {
+    NewDelayedEvent {
+        kind: "m.room.message".into(),
+        state_key: None,
+        content: text(body),
+        delay_ms: 1000,
+        sticky_ms: None,
+    }
+}
+
+#[test]
+fn a_silent_policy_server_holds_up_delayed_events_of_its_room_only() {
+    in_scene(async |scene| {
+        let gate = Arc::new(Semaphore::new(0));
+        let held = gate.clone();
+        scene.policy.answer(move |_| Reply::Hold(held.clone()));
+        let rooms = &scene.server.rooms;
+        let other = scene.server.create(&scene.alice, VERSION, Preset::PrivateChat).await;
+        let other = rooms.known_room(&other).unwrap();
+        let kept = rooms.delay_event(scene.nid, scene.alice_nid, delayed("kept"), None).await.unwrap();
+        let restarted = rooms.delay_event(scene.nid, scene.alice_nid, delayed("restarted"), None).await.unwrap();
+        let free = rooms.delay_event(other, scene.alice_nid, delayed("free"), None).await.unwrap();
+        let outcome = |id: &str| rooms.delayed_event(id).unwrap().unwrap().outcome;
+        let sent = |id: &str| matches!(outcome(id), Some(rooms::DelayedOutcome::Sent { .. }));
+        scene.server.clock.advance(Duration::from_secs(1));
+        let work = async {
+            eventually(|| sent(&free)).await;
+            eventually(|| !scene.policy.take_asked().is_empty()).await;
+            assert!(outcome(&kept).is_none() && outcome(&restarted).is_none());
+            // Restarted while an earlier one is with the policy server: it is not sent now.
+            scene.server.clock.advance(Duration::from_secs(1));
+            rooms.restart_delayed(&restarted).await.unwrap();
+            gate.add_permits(2);
+            eventually(|| sent(&kept)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            assert!(outcome(&restarted).is_none());
+            scene.server.clock.advance(Duration::from_secs(1));
+            eventually(|| sent(&restarted)).await;
+        };
+        tokio::select! {
+            () = rooms.run_delayed_events(|_| true) => unreachable!(),
+            () = work => {}
+        }
     });
 }

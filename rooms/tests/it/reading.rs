@@ -1,11 +1,12 @@
 //! Reading: visibility, paging, relations, receipts, rendering.
 
 use rooms::{
-    Cursor, Direction, Draft, EventFormat, Membership, Preset, ReceiptKind, RelationQuery, Renderer, RoomError, RoomSeq,
+    Cursor, Direction, Draft, EventFormat, Membership, Preset, ReceiptKind, RelationQuery, Renderer, RoomError,
+    RoomNid, RoomSeq,
 };
 use serde_json::{Value, json};
 use spec::version::RoomVersion;
-use storage::StreamPos;
+use storage::{Batch, Keyspace, Profile, StreamPos};
 
 use crate::server::{object, run, text};
 
@@ -187,5 +188,34 @@ fn rendered_events_are_what_was_sent() {
         assert_eq!(rendered["sender"], "@alice:hs.test");
         let first = view.event_near(0, Direction::Forward).unwrap();
         assert_eq!((first.kind(), first.seq()), ("m.room.create", RoomSeq(1)));
+    });
+}
+
+/// The timeline as raw rows.
+const TIMELINE: Keyspace<(RoomNid, RoomSeq), Vec<u8>> = Keyspace::new("timeline", Profile::Log);
+
+#[test]
+fn a_position_is_found_without_reading_the_timeline() {
+    run(|server| async move {
+        let (alice, _) = server.user("alice").await;
+        let room = server.create(&alice, RoomVersion::V12, Preset::PrivateChat).await;
+        let other = server.create(&alice, RoomVersion::V12, Preset::PrivateChat).await;
+        for n in 0..40 {
+            server.say(&room, &alice, &n.to_string()).await;
+            server.say(&other, &alice, &n.to_string()).await;
+        }
+        let room = server.rooms.known_room(&room).unwrap();
+        let events = server.rooms.events_after(room, RoomSeq(0), 1000).unwrap();
+        for pos in 0..=server.store.visible().0 {
+            let last = events.iter().rev().find(|event| event.pos().0 <= pos);
+            let found = server.rooms.seq_at(room, StreamPos(pos)).unwrap();
+            assert_eq!(found, last.map_or(RoomSeq(0), |event| event.seq()), "{pos}");
+        }
+        // Whoever reads everything back to the first event reads this one too.
+        let last = events.last().unwrap().seq();
+        let mut batch = Batch::new();
+        batch.put(&TIMELINE, &(room, RoomSeq(last.0 - 1)), &b"damaged".to_vec());
+        server.store.commit(batch).await.unwrap();
+        assert_eq!(server.rooms.seq_at(room, StreamPos::ZERO).unwrap(), RoomSeq(0));
     });
 }

@@ -158,12 +158,24 @@ fn a_room_of_another_server_is_entered_and_history_comes_after() {
         let backward = world.two.rooms.backward_extremities(nid).unwrap();
         assert_eq!(backward.len(), 1, "{backward:?}");
         let history = world.missing_at_two();
+        let before = world.two.rooms.store().visible();
+        assert_eq!(world.two.rooms.rooms_grown_after(before).unwrap(), []);
         // Nothing can be added that does not say where it stands.
         assert_eq!(world.two.rooms.backfill(nid, vec![history.last().unwrap().clone()]).await.unwrap(), 0);
         assert_eq!(world.two.rooms.backfill(nid, history).await.unwrap(), 10);
         assert_eq!(world.two.rooms.backward_extremities(nid).unwrap(), []);
         assert_eq!(world.read(), ["first", "second", "third", "welcome"]);
         world.assert_same_state();
+        // Who follows the room sees the history that came, and not what was there before.
+        assert_eq!(world.two.rooms.rooms_grown_after(before).unwrap(), [nid]);
+        let mut came = Vec::new();
+        let mut note = |event: rooms::Event| {
+            came.push(event.seq());
+            Ok::<(), rooms::RoomError>(())
+        };
+        world.two.rooms.visit_events_after(nid, before, &mut note).unwrap();
+        assert_eq!(came.len(), 10);
+        assert!(came.iter().all(|seq| *seq < rooms::RoomSeq::FIRST), "{came:?}");
     });
 }
 

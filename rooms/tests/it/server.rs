@@ -4,8 +4,8 @@ use std::future::Future;
 use std::sync::Arc;
 
 use rooms::{
-    CreateRoom, Draft, Membership, MembershipChange, PolicyServers, Preset, RoomError, RoomView, Rooms, RoomsConfig, RoomsParts,
-    UserNid,
+    CreateRoom, Draft, Membership, MembershipChange, PolicyServers, Preset, RoomError, RoomView, Rooms, RoomsConfig,
+    RoomsParts, UserNid,
 };
 use runtime::{Clock, Metrics, Random, Tasks};
 use serde_json::{Map, Value, json};

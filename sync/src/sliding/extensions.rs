@@ -38,6 +38,14 @@ impl Look<'_> {
             let name = "io.element.msc4308.thread_subscriptions";
             news |= extensions.optional(name, |out| self.write_thread_subscriptions(out))?;
         }
+        if wanted.sticky_events.enabled {
+            let name = "org.matrix.msc4354.sticky_events";
+            extensions.optional(name, |out| {
+                let sticky = self.write_sticky(out, told)?;
+                news |= sticky.is_news;
+                Ok::<_, SyncError>(sticky.has_events)
+            })?;
+        }
         if wanted.receipts.enabled {
             news |=
                 extensions.optional("receipts", |out| write_by_room(out, |rooms| self.write_receipts(rooms, told)))?;
@@ -55,7 +63,7 @@ impl Look<'_> {
         joined && (self.connection.rooms.contains_key(&room) || told.iter().any(|told| told.room == room))
     }
 
-    fn room_id(&self, room: RoomNid) -> Result<String, SyncError> {
+    pub(super) fn room_id(&self, room: RoomNid) -> Result<String, SyncError> {
         Ok(self.sync.rooms.head(room)?.room_id().as_str().to_owned())
     }
 
@@ -105,20 +113,20 @@ impl Look<'_> {
     /// room; of others what changed.
     fn write_profiles(&self, out: &mut Vec<u8>, told: &[ToldRoom]) -> Result<bool, SyncError> {
         let wanted = self.request.extensions.profiles.fields.as_deref().map_or(Wanted::All, Wanted::Only);
-        let (mut profiles, mut left) = (Profiles::new(), BTreeSet::new());
+        let (mut profiles, mut left) = (Profiles::default(), BTreeSet::new());
         if let Some(since) = self.since {
             profiles = self.sync.read_profile_changes(self.caller, wanted, since, self.until)?;
             let lists = self.sync.read_device_lists(self.caller, self.rows, &self.changes, since, self.until)?;
-            self.sync.add_whole_profiles(lists.changed, wanted, &mut profiles)?;
+            self.sync.add_whole_profiles(self.sync.only_local(&lists.changed)?, wanted, &mut profiles)?;
             left = lists.left;
         } else {
             self.sync.add_whole_profiles([self.caller.user], wanted, &mut profiles)?;
         }
         for told in told.iter().filter(|told| told.initial && self.follows(told.room, std::slice::from_ref(told))) {
-            let members = self.sync.rooms.joined_members(told.room)?;
-            self.sync.add_whole_profiles(members.iter().copied(), wanted, &mut profiles)?;
+            let members = self.sync.local_joined_members(told.room)?;
+            self.sync.add_whole_profiles(members, wanted, &mut profiles)?;
         }
-        left.retain(|user| !profiles.contains_key(user));
+        left.retain(|user| !profiles.contains(*user));
         if profiles.is_empty() && left.is_empty() {
             return Ok(false);
         }

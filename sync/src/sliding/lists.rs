@@ -163,7 +163,7 @@ impl Inner {
         for (&room, &row) in rows.iter().filter(|(_, row)| !row.forgotten) {
             let shown = match row.membership {
                 Membership::Join | Membership::Knock => true,
-                Membership::Invite => !hidden.hides(&self.rooms.event_at(room, row.seq)?),
+                Membership::Invite => hidden.is_trivial() || !hidden.hides(&self.rooms.event_at(room, row.seq)?),
                 // Users know of rooms they left, unless another of their devices did it.
                 Membership::Leave | Membership::Ban if sent.contains_key(&room) => true,
                 Membership::Leave | Membership::Ban => row.left_at.is_some() && self.was_removed(caller, room, row)?,

@@ -184,6 +184,9 @@ pub struct Extensions {
     /// The threads that the user follows.
     #[serde(rename = "io.element.msc4308.thread_subscriptions", alias = "thread_subscriptions")]
     pub thread_subscriptions: ThreadSubscriptionsConfig,
+    /// Sticky events.
+    #[serde(rename = "org.matrix.msc4354.sticky_events", alias = "sticky_events")]
+    pub sticky_events: StickyEventsConfig,
     /// Receipts.
     pub receipts: Switch,
     /// Typing.
@@ -228,6 +231,18 @@ pub struct ThreadSubscriptionsConfig {
     pub enabled: bool,
     /// The most changes of one answer.
     pub limit: Option<u64>,
+}
+
+/// The extension for sticky events (MSC4480).
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct StickyEventsConfig {
+    /// Whether it is wanted.
+    pub enabled: bool,
+    /// The most events of one answer.
+    pub limit: Option<u64>,
+    /// `next_batch` of the last answer that had one.
+    pub since: Option<String>,
 }
 
 impl SlidingRequest {

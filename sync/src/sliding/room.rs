@@ -76,15 +76,17 @@ impl Look<'_> {
             is_dm: occasion.is_dm,
             membership: row.membership,
         };
-        let mut oldest = None;
+        let mut timeline = Vec::new();
         let outside = matches!(row.membership, Membership::Invite | Membership::Knock) || row.left_at.is_none();
         if outside && row.membership != Membership::Join {
             self.write_outside(&mut object, listed)?;
         } else {
-            oldest = self.write_inside(&mut object, listed, wish, &occasion, &mut sent)?;
+            timeline = self.write_inside(&mut object, listed, wish, &occasion, &mut sent)?;
         }
         object.close();
-        Ok(Some((sent, ToldRoom { room: listed.room, initial: occasion.initial, oldest })))
+        let oldest = timeline.first().map(Event::pos);
+        let timeline = timeline.iter().map(Event::seq).collect();
+        Ok(Some((sent, ToldRoom { room: listed.room, initial: occasion.initial, oldest, timeline })))
     }
 
     fn find_occasion(&self, listed: &ListedRoom, wish: &Wish<'_>) -> Result<Option<Occasion>, SyncError> {
@@ -138,6 +140,7 @@ impl Look<'_> {
         Ok(())
     }
 
+    /// Writes a room that the user is or was in; returns the events of its timeline.
     fn write_inside(
         &self,
         object: &mut Object<'_>,
@@ -145,7 +148,7 @@ impl Look<'_> {
         wish: &Wish<'_>,
         occasion: &Occasion,
         sent: &mut SentRoom,
-    ) -> Result<Option<StreamPos>, SyncError> {
+    ) -> Result<Vec<Event>, SyncError> {
         let room = Room::open(&self.sync.rooms, self.caller.user, listed.row, listed.room, self.until)?;
         let limit = self.limit(wish);
         let since = occasion.up_to.filter(|_| !occasion.expanded);
@@ -168,7 +171,7 @@ impl Look<'_> {
         let unread = self.sync.users.unread_counts(self.caller.user, listed.room)?.total();
         object.number("notification_count", unread.notifications);
         object.number("highlight_count", unread.highlights);
-        Ok(timeline.events.first().map(Event::pos))
+        Ok(timeline.events)
     }
 
     fn write_timeline(

@@ -10,6 +10,7 @@ use crate::events::EventWriter;
 use crate::json::{Array, Object, write_typed};
 use crate::receipts::write_receipt_events;
 use crate::state::{LazyMembers, StateQuery};
+use crate::sticky::read_sticky;
 use crate::summary::find_heroes;
 use crate::timeline::{Room, Timeline, is_ignored};
 use crate::typing::write_typing;
@@ -40,11 +41,15 @@ impl Assembly<'_> {
         let stand = Stand { since, state_since: since.filter(|_| !self.request.full_state) };
         section.optional(room_id.as_str(), |out| {
             let mut object = Object::open(out);
-            let heroes = self.write_events(&mut object, &room, stand)?;
+            let mut timeline = self.read_timeline(&room, stand.since)?;
+            // Whoever was here before has events from then: between those and these there is a gap.
+            timeline.limited |= self.since.is_some() && stand.since.is_none();
+            let heroes = self.write_events(&mut object, &room, &timeline, stand)?;
             let mut news = heroes.is_some();
             if let Some(heroes) = heroes.filter(|heroes| heroes.changed) {
                 self.write_summary(&mut object, &room, heroes.users.as_deref())?;
             }
+            news |= object.events("msc4354_sticky", |events| self.write_sticky(&room, &timeline, stand, events))?;
             news |= object.events("ephemeral", |events| self.write_ephemeral(&room, stand, events))?;
             news |= object.events("account_data", |events| self.write_room_data(&room, stand, events))?;
             if news {
@@ -62,19 +67,17 @@ impl Assembly<'_> {
         &self,
         object: &mut Object<'_>,
         room: &Room<'_>,
+        timeline: &Timeline,
         stand: Stand,
     ) -> Result<Option<Heroes>, SyncError> {
-        let mut timeline = self.read_timeline(room, stand.since)?;
-        // Whoever was here before has events from then: between those and these there is a gap.
-        timeline.limited |= self.since.is_some() && stand.since.is_none();
-        let mut heroes = Heroes { changed: stand.state_since.is_none() || shows_members(&timeline), users: None };
+        let mut heroes = Heroes { changed: stand.state_since.is_none() || shows_members(timeline), users: None };
         if heroes.changed {
             heroes.users = find_heroes(room.rooms, room.view.room(), timeline.snapshot, self.caller.user)?;
         }
-        let state = self.read_state(room, &timeline, stand, heroes.users.as_deref())?;
+        let state = self.read_state(room, timeline, stand, heroes.users.as_deref())?;
         let news = stand.state_since.is_none() || !timeline.events.is_empty() || timeline.limited || !state.is_empty();
         if news {
-            self.write_timeline_and_state(object, room, &timeline, &state)?;
+            self.write_timeline_and_state(object, room, timeline, &state)?;
         }
         Ok(news.then_some(heroes))
     }
@@ -152,6 +155,23 @@ impl Assembly<'_> {
         summary.number("m.invited_member_count", u64::from(room.view.head().invited_count()));
         summary.number("m.joined_member_count", u64::from(room.view.head().joined_count()));
         summary.close();
+        Ok(())
+    }
+
+    /// The sticky events that came and are not in the timeline: the filter of that does not keep them out.
+    fn write_sticky(
+        &self,
+        room: &Room<'_>,
+        timeline: &Timeline,
+        stand: Stand,
+        events: &mut Array<'_>,
+    ) -> Result<(), SyncError> {
+        let writer = EventWriter::new(&room.view, &self.caller.device_id, Some(self.filter));
+        for sticky in read_sticky(room, stand.since, &self.ignored)? {
+            if !timeline.has(sticky.event.seq()) {
+                writer.write(&sticky.event, events.item())?;
+            }
+        }
         Ok(())
     }
 

@@ -241,3 +241,30 @@ fn a_stored_filter_is_found_by_its_owner_only() {
         assert!(server.sync.stored_filter(bob.user, id).unwrap().is_none());
     });
 }
+
+#[test]
+fn after_many_changes_of_profiles_those_of_acquaintances_are_still_told() {
+    run(|server| async move {
+        let (alice, bob) = (server.login("alice", "A").await, server.login("bob", "B").await);
+        let id = server.create(&alice, |_| ()).await;
+        server.join(&id, &bob).await;
+        let set = async |user, field: &str, value| {
+            server.users.set_profile_field(user, field, value).await.unwrap();
+        };
+        set(bob.user, "m.old", Some(json!("as it was"))).await;
+        set(bob.user, "m.gone", Some(json!(1))).await;
+        let since = token(&server.v3(&alice, None).await).to_owned();
+        set(bob.user, "m.gone", None).await;
+        set(bob.user, "m.new", Some(json!(2))).await;
+        for stranger in 0..51 {
+            let stranger = server.login(&format!("stranger{stranger}"), "S").await;
+            for field in 0..99 {
+                set(stranger.user, &format!("m.new.{field}"), Some(json!(1))).await;
+            }
+        }
+        let filter = json!({"org.matrix.msc4429.profile_fields": {"ids": ["m.old", "m.gone", "m.new"]}});
+        let answer = server.v3_with(&alice, filtered(Some(&since), filter)).await.unwrap();
+        let told = json!({"@bob:hs.test": {"profile_updates": {"m.gone": null, "m.new": 2}}});
+        assert_eq!(answer["org.matrix.msc4429.users"], told);
+    });
+}

@@ -1,8 +1,11 @@
 //! Timelines and state of `/v3/sync`: limits, gaps, joining, leaving.
 
+use std::time::Duration;
+
 use rooms::Membership;
 use serde_json::{Value, json};
 use spec::ids::RoomId;
+use sync::SyncToken;
 
 use crate::server::{filtered, outline, request, room, run, token};
 
@@ -304,5 +307,34 @@ fn lazy_loading_sends_senders_once() {
         let redundant = json!({"room": {"state": {"lazy_load_members": true, "include_redundant_members": true}}});
         let third = server.v3_with(&alice, filtered(Some(token(&second)), redundant)).await.unwrap();
         assert_eq!(members(&third), ["@carol:hs.test"]);
+    });
+}
+
+#[test]
+fn the_old_stream_tells_all_rooms_in_order_in_small_answers() {
+    run(|server| async move {
+        let alice = server.login("alice", "A").await;
+        let rooms = [server.create(&alice, |_| {}).await, server.create(&alice, |_| {}).await];
+        let mut said = Vec::new();
+        for n in 0..260 {
+            // First one room alone, then both by turns.
+            let room = &rooms[if n < 130 { 0 } else { n % 2 }];
+            said.push(server.say(&alice, room, &n.to_string()).await.as_str().to_owned());
+        }
+        let (mut told, mut from) = (Vec::new(), "s2_0_0_0_0_0".to_owned());
+        loop {
+            let token = SyncToken::parse(&from).unwrap();
+            let answer = server.sync.events(&alice, Some(token), Duration::ZERO).await.unwrap();
+            let answer: Value = serde_json::from_slice(&answer).unwrap();
+            let chunk = answer["chunk"].as_array().unwrap();
+            if chunk.is_empty() {
+                break;
+            }
+            assert!(chunk.len() <= 110, "{}", chunk.len());
+            let messages = chunk.iter().filter(|event| event["type"] == "m.room.message");
+            told.extend(messages.map(|event| event["event_id"].as_str().unwrap().to_owned()));
+            from = answer["end"].as_str().unwrap().to_owned();
+        }
+        assert_eq!(told, said);
     });
 }

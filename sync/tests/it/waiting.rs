@@ -8,7 +8,7 @@ use rooms::Membership;
 use serde_json::json;
 use sync::{SyncConfig, V3Request};
 
-use crate::server::{Server, outline, request, room, run, run_with, token};
+use crate::server::{Server, filtered, outline, request, room, run, run_with, token};
 
 fn waiting(since: &str) -> V3Request {
     V3Request { timeout: Duration::from_secs(60), ..request(Some(since)) }
@@ -59,6 +59,33 @@ fn news_of_every_kind_wake_a_waiting_client() {
             let answer = tokio::time::timeout(Duration::from_secs(10), sleeper).await;
             assert!(answer.is_ok(), "{kind} did not wake");
         }
+    });
+}
+
+#[test]
+fn changes_of_profiles_are_gathered_for_a_second() {
+    run(|server| async move {
+        let server = Arc::new(server);
+        let (alice, bob) = (server.login("alice", "A").await, server.login("bob", "B").await);
+        let id = server.create(&alice, |_| ()).await;
+        server.join(&id, &bob).await;
+        let since = token(&server.v3(&alice, None).await).to_owned();
+        let filter = json!({"org.matrix.msc4429.profile_fields": {"ids": ["m.status"]}});
+        let sleeper = tokio::spawn({
+            let wish = V3Request { timeout: Duration::from_secs(60), ..filtered(Some(&since), filter) };
+            let (server, alice) = (server.clone(), alice.clone());
+            async move { server.v3_with(&alice, wish).await.unwrap() }
+        });
+        settle().await;
+        for n in 0..3 {
+            server.users.set_profile_field(bob.user, "m.status", Some(json!(n))).await.unwrap();
+        }
+        settle().await;
+        assert!(!sleeper.is_finished());
+        server.clock.advance(Duration::from_secs(2));
+        let answer = tokio::time::timeout(Duration::from_secs(10), sleeper).await.unwrap().unwrap();
+        let told = json!({"@bob:hs.test": {"profile_updates": {"m.status": 2}}});
+        assert_eq!(answer["org.matrix.msc4429.users"], told);
     });
 }
 

@@ -6,11 +6,14 @@ use super::AppService;
 use crate::{Account, AccountKind, AdminRights, NewAccount, UserError, Users};
 
 impl Users {
-    /// Refuses a user that only an application service may make.
+    /// Refuses a user that only an application service, or the server for its notices, may make.
     ///
     /// # Errors
     /// `Exclusive`.
     pub(crate) fn check_user_is_free(&self, user: &UserId) -> Result<(), UserError> {
+        if self.is_notice_sender(user) {
+            return Err(UserError::Exclusive("this user id belongs to the server"));
+        }
         let services = self.appservices();
         if services.iter().any(|service| service.owns_user_exclusively(user)) {
             return Err(UserError::Exclusive("this user id belongs to an application service"));
@@ -57,7 +60,17 @@ impl Users {
         self.appservice_account(service, &user).await
     }
 
-    fn check_owner(&self, service: &AppService, user: &UserId) -> Result<(), UserError> {
+    /// Refuses a service another user than its own ones, whether it is to be made or to act.
+    ///
+    /// # Errors
+    /// `Exclusive`.
+    pub(super) fn check_owner(&self, service: &AppService, user: &UserId) -> Result<(), UserError> {
+        if self.is_notice_sender(user) {
+            return Err(UserError::Exclusive("this user id belongs to the server"));
+        }
+        if user == service.sender() {
+            return Ok(());
+        }
         if !service.owns_user(user) {
             return Err(UserError::Exclusive("the user is in none of the application service's namespaces"));
         }

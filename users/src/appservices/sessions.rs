@@ -44,8 +44,8 @@ impl Users {
     /// if it names one. A sender that does not exist is made. The caller looks at [`Session::is_locked`]. Cancel-safe.
     ///
     /// # Errors
-    /// `InvalidParam` for what is no user id; `Forbidden` for a user outside of its namespaces, and for one that it has
-    /// not registered; `UserDeactivated`; `UnknownDevice`.
+    /// `InvalidParam` for what is no user id; `Forbidden` for a user outside of its namespaces or in another service's exclusive
+    /// one, for the sender of server notices, and for one that it has not registered; `UserDeactivated`; `UnknownDevice`.
     pub async fn authenticate_appservice(
         &self,
         service: &Arc<AppService>,
@@ -56,7 +56,7 @@ impl Users {
             Some(user_id) => UserId::parse(user_id).map_err(|_| UserError::InvalidParam("user_id is no user id"))?,
             None => service.sender().clone(),
         };
-        if !service.owns_user(&user_id) {
+        if self.check_owner(service, &user_id).is_err() {
             return Err(UserError::Forbidden("the application service cannot act as this user"));
         }
         let account = self.appservice_account(service, &user_id).await?;

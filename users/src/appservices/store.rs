@@ -93,11 +93,17 @@ pub(crate) struct AppServiceState {
     current: watch::Sender<Arc<AppServices>>,
     /// Those of the folder, as they were read last. Locked while the set is replaced.
     from_files: Mutex<Vec<Arc<AppService>>>,
+    /// Held while one is added: two at once could each be fine, and not go together.
+    adding: tokio::sync::Mutex<()>,
 }
 
 impl Default for AppServiceState {
     fn default() -> Self {
-        AppServiceState { current: watch::Sender::new(Arc::default()), from_files: Mutex::default() }
+        AppServiceState {
+            current: watch::Sender::new(Arc::default()),
+            from_files: Mutex::default(),
+            adding: tokio::sync::Mutex::default(),
+        }
     }
 }
 
@@ -136,8 +142,9 @@ impl Users {
     /// [`AppServiceError`]: `Registration`, `Conflict`, `TooMany`.
     pub async fn add_appservice(&self, document: &str) -> Result<Arc<AppService>, AppServiceError> {
         let service = self.parse_service(document, AppServiceSource::Stored)?;
+        let _adding = self.inner.appservices.adding.lock().await;
         // Looked at before anything is written, and again when it is put in force.
-        let mut together: Vec<_> = self.appservices().services.clone();
+        let mut together = self.put_together(&self.inner.appservices.from_files.lock())?.services;
         together.push(Arc::clone(&service));
         check_count(&together)?;
         AppServices::new(together)?;
@@ -152,7 +159,13 @@ impl Users {
             }
             Err(error) => return Err(error.into()),
         }
-        self.put_in_force()?;
+        if let Err(error) = self.put_in_force() {
+            // The folder was read anew meanwhile. With this row the next start would fail.
+            let mut batch = Batch::new();
+            batch.delete(&APPSERVICES, &service.id().to_owned());
+            self.store().commit(batch).await?;
+            return Err(error);
+        }
         Ok(service)
     }
 

@@ -112,6 +112,17 @@ fn services_that_cannot_be_told_apart_are_refused() {
 }
 
 #[test]
+fn services_that_are_added_at_once_go_together() {
+    let fixture = Fixture::new();
+    let with = |id: &str| format!("id: {id}\nas_token: same\nhs_token: h\nsender_localpart: {id}\n");
+    let (first, second) = (with("first"), with("second"));
+    let (first, second) = fixture
+        .run(async { tokio::join!(fixture.users.add_appservice(&first), fixture.users.add_appservice(&second)) });
+    assert!(first.is_ok() != second.is_ok(), "{first:?} {second:?}");
+    assert_eq!(fixture.reopen().load_appservices(None).unwrap(), 1);
+}
+
+#[test]
 fn registrations_come_from_the_folder_and_from_the_database() {
     let fixture = Fixture::new();
     let folder = tempfile::tempdir().unwrap();
@@ -181,4 +192,12 @@ fn exclusive_users_cannot_be_registered_by_others() {
     assert!(matches!(register("@_irc_bridge_x:elsewhere.org"), Err(UserError::Forbidden(_))));
     register("_irc_bridge_x").unwrap();
     assert!(matches!(register("_irc_bridge_x"), Err(UserError::UserInUse)));
+    let wide = "id: wide\nas_token: t\nhs_token: h\nsender_localpart: _irc_bridge_wide\n\
+                namespaces: {users: [{exclusive: false, regex: '@.*'}]}\n";
+    let wide = fixture.run(fixture.users.add_appservice(wide)).unwrap();
+    let act = |id| fixture.run(fixture.users.authenticate_appservice(&wide, id, None)).map(drop);
+    assert!(matches!(act(Some("@_irc_bridge_x:example.org")), Err(UserError::Forbidden(_))));
+    act(None).unwrap();
+    fixture.account("alice");
+    act(Some("@alice:example.org")).unwrap();
 }

@@ -99,3 +99,14 @@ fn the_number_of_pushers_is_bounded() {
     assert!(matches!(refused, Err(UserError::TooLarge(_))));
     f.run(f.users.set_pusher(&session, pusher("7", URL), false)).unwrap();
 }
+
+#[test]
+fn the_number_of_pushers_is_bounded_also_when_many_are_set_at_once() {
+    let f = Fixture::new();
+    let session = f.session("alice", "A");
+    let setting =
+        (0..MAX_PUSHERS + 5).map(|number| f.users.set_pusher(&session, pusher(&number.to_string(), URL), true));
+    let set = f.run(futures_util::future::join_all(setting));
+    assert_eq!(set.iter().filter(|set| set.is_err()).count(), 5);
+    assert_eq!(f.users.pushers(session.user).unwrap().len(), MAX_PUSHERS);
+}

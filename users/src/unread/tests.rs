@@ -193,3 +193,92 @@ fn messages_of_ignored_users_are_not_counted() {
     chat.say(&chat.bob, "nobody hears");
     assert_eq!(chat.notifications(), 0);
 }
+
+#[test]
+fn a_failure_in_looking_for_redacted_events_counts_nothing_twice_and_forgets_nothing() {
+    let chat = Chat::new();
+    assert_eq!(chat.notifications(), 0);
+    let tally = chat.f.users.inner.tallies.of(chat.alice.user, chat.room);
+    // An event that cannot be read.
+    tally.lock().add(Notable { seq: RoomSeq(1_000_000), thread: None, highlight: false });
+    let doomed = chat.say(&chat.bob, "oops");
+    for id in [doomed.clone(), doomed] {
+        chat.send(Draft::redaction(chat.bob.user_id.clone(), id, Map::new()));
+    }
+    chat.say(&chat.bob, "fine");
+    for _ in 0..2 {
+        chat.f.users.unread_counts(chat.alice.user, chat.room).unwrap_err();
+        let tally = tally.lock();
+        assert_eq!(tally.counted_to, chat.f.rooms.head(chat.room).unwrap().last_seq());
+        assert_eq!(tally.notable.len(), 2, "the event that cannot be read, and the last one");
+    }
+    tally.lock().notable.pop_front();
+    assert_eq!(chat.notifications(), 1);
+}
+
+impl Chat {
+    fn has_unread(&self) -> bool {
+        self.f.users.has_unread(self.alice.user, self.room).unwrap()
+    }
+
+    fn read(&self, event: &EventId, thread: Option<&str>) {
+        let receipts = [(ReceiptKind::ReadPrivate, thread, event)];
+        self.f.run(self.f.rooms.set_receipts(self.room, self.alice.user, &receipts)).unwrap();
+    }
+
+    fn mute(&self, is_muted: bool) {
+        let kind = spec::push::RuleKind::Override;
+        self.f.run(self.f.users.set_push_rule_enabled(self.alice.user, kind, ".m.rule.master", is_muted)).unwrap();
+    }
+}
+
+#[test]
+fn a_glance_finds_what_is_unread_without_counting() {
+    let chat = Chat::new();
+    assert!(!chat.has_unread());
+    let first = chat.say(&chat.bob, "one");
+    let second = chat.say(&chat.bob, "two");
+    assert!(chat.has_unread());
+    let newest = chat.f.users.inner.glances.newest(chat.alice.user, chat.room);
+    assert_eq!(newest, Some(chat.f.rooms.head(chat.room).unwrap().last_seq()));
+    assert_eq!(chat.f.users.inner.tallies.0.len(), 0, "counting is left to those who need counts");
+    chat.send(Draft::redaction(chat.bob.user_id.clone(), second, Map::new()));
+    assert!(chat.has_unread(), "the first one");
+    chat.read(&first, None);
+    assert!(!chat.has_unread());
+    chat.say(&chat.alice, "mine");
+    assert!(!chat.has_unread());
+    chat.say(&chat.bob, "three");
+    assert!(chat.has_unread());
+}
+
+#[test]
+fn a_glance_looks_at_nothing_twice() {
+    let chat = Chat::new();
+    chat.mute(true);
+    chat.say(&chat.bob, "one");
+    assert!(!chat.has_unread());
+    // Were it looked at again, it would notify now.
+    chat.mute(false);
+    assert!(!chat.has_unread());
+    chat.say(&chat.bob, "two");
+    assert!(chat.has_unread());
+}
+
+#[test]
+fn of_a_glance_that_is_read_the_older_events_may_be_unread() {
+    let chat = Chat::new();
+    let root = chat.say(&chat.bob, "root");
+    chat.read(&root, None);
+    chat.say(&chat.bob, "in the room");
+    let relation = serde_json::json!({
+        "msgtype": "m.text", "body": "in a thread", "m.relates_to": { "rel_type": "m.thread", "event_id": root }
+    });
+    let content = relation.as_object().unwrap().clone();
+    let in_thread = chat.send(Draft::message(chat.bob.user_id.clone(), "m.room.message", content));
+    assert!(chat.has_unread());
+    chat.read(&in_thread, Some(root.as_str()));
+    assert!(chat.has_unread(), "what was said in the room");
+    chat.read(&in_thread, None);
+    assert!(!chat.has_unread());
+}

@@ -8,8 +8,9 @@ use spec::ids::ServerName;
 use spec::signing::SigningKey;
 use spec::xmatrix::XMatrix;
 
-use super::{BODY_TIME, MAX_WAITING, PLACE_WAIT, Places, Waiting};
+use super::{MAX_WAITING, PLACE_WAIT, Places, Waiting};
 use crate::FederationConfig;
+use crate::inbound::body::GRACE;
 use crate::inbound::fixture::Here;
 
 const URI: &str = "/_matrix/federation/v1/send/t1?a=b%20c";
@@ -107,7 +108,7 @@ async fn a_body_that_does_not_end_is_given_up() {
     let (status, _) = here.pass_time(here.request("PUT", URI, Some(header), body)).await;
     assert_eq!(status, StatusCode::REQUEST_TIMEOUT);
     let took = here.federation.clock.monotonic() - before;
-    assert!((BODY_TIME..BODY_TIME * 2).contains(&took), "{took:?}");
+    assert!((GRACE..GRACE * 2).contains(&took), "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
