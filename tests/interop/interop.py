@@ -100,7 +100,9 @@ def main():
     if "conduit" in (options.first, options.second, options.third) and not options.binary:
         print("run.sh: the path of the conduit binary is missing", file=sys.stderr)
         return 2
-    folder = Path(options.work or tempfile.mkdtemp(prefix="conduit-interop-"))
+    # A folder for each pair: a server does not start on another's data.
+    pair = Path(options.work) / f"{options.first}-{options.second}" if options.work else None
+    folder = pair or Path(tempfile.mkdtemp(prefix="conduit-interop-"))
     folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     # Whoever ends the run ends the servers with it.
