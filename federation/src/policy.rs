@@ -1,5 +1,6 @@
-//! Asking policy servers to sign events: the implementation of [`rooms::PolicyServers`] (Server-Server API §Asking for a
-//! Policy Server signature on an event). What they answer is verified by whoever asks, with the key that the room names.
+//! Asking policy servers to sign events: the implementation of [`rooms::PolicyServers`] (Server-Server API §Asking for
+//! a Policy Server signature on an event). What they answer is verified by whoever asks, with the key that the room
+//! names.
 //!
 //! A policy server may be slow or down while all else of its server is well. So its failures do not count for the
 //! back-off of that server; it is the questions that nobody waits for that it is spared for a while.

@@ -1,7 +1,7 @@
 //! The follower: looks at what was committed and queues what notifies somebody.
 //!
-//! What was looked at is on the disk as a cursor, moved together with the rows that came of it. While the store fails the
-//! cursor stays; a room or user of which something else cannot be read is left out, so that all others go on.
+//! What was looked at is on the disk as a cursor, moved together with the rows that came of it. While the store fails
+//! the cursor stays; a room or user of which something else cannot be read is left out, so that all others go on.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;

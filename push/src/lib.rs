@@ -1,8 +1,8 @@
 //! The push edge: notifications of events to the push gateways that clients name (Client-Server API §Push
 //! Notifications, Push Gateway API).
 //!
-//! - `arrivals.rs` notes what is committed, `follow.rs` looks at it and queues what notifies somebody; `audience.rs` says
-//!   who that can be;
+//! - `arrivals.rs` notes what is committed, `follow.rs` looks at it and queues what notifies somebody; `audience.rs`
+//!   says who that can be;
 //! - `rows.rs` keeps what is queued on the disk, `table.rs` in memory;
 //! - a scheduler gives pushers their turns, `deliver.rs` is one turn, `notification.rs` what is sent in it, and
 //!   `gateway.rs` the request.

@@ -102,8 +102,8 @@ impl Table {
         }
     }
 
-    /// The notifications that wait for a pusher. A place whose row was sent before it was noted here stays until somebody
-    /// sees that it has no row.
+    /// The notifications that wait for a pusher. A place whose row was sent before it was noted here stays until
+    /// somebody sees that it has no row.
     pub fn places(&self, pusher: &PusherKey) -> Vec<Place> {
         self.lanes.get(pusher).map_or_else(Vec::new, |lane| lane.queued.iter().copied().collect())
     }

@@ -35,8 +35,8 @@ impl Rooms {
     /// public listing over. Not cancel-safe: dropped half-way, the old room may stand without a tombstone.
     ///
     /// # Errors
-    /// [`RoomError::Refused`] if the user may not close the room; those of [`Rooms::recommend`] if its policy server does
-    /// not let it be closed: the user has then left the successor.
+    /// [`RoomError::Refused`] if the user may not close the room; those of [`Rooms::recommend`] if its policy server
+    /// does not let it be closed: the user has then left the successor.
     pub async fn upgrade_room(
         &self,
         old: &RoomId,

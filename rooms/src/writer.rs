@@ -59,8 +59,8 @@ impl Rooms {
     ///
     /// # Errors
     /// What forbids the first event that cannot be appended; those of [`Rooms::recommend`]; [`RoomError::NotResident`]
-    /// for a room that other servers are in and this one is not; [`RoomError::Busy`] if too much waits, or it has waited
-    /// too long for its turn with the policy server.
+    /// for a room that other servers are in and this one is not; [`RoomError::Busy`] if too much waits, or it has
+    /// waited too long for its turn with the policy server.
     pub async fn append(
         &self,
         room: RoomNid,

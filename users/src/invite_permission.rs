@@ -82,7 +82,8 @@ impl InviteRules {
     /// Whether there may be anybody whose invitations are made but not shown.
     #[must_use]
     pub fn may_ignore(&self) -> bool {
-        !self.blocks_all && !(self.ignored.users.is_empty() && self.ignored.servers.is_empty())
+        let Senders { users, servers } = &self.ignored;
+        !self.blocks_all && (!users.is_empty() || !servers.is_empty())
     }
 
     /// What becomes of an invitation by `sender`.
@@ -93,14 +94,14 @@ impl InviteRules {
         }
         let (user, server) = (sender.as_str(), sender.server_name());
         let rules = [
-            (&self.allowed.users, user, InvitePermission::Allow),
-            (&self.ignored.users, user, InvitePermission::Ignore),
-            (&self.blocked.users, user, InvitePermission::Block),
-            (&self.allowed.servers, server, InvitePermission::Allow),
-            (&self.ignored.servers, server, InvitePermission::Ignore),
-            (&self.blocked.servers, server, InvitePermission::Block),
+            (&*self.allowed.users, user, InvitePermission::Allow),
+            (&*self.ignored.users, user, InvitePermission::Ignore),
+            (&*self.blocked.users, user, InvitePermission::Block),
+            (&*self.allowed.servers, server, InvitePermission::Allow),
+            (&*self.ignored.servers, server, InvitePermission::Ignore),
+            (&*self.blocked.servers, server, InvitePermission::Block),
         ];
-        let applies = |(list, text, _): &(&Box<[Glob]>, &str, _)| list.iter().any(|glob| glob.matches(text));
+        let applies = |(list, text, _): &(&[Glob], &str, _)| list.iter().any(|glob| glob.matches(text));
         rules.into_iter().find(applies).map_or(InvitePermission::Allow, |(_, _, permission)| permission)
     }
 }

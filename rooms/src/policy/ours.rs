@@ -1,5 +1,5 @@
-//! Events of ours in a room that uses a policy server: built and allowed as any others, signed by that server outside of
-//! the room's queue, and committed only then.
+//! Events of ours in a room that uses a policy server: built and allowed as any others, signed by that server outside
+//! of the room's queue, and committed only then.
 //!
 //! What one user sends is asked for in the order in which it came, one command after the other; so a repeated
 //! transaction finds what the first made. Commands of different users are asked for side by side, some at a time, and
@@ -138,12 +138,15 @@ impl Drop for SenderGuard<'_> {
     }
 }
 
+/// A new event, and what its row keeps of whoever sent it: the device and the transaction.
+type Made = (CheckedPdu, Option<(Box<str>, Box<str>)>);
+
 /// What drafts became outside of the room's queue.
 pub(crate) struct Aside {
     /// What the command is answered with.
     ids: Vec<EventId>,
-    /// The new events among them, each with what its row keeps of whoever sent it.
-    made: Vec<(CheckedPdu, Option<(Box<str>, Box<str>)>)>,
+    /// The new events among them.
+    made: Vec<Made>,
     /// Refused unless their senders are joined when they are committed.
     must_be_joined: bool,
 }

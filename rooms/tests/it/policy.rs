@@ -1,5 +1,7 @@
 //! Rooms that use a policy server: what it is asked, what its answers do, and what it holds up.
 
+#![expect(clippy::disallowed_methods, reason = "the senders of a test are joined by it")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -28,7 +30,7 @@ const VERSION: RoomVersion = RoomVersion::V11;
 /// What the policy server does with an event.
 enum Reply {
     Sign,
-    SignWith(SigningKey),
+    SignWith(Box<SigningKey>),
     Refuse,
     Say(Value),
     BeGone,
@@ -301,7 +303,7 @@ fn what_is_not_recommended_is_not_stored() {
             scene.policy.answer(move |_| Reply::Say(answer.clone()));
             assert!(matches!(scene.say("x").await, Err(RoomError::Refused(_))));
         }
-        scene.policy.answer(|_| Reply::SignWith(policy_key(10)));
+        scene.policy.answer(|_| Reply::SignWith(Box::new(policy_key(10))));
         assert!(matches!(scene.say("x").await, Err(RoomError::Refused(_))));
         assert_eq!(scene.events().len(), before);
         let after = scene.server.rooms.head(scene.nid).unwrap();
@@ -502,7 +504,7 @@ fn events_of_others_are_soft_failed_unless_recommended() {
         assert_eq!(scene.receive(rotated).await, Verdict::Accepted);
         assert_eq!(policy.take_asked(), ["m.room.message"]);
         let replies: [fn(&Pdu) -> Reply; 3] =
-            [|_| Reply::Refuse, |_| Reply::BeGone, |_| Reply::SignWith(policy_key(10))];
+            [|_| Reply::Refuse, |_| Reply::BeGone, |_| Reply::SignWith(Box::new(policy_key(10)))];
         for (n, reply) in replies.into_iter().enumerate() {
             policy.answer(reply);
             let spam = scene.received(&format!("spam {n}"));

@@ -1,8 +1,8 @@
 //! Whether a room has anything unread that notifies: all that a badge of rooms asks, for each room of a user.
 //!
-//! Counts need a tally, and there is memory for only so many of those. A glance is a few bytes: how far a room was looked
-//! at for a user, and the newest event that notified. It looks from the newest event back and stops at the first one
-//! that notifies; asking again looks only at newer ones, also in rooms where nothing notifies.
+//! Counts need a tally, and there is memory for only so many of those. A glance is a few bytes: how far a room was
+//! looked at for a user, and the newest event that notified. It looks from the newest event back and stops at the first
+//! one that notifies; asking again looks only at newer ones, also in rooms where nothing notifies.
 
 use std::sync::Arc;
 
@@ -38,8 +38,8 @@ impl Glances {
 
 impl Users {
     /// Whether `room` has anything unread that notifies `user`; `false` unless they are joined. What is older than the
-    /// newest thousand events may be missed when the room is looked at for the first time since a start. Costs the events
-    /// that arrived since it was last asked, a few microseconds each.
+    /// newest thousand events may be missed when the room is looked at for the first time since a start. Costs the
+    /// events that arrived since it was last asked, a few microseconds each.
     ///
     /// # Errors
     /// Storage errors only.
