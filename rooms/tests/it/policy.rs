@@ -62,6 +62,17 @@ impl Policy {
         *self.replies.lock() = Box::new(replies);
     }
 
+    /// Signs what this user sends once there is a permit, and what others send at once.
+    fn hold(&self, localpart: &'static str) -> Arc<Semaphore> {
+        let gate = Arc::new(Semaphore::new(0));
+        let held = gate.clone();
+        self.answer(move |pdu| match pdu.sender.localpart() == localpart {
+            true => Reply::Hold(held.clone()),
+            false => Reply::Sign,
+        });
+        gate
+    }
+
     /// The types of the events that it was asked for since the last time.
     fn take_asked(&self) -> Vec<String> {
         std::mem::take(&mut *self.asked.lock()).into_iter().map(|(kind, _)| kind).collect()
@@ -381,12 +392,7 @@ fn waiting_holds_up_neither_other_rooms_nor_other_users() {
         let Scene { server, policy, alice, room, nid, .. } = &scene;
         let bob = server.user("bob").await;
         server.change(room, &bob.0, &bob.0, Membership::Join).await.unwrap();
-        let gate = Arc::new(Semaphore::new(0));
-        let held = gate.clone();
-        policy.answer(move |pdu| match pdu.sender.localpart() {
-            "alice" => Reply::Hold(held.clone()),
-            _ => Reply::Sign,
-        });
+        let gate = policy.hold("alice");
         let first = tokio::spawn(send(server.rooms.clone(), *nid, (alice.clone(), scene.alice_nid), "first"));
         eventually(|| policy.asked.lock().len() == 2).await;
         let second = tokio::spawn(send(server.rooms.clone(), *nid, (alice.clone(), scene.alice_nid), "second"));
@@ -437,12 +443,7 @@ fn what_has_become_forbidden_meanwhile_is_not_sent() {
         let Scene { server, policy, alice, room, nid, .. } = &scene;
         let bob = server.user("bob").await;
         server.change(room, &bob.0, &bob.0, Membership::Join).await.unwrap();
-        let gate = Arc::new(Semaphore::new(0));
-        let held = gate.clone();
-        policy.answer(move |pdu| match pdu.sender.localpart() {
-            "bob" => Reply::Hold(held.clone()),
-            _ => Reply::Sign,
-        });
+        let gate = policy.hold("bob");
         policy.take_asked();
         let last_words = tokio::spawn(send(server.rooms.clone(), *nid, bob.clone(), "last words"));
         eventually(|| policy.asked.lock().len() == 1).await;
@@ -630,12 +631,7 @@ fn one_user_takes_not_all_places_of_those_who_wait() {
         let bob = server.user("bob").await;
         server.change(room, &bob.0, &bob.0, Membership::Join).await.unwrap();
         policy.take_asked();
-        let gate = Arc::new(Semaphore::new(0));
-        let held = gate.clone();
-        policy.answer(move |pdu| match pdu.sender.localpart() {
-            "alice" => Reply::Hold(held.clone()),
-            _ => Reply::Sign,
-        });
+        let gate = policy.hold("alice");
         let alice = (scene.alice.clone(), scene.alice_nid);
         let of_alice = |n: usize| {
             let (rooms, nid, alice) = (server.rooms.clone(), *nid, alice.clone());
