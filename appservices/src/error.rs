@@ -28,15 +28,11 @@ impl DispatchError {
     /// Whether the store fails, and not only a row of it cannot be read.
     pub fn is_of_store(&self) -> bool {
         match self {
-            DispatchError::Storage(error)
-            | DispatchError::Rooms(RoomError::Storage(error))
-            | DispatchError::Users(UserError::Storage(error) | UserError::Rooms(RoomError::Storage(error))) => {
-                !matches!(error, StorageError::Corrupt { .. })
-            }
-            DispatchError::Commit(_)
-            | DispatchError::Rooms(RoomError::Commit(_))
-            | DispatchError::Users(UserError::Commit(_) | UserError::Rooms(RoomError::Commit(_))) => true,
-            DispatchError::Rooms(_) | DispatchError::Users(_) | DispatchError::Damaged => false,
+            DispatchError::Storage(error) => !matches!(error, StorageError::Corrupt { .. }),
+            DispatchError::Rooms(error) => error.is_of_store(),
+            DispatchError::Users(error) => error.is_of_store(),
+            DispatchError::Commit(_) => true,
+            DispatchError::Damaged => false,
         }
     }
 }

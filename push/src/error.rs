@@ -32,15 +32,11 @@ impl PushError {
     /// Whether the store failed. Everything else concerns some rows only, also one that does not decode.
     fn is_of_store(&self) -> bool {
         match self {
-            PushError::Storage(error)
-            | PushError::Rooms(RoomError::Storage(error))
-            | PushError::Users(UserError::Storage(error) | UserError::Rooms(RoomError::Storage(error))) => {
-                !matches!(error, StorageError::Corrupt { .. })
-            }
-            PushError::Commit(_)
-            | PushError::Rooms(RoomError::Commit(_))
-            | PushError::Users(UserError::Commit(_) | UserError::Rooms(RoomError::Commit(_))) => true,
-            PushError::Rooms(_) | PushError::Users(_) | PushError::Task(_) | PushError::Inconsistent(_) => false,
+            PushError::Storage(error) => !matches!(error, StorageError::Corrupt { .. }),
+            PushError::Rooms(error) => error.is_of_store(),
+            PushError::Users(error) => error.is_of_store(),
+            PushError::Commit(_) => true,
+            PushError::Task(_) | PushError::Inconsistent(_) => false,
         }
     }
 }

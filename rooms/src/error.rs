@@ -113,3 +113,15 @@ impl From<Corrupt> for RoomError {
         RoomError::Storage(StorageError::Corrupt { keyspace: "rooms", source: corrupt })
     }
 }
+
+impl RoomError {
+    /// Whether the store fails, and not only a row of it cannot be read: then nothing else would work either.
+    #[must_use]
+    pub fn is_of_store(&self) -> bool {
+        match self {
+            RoomError::Storage(error) => !matches!(error, StorageError::Corrupt { .. }),
+            RoomError::Commit(_) => true,
+            _ => false,
+        }
+    }
+}

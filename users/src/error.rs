@@ -129,3 +129,16 @@ pub enum UserError {
     #[error("the server is shutting down")]
     ShuttingDown,
 }
+
+impl UserError {
+    /// Whether the store fails, and not only a row of it cannot be read: then nothing else would work either.
+    #[must_use]
+    pub fn is_of_store(&self) -> bool {
+        match self {
+            UserError::Storage(error) => !matches!(error, StorageError::Corrupt { .. }),
+            UserError::Rooms(error) => error.is_of_store(),
+            UserError::Commit(_) => true,
+            _ => false,
+        }
+    }
+}
