@@ -64,7 +64,8 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Notes what waits for a service and is not noted: messages, and changes of device lists after a position.
+    /// Notes what waits for a service and is not noted: messages, changes of device lists after a position, and the keys
+    /// of its own user, which may have been claimed unnoticed.
     pub(crate) fn note_waiting_devices(&self, line: &Line, since: StreamPos) -> Result<(), DispatchError> {
         if !line.service.wants_encryption() {
             return Ok(());
@@ -74,6 +75,10 @@ impl Dispatcher {
             if owner.is_some_and(|owner| owner.service.id() == line.service.id()) {
                 line.waiting.lock().devices.insert(device);
             }
+        }
+        if let Some(sender) = self.rooms.user_nid(line.service.sender())? {
+            let devices = self.users.devices(sender)?.into_iter().map(|device| device.nid);
+            line.waiting.lock().devices.extend(devices);
         }
         let interest = self.interest();
         let Some(index) = interest.index_of(line.service.id()) else { return Ok(()) };
@@ -134,7 +139,10 @@ impl Dispatcher {
             let AppServiceDevice { user_id, device_id, .. } = owned;
             let counts = self.users.key_counts(device)?;
             let of_user = told.one_time_keys.entry(user_id.clone()).or_default();
-            of_user.insert(device_id.to_string(), counts.one_time_keys.into_iter().collect());
+            let of_device = of_user.entry(device_id.to_string()).or_default();
+            of_device.extend(counts.one_time_keys);
+            // As in /sync: a count that is absent could be one that did not change.
+            of_device.entry("signed_curve25519".to_owned()).or_insert(0);
             let of_user = told.fallback_keys.entry(user_id).or_default();
             of_user.insert(device_id.to_string(), counts.unused_fallback_types);
         }

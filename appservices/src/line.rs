@@ -76,7 +76,9 @@ impl Waiting {
         if !self.is_live {
             return;
         }
-        for noted in found {
+        let began = self.upto;
+        // A new service begins where it was registered, which may be further than the follower was.
+        for noted in found.iter().filter(|noted| noted.place() > began) {
             if self.events.len() >= MAX_NOTED {
                 self.is_live = false;
                 return;
@@ -84,7 +86,7 @@ impl Waiting {
             self.events.push_back(*noted);
             self.upto = noted.place();
         }
-        self.upto = Place::after(upto);
+        self.upto = began.max(Place::after(upto));
     }
 
     /// Drops what nobody is there to hear.

@@ -89,7 +89,8 @@ impl Dispatcher {
             let row = match rows::read_cursor(&self.store, service.id())? {
                 Some(row) => row,
                 None => {
-                    let row = CursorRow::new(*self.done.lock(), self.clock.now_ms());
+                    // Not where the follower is, which may have yet to look at what came before the registration.
+                    let row = CursorRow::new(set.since(), self.clock.now_ms());
                     let mut batch = Batch::new();
                     rows::put_cursor(&mut batch, service.id(), &row);
                     self.store.commit(batch).await?;

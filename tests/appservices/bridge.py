@@ -1,9 +1,7 @@
 """A Matrix user and an IRC user talk through heisenbridge: bridge.py PATH_TO_CONDUIT_BINARY"""
 
 import asyncio
-import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -13,43 +11,9 @@ from urllib.parse import quote
 
 import aiohttp
 
-LIMIT = 60
+from programs import LIMIT, Program, free_ports, make_server, show_logs, wait_for_server, wait_until
+
 CHANNEL = "#bridge"
-
-
-def free_ports(count: int) -> list[int]:
-    """Held together until all are found: one that was let go may be found again."""
-    found = [socket.socket() for _ in range(count)]
-    for one in found:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in found]
-    for one in found:
-        one.close()
-    return ports
-
-
-class Program:
-    """A process with its log."""
-
-    def __init__(self, name: str, folder: Path, *command: str):
-        self.name, self.log, self.command = name, folder / f"{name}.log", command
-        self.process = None
-
-    def start(self):
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-
-    def stop(self):
-        if self.process is None:
-            return
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(30)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            raise SystemExit(f"{self.name} did not stop within 30 s")
-        finally:
-            self.process = None
 
 
 class Irc:
@@ -135,28 +99,6 @@ class Matrix:
         await self.call("PUT", path, {"msgtype": "m.text", "body": text})
 
 
-async def wait_until(found, what: str):
-    deadline = time.monotonic() + LIMIT
-    while time.monotonic() < deadline:
-        if (value := found()) is not None:
-            return value
-        await asyncio.sleep(0.1)
-    raise SystemExit(f"FAILED: {what} did not come")
-
-
-async def wait_for_server(url: str):
-    async with aiohttp.ClientSession() as session:
-        for _ in range(600):
-            try:
-                async with session.get(f"{url}/_matrix/client/versions") as response:
-                    if response.status == 200:
-                        return
-            except aiohttp.ClientError:
-                pass
-            await asyncio.sleep(0.1)
-    raise SystemExit("FAILED: the server did not come up")
-
-
 async def talk(server: Program, bridge: Program, url: str, irc_port: int):
     async with aiohttp.ClientSession() as session:
         alice, eve = Matrix(session, url), Irc(irc_port)
@@ -223,16 +165,12 @@ def main():
         python = [sys.executable, "-m", "heisenbridge"]
         generate = [*python, "-c", str(registration), "-p", str(bridge_port), "--generate"]
         subprocess.run(generate, check=True, stdout=subprocess.DEVNULL)
-        (folder / "conduit.toml").write_text(
-            f'server_name = "hs.test"\ndata_dir = "{folder}/data"\nlisteners = ["127.0.0.1:{port}"]\n'
-            f'registration = "open"\n[appservices]\nfolder = "{services}"\n[rate_limits]\nenabled = false\n'
-        )
         (folder / "ngircd.conf").write_text(
             f"[Global]\nName = irc.test.local\nInfo = Test\nListen = 127.0.0.1\nPorts = {irc_port}\n"
             f"MotdPhrase = test\n[Limits]\nMaxConnectionsIP = 0\nMaxPenaltyTime = 0\n"
             "[Options]\nDNS = no\nIdent = no\nPAM = no\n"
         )
-        server = Program("conduit", folder, binary, "run", "--config", str(folder / "conduit.toml"))
+        server = make_server(binary, folder, port, services)
         irc = Program("ngircd", folder, "ngircd", "-n", "-f", str(folder / "ngircd.conf"))
         bridge = Program("heisenbridge", folder, *python, "-v", "-c", str(registration), url)
         try:
@@ -242,10 +180,7 @@ def main():
             asyncio.run(talk(server, bridge, url, irc_port))
             print("6 passed, 0 failed")
         except BaseException:
-            for program in (server, bridge, irc):
-                if program.log.exists():
-                    lines = program.log.read_text(errors="replace").splitlines()[-40:]
-                    print(f"--- the end of {program.name}.log", *lines, sep="\n", file=sys.stderr)
+            show_logs(server, bridge, irc)
             raise
         finally:
             for program in (bridge, server, irc):

@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use spec::ids::{RoomAlias, RoomId, ServerName, UserId};
+use storage::StreamPos;
 
 use crate::tokens::{TokenHash, hash_token};
 
@@ -175,14 +176,15 @@ impl AppService {
 pub struct AppServices {
     services: Vec<Arc<AppService>>,
     by_token: HashMap<TokenHash, Arc<AppService>>,
+    since: StreamPos,
 }
 
 impl AppServices {
-    /// Puts services together.
+    /// Puts services together, at a position.
     ///
     /// # Errors
     /// The first two that cannot be in force together.
-    fn new(mut services: Vec<Arc<AppService>>) -> Result<AppServices, AppServiceError> {
+    fn new(mut services: Vec<Arc<AppService>>, since: StreamPos) -> Result<AppServices, AppServiceError> {
         services.sort_by(|a, b| a.id().cmp(b.id()));
         let mut by_token: HashMap<TokenHash, Arc<AppService>> = HashMap::with_capacity(services.len());
         let mut senders: HashMap<&UserId, &Arc<AppService>> = HashMap::with_capacity(services.len());
@@ -207,7 +209,12 @@ impl AppServices {
                 return Err(conflict("sender_localpart", other, service));
             }
         }
-        Ok(AppServices { services, by_token })
+        Ok(AppServices { services, by_token, since })
+    }
+
+    /// What was committed up to here came before this set was in force: none of it concerns a service that is new in it.
+    pub fn since(&self) -> StreamPos {
+        self.since
     }
 
     /// Whether there are none.

@@ -99,15 +99,36 @@ async fn messages_to_devices_are_taken_off_their_queue_once() {
     let upload =
         KeyUpload { one_time_keys: BTreeMap::from([("signed_curve25519:A".into(), key)]), ..KeyUpload::default() };
     bed.users.upload_keys(&of_ghost, &upload).await.unwrap();
-    let counts = wait_for(&bed, |body| {
-        body["org.matrix.msc3202.device_one_time_keys_count"]["@_ghost_bob:hs.test"]["G"]["signed_curve25519"].clone()
-    });
-    assert_eq!(counts.await, 1);
+    wait_for(&bed, |body| {
+        let counts = &body["org.matrix.msc3202.device_one_time_keys_count"]["@_ghost_bob:hs.test"]["G"];
+        counts["signed_curve25519"].as_u64().filter(|count| *count == 1).into()
+    })
+    .await;
     bed.stop().await;
     send("two").await;
     assert_eq!(queued(of_ghost.device), 1);
     bed.start_again();
     wait_for(&bed, to_device("two")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_device_has_no_keys_and_that_of_the_sender_is_counted_at_each_start() {
+    let mut bed = Bed::new(&[BRIDGE]).await;
+    let count = |user: &'static str, device: &'static str| {
+        move |body: &Value| {
+            body["org.matrix.msc3202.device_one_time_keys_count"][user][device]["signed_curve25519"].clone()
+        }
+    };
+    bed.device(bed.user("_ghost_bob").await, "G").await;
+    assert_eq!(wait_for(&bed, count("@_ghost_bob:hs.test", "G")).await, 0);
+    let sender = bed.rooms.user_nid(&Bed::id("bridgebot")).unwrap().unwrap();
+    bed.users.ensure_device(sender, "B", None).await.unwrap();
+    assert_eq!(wait_for(&bed, count("@bridgebot:hs.test", "B")).await, 0);
+    bed.stop().await;
+    let before = bed.web.seen().len();
+    bed.start_again();
+    let again = |body: &Value| Some(count("@bridgebot:hs.test", "B")(body)).filter(|_| bed.web.seen().len() > before);
+    assert_eq!(wait_for(&bed, |body| again(body).unwrap_or_default()).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

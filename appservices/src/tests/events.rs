@@ -1,11 +1,18 @@
 //! Which events are told to whom, in which order, and how often.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use rooms::Membership;
+use rooms::{Membership, RoomNid, RoomSeq};
+use runtime::CancellationToken;
 use serde_json::json;
+use spec::ids::ServerName;
+use storage::StreamPos;
+use users::{AppService, AppServiceSource};
 
 use super::fixture::{BRIDGE, Bed, Seen};
+use crate::line::{Line, Noted};
+use crate::rows::Place;
 
 fn told(seen: &[Seen]) -> Vec<String> {
     seen.iter().flat_map(Seen::events).collect()
@@ -172,6 +179,40 @@ async fn aliases_and_room_ids_are_reasons_too() {
     // Between services there is no order.
     texts.sort_unstable();
     assert_eq!(texts, ["by alias", "by id"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_service_is_told_what_came_since_its_registration() {
+    let mut bed = Bed::new(&[]).await;
+    bed.user("alice").await;
+    let room = bed.room("alice").await;
+    bed.stop().await;
+    bed.say(&room, "alice", "before").await;
+    let watcher = format!(
+        "id: watcher\nurl: http://watcher.test\nas_token: a\nhs_token: h\nsender_localpart: watcher\n\
+         namespaces: {{rooms: [{{exclusive: false, regex: '{}'}}]}}\n",
+        room.as_str().replace('!', "\\!"),
+    );
+    bed.users.add_appservice(&watcher).await.unwrap();
+    bed.say(&room, "alice", "after").await;
+    bed.start_again();
+    bed.wait_until_served().await;
+    bed.say(&room, "alice", "later").await;
+    wait_for_texts(&bed, &["after", "later"]).await;
+}
+
+#[test]
+fn a_follower_that_is_behind_adds_nothing_from_before_the_registration() {
+    let service = AppService::parse(BRIDGE, &ServerName::parse("hs.test").unwrap(), AppServiceSource::Stored).unwrap();
+    let line = Line::new(Arc::new(service), Place::after(StreamPos(10)), StreamPos(10), CancellationToken::new());
+    let mut waiting = line.waiting.lock();
+    waiting.is_live = true;
+    let noted = |pos| Noted { pos: StreamPos(pos), room: RoomNid(1), seq: RoomSeq(pos as i64) };
+    waiting.extend(&[noted(8)], StreamPos(9));
+    assert_eq!((waiting.events.len(), waiting.upto), (0, Place::after(StreamPos(10))));
+    waiting.extend(&[noted(10), noted(11)], StreamPos(12));
+    let events: Vec<Noted> = waiting.events.iter().copied().collect();
+    assert_eq!((events, waiting.upto), (vec![noted(11)], Place::after(StreamPos(12))));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use storage::{Batch, CommitError, Keyspace, Profile, Read, StorageError, stored};
+use storage::{Batch, CommitError, Keyspace, Profile, Read, StorageError, StreamPos, stored};
 use tokio::sync::watch;
 
 use super::registration::MAX_DOCUMENT_BYTES;
@@ -147,7 +147,7 @@ impl Users {
         let mut together = self.put_together(&self.inner.appservices.from_files.lock())?.services;
         together.push(Arc::clone(&service));
         check_count(&together)?;
-        AppServices::new(together)?;
+        AppServices::new(together, StreamPos::ZERO)?;
         let mut batch = Batch::new();
         batch.expect_absent(&APPSERVICES, &service.id().to_owned());
         batch.put(&APPSERVICES, &service.id().to_owned(), &StoredRegistration { document: document.to_owned() });
@@ -198,7 +198,7 @@ impl Users {
             services.push(self.parse_service(&row.document, AppServiceSource::Stored)?);
         }
         check_count(&services)?;
-        AppServices::new(services)
+        AppServices::new(services, self.store().visible())
     }
 
     fn parse_service(&self, document: &str, source: AppServiceSource) -> Result<Arc<AppService>, RegistrationError> {
