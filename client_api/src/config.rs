@@ -54,5 +54,7 @@ runtime::config_section! {
         /// Snapshots of all rooms, or of one to look into it, by the deprecated `/initialSync`:
         /// each holds the whole state of every room that it shows.
         pub initial_sync: RateLimit = RateLimit::new(0.5, 10);
+        /// Calls of the deprecated `/events`: a client calls it again after each answer.
+        pub events: RateLimit = RateLimit::new(5.0, 50);
     }
 }

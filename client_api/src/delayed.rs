@@ -13,7 +13,7 @@ use spec::ids::{EventId, RoomId, UserId};
 use users::Users;
 
 use crate::error::ApiError;
-use crate::extract::{Args, OptionalUser, User};
+use crate::extract::{Args, OwnerOrHolder, User};
 use crate::json::{Answer, JsonBody, answer, answer_empty};
 use crate::query::Query;
 use crate::send::{EVENT_BODY, find_room, new_transaction, sticky_of};
@@ -216,7 +216,7 @@ pub(crate) async fn act_as_owner(
 
 /// `POST /unstable/org.matrix.msc4140/delayed_events/{delay_id}/{action}`, by whoever knows the id.
 pub(crate) async fn act_by_id(
-    OptionalUser(user): OptionalUser,
+    OwnerOrHolder(user): OwnerOrHolder,
     Args((id, action)): Args<(String, String)>,
     State(rooms): State<Rooms>,
     State(users): State<Users>,
@@ -232,7 +232,7 @@ pub(crate) struct ActionBody {
 
 /// `POST /unstable/org.matrix.msc4140/delayed_events/{delay_id}`: the action stands in the body.
 pub(crate) async fn act_by_body(
-    OptionalUser(user): OptionalUser,
+    OwnerOrHolder(user): OwnerOrHolder,
     Args(id): Args<String>,
     State(rooms): State<Rooms>,
     State(users): State<Users>,

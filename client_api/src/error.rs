@@ -3,6 +3,9 @@
 //! The only place where an error of a domain gets its status and code. An internal error is logged here, once, under
 //! a number that the client is told.
 
+mod of_rooms;
+mod of_users;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,14 +15,11 @@ use ::search::SearchError;
 use ::sync::SyncError;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use rooms::{DelayError, RoomError};
 use serde_json::{Map, Value};
-use spec::auth::AuthFailure;
-use spec::pdu::PduError;
-use spec::push::EditError;
 use storage::{CommitError, StorageError};
-use users::{Challenge, UserError};
+use users::Challenge;
 
+pub(crate) use self::of_rooms::unsupported_version;
 use crate::json::json_response;
 
 /// What a request is refused with.
@@ -187,42 +187,6 @@ impl From<CommitError> for ApiError {
     }
 }
 
-impl From<RoomError> for ApiError {
-    fn from(error: RoomError) -> Self {
-        match error {
-            RoomError::RoomNotFound
-            | RoomError::EventNotFound
-            | RoomError::StateNotFound
-            | RoomError::AliasNotFound => ApiError::not_found(error.to_string()),
-            // What no sender may write is no matter of permissions.
-            RoomError::Forbidden(AuthFailure::StateKeyWithoutOwner) => ApiError::bad_json(error.to_string()),
-            RoomError::NotInRoom | RoomError::NotResident | RoomError::Forbidden(_) | RoomError::Refused(_) => {
-                ApiError::forbidden(error.to_string())
-            }
-            RoomError::Invalid(message) => ApiError::invalid_param(message),
-            RoomError::BadEvent(error) => bad_event(&error),
-            RoomError::UnsupportedVersion(_) => unsupported_version(error.to_string()),
-            RoomError::AliasTaken => ApiError::new(StatusCode::CONFLICT, "M_UNKNOWN", "the alias is taken"),
-            RoomError::DuplicateAnnotation => {
-                ApiError::new(StatusCode::BAD_REQUEST, "M_DUPLICATE_ANNOTATION", error.to_string())
-            }
-            RoomError::RemoteUnavailable(_) => ApiError::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", error.to_string()),
-            RoomError::RemoteRefused { status, errcode, message, .. } => refused_remotely(status, &errcode, message),
-            RoomError::NotRecommended { status, errcode, message, retry_after_ms, .. } => {
-                let error = not_recommended(status, errcode, message);
-                match retry_after_ms {
-                    Some(ms) if status == StatusCode::TOO_MANY_REQUESTS => error.with("retry_after_ms", ms),
-                    _ => error,
-                }
-            }
-            RoomError::Busy => ApiError::limit_exceeded(1000),
-            RoomError::Storage(error) => error.into(),
-            RoomError::Commit(error) => error.into(),
-            RoomError::Missing(_) | RoomError::Resolve(_) | RoomError::Inconsistent(_) => ApiError::internal(&error),
-        }
-    }
-}
-
 /// The codes of other servers that a client is told. Any other could speak of the client's session here, which no
 /// other server has a say in.
 const PASSED_ON: [&str; 10] = [
@@ -249,126 +213,6 @@ fn refused_remotely(status: u16, errcode: &str, message: String) -> ApiError {
     }
 }
 
-/// The codes that speak of the client's session or account here, which no policy server has a say in.
-const OF_THE_SESSION: [&str; 8] = [
-    "M_UNKNOWN_TOKEN",
-    "M_MISSING_TOKEN",
-    "M_UNAUTHORIZED",
-    "M_USER_DEACTIVATED",
-    "M_USER_LOCKED",
-    "M_USER_SUSPENDED",
-    "M_CONSENT_NOT_GIVEN",
-    "M_GUEST_ACCESS_FORBIDDEN",
-];
-
-/// What a room's policy server says of an event is for the client, as it stands (Server-Server API §Validating Policy
-/// Server signatures); its own failures are no more than that it failed.
-fn not_recommended(status: u16, errcode: String, message: String) -> ApiError {
-    let status = StatusCode::from_u16(status).ok();
-    let status = status.filter(|status| status.is_client_error() && *status != StatusCode::UNAUTHORIZED);
-    let errcode = match OF_THE_SESSION.contains(&&*errcode) {
-        true => Cow::Borrowed("M_FORBIDDEN"),
-        false => Cow::Owned(errcode),
-    };
-    let status = status.unwrap_or(StatusCode::BAD_GATEWAY);
-    ApiError::Coded(Box::new(Coded { status, errcode, message: message.into(), extra: Vec::new() }))
-}
-
-/// The answer for a room version that this server does not know.
-pub(crate) fn unsupported_version(message: String) -> ApiError {
-    ApiError::new(StatusCode::BAD_REQUEST, "M_UNSUPPORTED_ROOM_VERSION", message)
-}
-
-fn bad_event(error: &PduError) -> ApiError {
-    match error {
-        PduError::TooLarge | PduError::FieldTooLong(_) => ApiError::too_large(error.to_string()),
-        PduError::BadJson(_)
-        | PduError::NotCanonical(_)
-        | PduError::MissingField(_)
-        | PduError::UnexpectedField(_)
-        | PduError::InvalidField(_)
-        | PduError::InvalidId(..)
-        | PduError::TooManyEvents(_) => ApiError::bad_json(error.to_string()),
-    }
-}
-
-impl From<DelayError> for ApiError {
-    fn from(error: DelayError) -> Self {
-        let message = error.to_string();
-        match error {
-            // The code that clients look for stands beside the usual one while the proposal is unstable.
-            DelayError::TooLong { max_ms } => ApiError::bad_request(message)
-                .with("org.matrix.msc4140.errcode", "M_MAX_DELAY_EXCEEDED")
-                .with("org.matrix.msc4140.max_delay", max_ms),
-            DelayError::TooMany { retry_after_ms } => ApiError::limit_exceeded(retry_after_ms)
-                .with("org.matrix.msc4140.errcode", "M_MAX_DELAYED_EVENTS_EXCEEDED"),
-            DelayError::Off => ApiError::forbidden(message),
-            DelayError::NotFound => ApiError::not_found(message),
-            DelayError::Ended => ApiError::new(StatusCode::CONFLICT, "M_UNKNOWN", message),
-            DelayError::Room(error) => error.into(),
-        }
-    }
-}
-
-impl From<UserError> for ApiError {
-    fn from(error: UserError) -> Self {
-        let message = error.to_string();
-        let coded = |status, errcode| ApiError::new(status, errcode, message.clone());
-        let bad = |errcode| coded(StatusCode::BAD_REQUEST, errcode);
-        match error {
-            UserError::UserInUse => bad("M_USER_IN_USE"),
-            UserError::InvalidUsername(_) => bad("M_INVALID_USERNAME"),
-            UserError::WeakPassword(_) => bad("M_WEAK_PASSWORD"),
-            UserError::Forbidden(_) | UserError::RegistrationClosed => coded(StatusCode::FORBIDDEN, "M_FORBIDDEN"),
-            UserError::Exclusive(_) => bad("M_EXCLUSIVE"),
-            UserError::UnknownDevice => bad("M_UNKNOWN_DEVICE"),
-            UserError::ServerNoticesOff => bad("M_UNKNOWN"),
-            UserError::CannotLeaveNotices => coded(StatusCode::FORBIDDEN, "M_CANNOT_LEAVE_SERVER_NOTICE_ROOM"),
-            UserError::GuestsForbidden => coded(StatusCode::FORBIDDEN, "M_GUEST_ACCESS_FORBIDDEN"),
-            UserError::UnknownToken { soft_logout } => {
-                coded(StatusCode::UNAUTHORIZED, "M_UNKNOWN_TOKEN").with("soft_logout", soft_logout)
-            }
-            UserError::UserLocked => coded(StatusCode::UNAUTHORIZED, "M_USER_LOCKED").with("soft_logout", true),
-            UserError::UserSuspended => coded(StatusCode::FORBIDDEN, "M_USER_SUSPENDED"),
-            UserError::UserDeactivated => coded(StatusCode::FORBIDDEN, "M_USER_DEACTIVATED"),
-            UserError::NotFound(_) => coded(StatusCode::NOT_FOUND, "M_NOT_FOUND"),
-            UserError::BadJson(_) => bad("M_BAD_JSON"),
-            UserError::InvalidParam(_) => bad("M_INVALID_PARAM"),
-            UserError::MissingParam(_) => bad("M_MISSING_PARAM"),
-            UserError::TooLarge(_) => coded(StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE"),
-            UserError::ProfileTooLarge => bad("M_PROFILE_TOO_LARGE"),
-            UserError::KeyTooLarge => bad("M_KEY_TOO_LARGE"),
-            UserError::InvalidSignature(_) => bad("M_INVALID_SIGNATURE"),
-            UserError::WrongRoomKeysVersion { current } => {
-                coded(StatusCode::FORBIDDEN, "M_WRONG_ROOM_KEYS_VERSION").with("current_version", current.to_string())
-            }
-            UserError::ReservedAccountData => coded(StatusCode::METHOD_NOT_ALLOWED, "M_BAD_JSON"),
-            UserError::PushRule(error) => refused_push_rule(&error),
-            UserError::Busy { retry_after_ms } => ApiError::limit_exceeded(retry_after_ms),
-            UserError::RemoteUnavailable(_) => coded(StatusCode::BAD_GATEWAY, "M_UNKNOWN"),
-            UserError::RemoteRefused { status, errcode, message, .. } => refused_remotely(status, &errcode, message),
-            UserError::Storage(error) => error.into(),
-            UserError::Commit(error) => error.into(),
-            UserError::Rooms(error) => error.into(),
-            UserError::Inconsistent(_) => ApiError::internal(&error),
-            UserError::ShuttingDown => ApiError::limit_exceeded(1000),
-        }
-    }
-}
-
-fn refused_push_rule(error: &EditError) -> ApiError {
-    let bad = |errcode| ApiError::new(StatusCode::BAD_REQUEST, errcode, error.to_string());
-    match error {
-        EditError::NotFound => ApiError::not_found(error.to_string()),
-        EditError::ReservedId | EditError::InvalidId | EditError::InvalidPattern | EditError::InvalidCondition => {
-            bad("M_INVALID_PARAM")
-        }
-        EditError::NeighbourNotFound(_) => bad("M_UNKNOWN"),
-        EditError::MissingPattern => bad("M_MISSING_PARAM"),
-        EditError::TooLarge => bad("M_TOO_LARGE"),
-    }
-}
-
 impl From<MediaError> for ApiError {
     fn from(error: MediaError) -> Self {
         let message = error.to_string();
@@ -381,7 +225,9 @@ impl From<MediaError> for ApiError {
             MediaError::TooLarge { .. } | MediaError::ImageTooLarge => {
                 coded(StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE")
             }
-            MediaError::TooManyPending { retry_after_ms } => ApiError::limit_exceeded(retry_after_ms),
+            MediaError::TooManyPending { retry_after_ms } | MediaError::TooManyPreviews { retry_after_ms } => {
+                ApiError::limit_exceeded(retry_after_ms)
+            }
             MediaError::InvalidDescription(_) | MediaError::InvalidSize | MediaError::InvalidUrl => {
                 coded(StatusCode::BAD_REQUEST, "M_INVALID_PARAM")
             }

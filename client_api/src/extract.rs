@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, FromRequestParts, Path};
+use axum::extract::{ConnectInfo, FromRequestParts, Path, RawPathParams};
 use http::header;
 use http::request::Parts;
 use serde::de::DeserializeOwned;
@@ -152,6 +152,29 @@ impl FromRequestParts<Edge> for Anybody {
 
     async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, ApiError> {
         limit_address(parts, edge).map(|()| Anybody)
+    }
+}
+
+/// The caller, if they are logged in; otherwise whoever knows the id of a delayed event in the path. What is done to an
+/// event has been counted as its owner's: services act from one address on the events of many.
+pub(crate) struct OwnerOrHolder(pub Option<User>);
+
+impl FromRequestParts<Edge> for OwnerOrHolder {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, ApiError> {
+        if find_access_token(parts)?.is_some() {
+            return User::from_request_parts(parts, edge).await.map(|user| OwnerOrHolder(Some(user)));
+        }
+        let arguments = RawPathParams::from_request_parts(parts, edge).await;
+        let arguments = arguments.map_err(|rejection| ApiError::invalid_param(rejection.body_text()))?;
+        let id = arguments.iter().find(|(name, _)| *name == "delayId").map(|(_, id)| id.to_owned());
+        let event = id.map(|id| edge.rooms.delayed_event(&id)).transpose()?.flatten();
+        match (event, find_policy(parts).limit) {
+            (Some(event), Some(class)) => edge.limits.check(class, Caller::User(event.owner))?,
+            _ => limit_address(parts, edge)?,
+        }
+        Ok(OwnerOrHolder(None))
     }
 }
 

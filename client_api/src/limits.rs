@@ -51,6 +51,8 @@ pub enum LimitClass {
     Profile,
     /// Snapshots of rooms, by the endpoints that were there before `/sync`.
     InitialSync,
+    /// Waiting for events by the endpoint that was there before `/sync`.
+    Events,
 }
 
 /// Whose bucket.
@@ -109,6 +111,7 @@ impl RateLimits {
             LimitClass::DelayedEvents => self.config.delayed_events,
             LimitClass::Profile => self.config.profile,
             LimitClass::InitialSync => self.config.initial_sync,
+            LimitClass::Events => self.config.events,
         }
     }
 

@@ -1,8 +1,10 @@
 //! Who is in which room (Client-Server API §"Room membership", §"Getting events for a room").
 
+use std::time::Duration;
+
 use ::sync::SyncToken;
 use axum::extract::State;
-use rooms::{Cursor, Event, EventFormat, Membership, Renderer, RoomError, RoomView, Rooms, SnapshotId};
+use rooms::{Cursor, Event, EventFormat, Membership, Renderer, RoomError, RoomNid, RoomView, Rooms, SnapshotId};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use spec::ids::RoomId;
@@ -11,6 +13,7 @@ use crate::error::ApiError;
 use crate::extract::{Args, User};
 use crate::json::{Answer, answer, answer_bytes};
 use crate::query::Query;
+use crate::send::find_room;
 
 /// `GET /joined_rooms`.
 pub(crate) async fn get_joined_rooms(user: User, State(rooms): State<Rooms>) -> Answer {
@@ -26,7 +29,7 @@ pub(crate) async fn get_joined_members(user: User, Args(room): Args<RoomId>, Sta
         displayname: Option<Value>,
         avatar_url: Option<Value>,
     }
-    let view = rooms.as_user(&room, user.user)?;
+    let view = full_view(&user, &room, &rooms).await?;
     if !view.is_joined() {
         return Err(RoomError::NotInRoom.into());
     }
@@ -45,6 +48,39 @@ pub(crate) async fn get_joined_members(user: User, Args(room): Args<RoomId>, Sta
         joined.insert(member.to_owned(), shown.into());
     }
     answer(&json!({"joined": joined}))
+}
+
+/// How long a call waits for the state of a room: less than most proxies do.
+const STATE_WAIT: Duration = Duration::from_secs(50);
+
+/// Waits for the state of a room that was entered without its members (MSC3902).
+///
+/// # Errors
+/// [`RoomError::StateIncomplete`] if it takes too long.
+pub(crate) async fn full_state(rooms: &Rooms, room: RoomNid) -> Result<(), ApiError> {
+    if rooms.wait_full_state(room, STATE_WAIT).await? { Ok(()) } else { Err(RoomError::StateIncomplete.into()) }
+}
+
+/// As [`full_state`], for one who is in the room; whoever is not is told so at once by what they ask for.
+pub(crate) async fn full_state_for(user: &User, room: &RoomId, rooms: &Rooms) -> Result<(), ApiError> {
+    let room = find_room(rooms, room)?;
+    match rooms.membership(room, user.user)?.map(|row| row.membership) {
+        Some(Membership::Join) => full_state(rooms, room).await,
+        _ => Ok(()),
+    }
+}
+
+/// A room as the user may see it, once all of its state is here.
+///
+/// # Errors
+/// [`RoomError::NotInRoom`]; as [`full_state`].
+pub(crate) async fn full_view(user: &User, room: &RoomId, rooms: &Rooms) -> Result<RoomView, ApiError> {
+    let view = rooms.as_user(room, user.user)?;
+    if !view.head().is_partial() {
+        return Ok(view);
+    }
+    full_state(rooms, view.room()).await?;
+    Ok(rooms.as_user(room, user.user)?)
 }
 
 /// The place in a room that a pagination token, or a token of /sync, stands for.
@@ -71,7 +107,7 @@ pub(crate) async fn get_members(
     query: Query,
     State(rooms): State<Rooms>,
 ) -> Answer {
-    let view = rooms.as_user(&room, user.user)?;
+    let view = full_view(&user, &room, &rooms).await?;
     let (only, not) = (parse_membership(&query, "membership")?, parse_membership(&query, "not_membership")?);
     let wanted = |event: &Event| {
         let membership = membership_of(event);

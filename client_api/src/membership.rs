@@ -17,6 +17,7 @@ use crate::error::ApiError;
 use crate::extract::{Args, User};
 use crate::guests::check_guest_access;
 use crate::json::{Answer, JsonBody, answer, answer_empty};
+use crate::members::full_state_for;
 use crate::profile::member_content;
 use crate::query::Query;
 use crate::send::find_room;
@@ -267,6 +268,7 @@ pub(crate) async fn invite(
         }
         return Err(ApiError::missing_param("user_id"));
     };
+    full_state_for(&user, &room, &rooms).await?;
     if is_remote(&rooms, &target) {
         let nid = find_room(&rooms, &room)?;
         if !rooms.is_resident(nid)? {
@@ -320,6 +322,7 @@ pub(crate) async fn kick(
     if body.user_id == user.user_id {
         users.check_may_leave(user.user, find_room(&rooms, &room)?)?;
     }
+    full_state_for(&user, &room, &rooms).await?;
     match membership_of(&rooms, &room, &body.user_id)? {
         Some(Membership::Join | Membership::Invite | Membership::Knock) => {}
         _ => return Err(ApiError::forbidden("this user is not in the room")),
@@ -334,6 +337,7 @@ pub(crate) async fn ban(
     State(rooms): State<Rooms>,
     JsonBody(body): JsonBody<TargetBody>,
 ) -> Answer {
+    full_state_for(&user, &room, &rooms).await?;
     act(&user, &room, body, Membership::Ban, Map::new(), &rooms).await
 }
 
@@ -344,6 +348,7 @@ pub(crate) async fn unban(
     State(rooms): State<Rooms>,
     JsonBody(body): JsonBody<TargetBody>,
 ) -> Answer {
+    full_state_for(&user, &room, &rooms).await?;
     if membership_of(&rooms, &room, &body.user_id)? != Some(Membership::Ban) {
         return Err(ApiError::forbidden("this user is not banned"));
     }

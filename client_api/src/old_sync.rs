@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use ::sync::{Sync, SyncToken};
+use ::sync::{Sync, SyncError, SyncToken};
 use axum::extract::State;
 use rooms::{EventFormat, Renderer, RoomError, Rooms};
-use runtime::Tasks;
+use runtime::{TaskFailed, Tasks};
 use spec::ids::{EventId, RoomId};
 
 use crate::error::ApiError;
@@ -51,12 +51,22 @@ pub(crate) async fn get_initial(
     let limit = query.limit(DEFAULT_EVENTS, MAX_EVENTS)?;
     let archived = query.parsed("archived")?.unwrap_or(false);
     // All rooms with all of their state: too much for a thread that others wait for.
-    let snapshot = tasks.compute("snapshot of all rooms", move || sync.initial(&user, limit, archived)).await;
-    // Not at shutdown.
-    answer_bytes(snapshot.map_err(|_| ApiError::limit_exceeded(1000))??)
+    answer_snapshot(tasks.compute("snapshot of all rooms", move || sync.initial(&user, limit, archived)).await)
 }
 
 /// `GET /rooms/{roomId}/initialSync`.
-pub(crate) async fn get_room(user: User, Args(room): Args<RoomId>, query: Query, State(sync): State<Sync>) -> Answer {
-    answer_bytes(sync.room_initial(&user, &room, query.limit(DEFAULT_EVENTS, MAX_EVENTS)?)?)
+pub(crate) async fn get_room(
+    user: User,
+    Args(room): Args<RoomId>,
+    query: Query,
+    State(sync): State<Sync>,
+    State(tasks): State<Tasks>,
+) -> Answer {
+    let limit = query.limit(DEFAULT_EVENTS, MAX_EVENTS)?;
+    answer_snapshot(tasks.compute("snapshot of a room", move || sync.room_initial(&user, &room, limit)).await)
+}
+
+/// The answer once it is made on a thread of its own: not at shutdown.
+fn answer_snapshot(made: Result<Result<Vec<u8>, SyncError>, TaskFailed>) -> Answer {
+    answer_bytes(made.map_err(|_| ApiError::limit_exceeded(1000))??)
 }

@@ -211,7 +211,7 @@ fn key_routes() -> Vec<Route> {
 fn user_data_routes() -> Vec<Route> {
     vec![
         get("/_matrix/client/v3/sync", Auth::GuestReader, sync::get_sync),
-        get("/_matrix/client/v3/events", Auth::GuestReader, old_sync::get_events),
+        get("/_matrix/client/v3/events", Auth::GuestReader, old_sync::get_events).limited(LimitClass::Events),
         get("/_matrix/client/v3/events/{eventId}", Auth::GuestReader, old_sync::get_event),
         get("/_matrix/client/v3/initialSync", Auth::GuestReader, old_sync::get_initial)
             .limited(LimitClass::InitialSync),

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use http::StatusCode;
-use rooms::{Draft, EventFormat, Membership, MembershipChange, NewDelayedEvent, Renderer, RoomNid, Rooms};
+use rooms::{Draft, EventFormat, Membership, MembershipChange, NewDelayedEvent, Renderer, RoomError, RoomNid, Rooms};
 use runtime::Tasks;
 use serde_json::{Map, Value};
 use spec::ids::{RoomAlias, RoomId, UserId};
@@ -14,13 +14,14 @@ use crate::error::ApiError;
 use crate::extract::{Args, User};
 use crate::guests::{check_guest_access, remove_guests};
 use crate::json::{Answer, JsonBody, answer_bytes};
-use crate::membership::check_invitable;
+use crate::members::{full_state_for, full_view};
+use crate::membership::{check_invitable, is_remote};
 use crate::query::Query;
 use crate::send::{EVENT_BODY, answer_event_id, claimed_time, find_room, only_event};
 
 /// `GET /rooms/{roomId}/state`.
 pub(crate) async fn get_all(user: User, Args(room): Args<RoomId>, State(rooms): State<Rooms>) -> Answer {
-    let view = rooms.as_user(&room, user.user)?;
+    let view = full_view(&user, &room, &rooms).await?;
     let events = view.state_events()?;
     let mut body = Vec::with_capacity(512 * events.len() + 2);
     Renderer::new(&view, Some(&user.device_id), EventFormat::Client).render_all(&events, &mut body)?;
@@ -34,7 +35,7 @@ pub(crate) async fn get_without_key(
     query: Query,
     State(rooms): State<Rooms>,
 ) -> Answer {
-    read_state(&user, &room, &kind, "", &query, &rooms)
+    read_state(&user, &room, &kind, "", &query, &rooms).await
 }
 
 /// `GET /rooms/{roomId}/state/{eventType}/{stateKey}`.
@@ -44,12 +45,19 @@ pub(crate) async fn get_one(
     query: Query,
     State(rooms): State<Rooms>,
 ) -> Answer {
-    read_state(&user, &room, &kind, &key, &query, &rooms)
+    read_state(&user, &room, &kind, &key, &query, &rooms).await
 }
 
-fn read_state(user: &User, room: &RoomId, kind: &str, key: &str, query: &Query, rooms: &Rooms) -> Answer {
-    let view = rooms.as_user(room, user.user)?;
-    let event = view.state_event(kind, key)?;
+async fn read_state(user: &User, room: &RoomId, kind: &str, key: &str, query: &Query, rooms: &Rooms) -> Answer {
+    let mut view = rooms.as_user(room, user.user)?;
+    let event = match view.state_event(kind, key) {
+        // Of users elsewhere a partial room does not say who is no member.
+        Err(RoomError::StateNotFound) if kind == "m.room.member" && is_elsewhere(rooms, key) => {
+            view = full_view(user, room, rooms).await?;
+            view.state_event(kind, key)?
+        }
+        found => found?,
+    };
     match query.text("format")?.as_deref() {
         None | Some("content") => answer_bytes(event.content().as_bytes().to_vec()),
         Some("event") => {
@@ -59,6 +67,10 @@ fn read_state(user: &User, room: &RoomId, kind: &str, key: &str, query: &Query, 
         }
         Some(_) => Err(ApiError::invalid_param("format is content or event")),
     }
+}
+
+fn is_elsewhere(rooms: &Rooms, user: &str) -> bool {
+    UserId::parse(user).is_ok_and(|user| is_remote(rooms, &user))
 }
 
 /// `PUT /rooms/{roomId}/state/{eventType}`.
@@ -104,6 +116,9 @@ async fn set_state(
     }
     if kind == "m.room.member" && *key == *user.user_id.as_str() && sets_membership(&content, Membership::Leave) {
         edge.users.check_may_leave(user.user, find_room(&edge.rooms, room)?)?;
+    }
+    if kind == "m.room.member" && *key != *user.user_id.as_str() {
+        full_state_for(user, room, &edge.rooms).await?;
     }
     let timestamp = claimed_time(user, query)?;
     let event = write_state(user, room, (kind, key), content, timestamp, &edge.rooms).await?;
@@ -172,7 +187,7 @@ async fn set_member(
     rooms.change_membership_at(room, change, timestamp).await?;
     let head = rooms.head(nid)?;
     let event = rooms.state_event(nid, head.state(), "m.room.member", target.as_str())?;
-    let event = event.ok_or(rooms::RoomError::Inconsistent("a changed membership without an event"))?;
+    let event = event.ok_or(RoomError::Inconsistent("a changed membership without an event"))?;
     Ok(event.event_id().to_owned())
 }
 
@@ -214,7 +229,7 @@ pub(crate) fn check_aliases(
         let parsed = RoomAlias::parse(alias).map_err(|error| ApiError::invalid_param(format!("{alias}: {error}")))?;
         let points_here = match rooms.find_alias(&parsed) {
             Ok((found, _)) => found == *room,
-            Err(rooms::RoomError::AliasNotFound) => false,
+            Err(RoomError::AliasNotFound) => false,
             Err(error) => return Err(error.into()),
         };
         if !points_here {

@@ -12,6 +12,7 @@ use users::Users;
 use crate::error::{ApiError, unsupported_version};
 use crate::extract::{Args, User};
 use crate::json::{Answer, JsonBody, answer};
+use crate::members::full_state_for;
 use crate::profile::member_content;
 
 #[derive(Deserialize)]
@@ -34,6 +35,7 @@ pub(crate) async fn upgrade_room(
         .new_version
         .parse()
         .map_err(|_| unsupported_version(format!("room version {} is not supported", body.new_version)))?;
+    full_state_for(&user, &room, &rooms).await?;
     let profile = member_content(&rooms, &users, &user.user_id)?;
     let creators: Vec<Value> = body.additional_creators.iter().map(|user| user.as_str().into()).collect();
     let caller = user.user_id.clone();

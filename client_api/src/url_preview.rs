@@ -8,7 +8,7 @@ use crate::json::{Answer, answer};
 use crate::query::Query;
 
 /// `GET /media/preview_url`.
-pub(crate) async fn preview_url(_: User, query: Query, State(previews): State<Previews>) -> Answer {
+pub(crate) async fn preview_url(user: User, query: Query, State(previews): State<Previews>) -> Answer {
     let url = query.required("url")?;
-    answer(&previews.preview(&url, query.parsed("ts")?).await?)
+    answer(&previews.preview(&user.user_id, &url, query.parsed("ts")?).await?)
 }

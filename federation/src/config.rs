@@ -23,6 +23,9 @@ runtime::config_section! {
         pub connect_timeout: Span = Span::seconds(10), reloadable;
         /// How long joining a room may take, which is much work for the other server.
         pub join_timeout: Span = Span::seconds(300), reloadable;
+        /// Whether a room of another server is entered before all of its members are known here: at once, however large
+        /// it is. They are fetched afterwards.
+        pub partial_joins: bool = true;
         /// How long a room's policy server may take to recommend an event. Whoever sends it waits for that.
         pub policy_timeout: Span = Span::seconds(10), reloadable;
         /// The largest answer that is read from another server, but for joins and media.

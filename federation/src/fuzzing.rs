@@ -149,7 +149,7 @@ fn last_open(parts: &mut [Part]) -> &mut Part {
 #[must_use]
 pub fn read_join_answer(body: &[u8], step: usize) -> Option<(Vec<(bool, String)>, Option<String>, bool)> {
     let mut events = Vec::new();
-    let rest = crate::remote::read_answer(Steps { rest: body, step }, &mut |list, event| {
+    let rest = crate::remote::read_answer(crate::remote::Kind::Join, Steps { rest: body, step }, &mut |list, event| {
         events.push((format!("{list:?}") == "State", event.get().to_owned()));
         Ok(())
     });

@@ -13,6 +13,8 @@ mod edus;
 pub(crate) mod fixture;
 mod gap;
 mod order;
+#[cfg(test)]
+mod partial_tests;
 mod postponed;
 mod staging;
 mod transaction;
@@ -26,9 +28,10 @@ use storage::KeyspaceInfo;
 
 use crate::{Federation, FederationParts};
 
-pub(crate) use gap::{fetch_missing_auth, fetch_state_before, take_connected};
+pub(crate) use gap::{GapError, StateLimits, fetch_missing_auth, fetch_state_before, take_connected};
 #[cfg(feature = "fuzzing")]
 pub(crate) use transaction::read_transaction;
+pub(crate) use work::{RoomPlace, retry_busy};
 
 /// The keyspaces of this module.
 pub(crate) const KEYSPACES: &[KeyspaceInfo] = &[

@@ -162,11 +162,15 @@ impl Federation {
         }))
     }
 
-    /// Begins to send what waits, and goes on with what was received and is not worked off.
+    /// Begins to send what waits, and goes on with what was received and is not worked off, and with what is missing of
+    /// rooms.
     pub fn start(&self) {
         if self.config.enabled {
             self.sender.start();
             inbound::resume(self);
+            if let Err(error) = self.resume_resyncs() {
+                tracing::error!(%error, "which rooms lack some of their state cannot be read");
+            }
         }
     }
 

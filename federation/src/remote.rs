@@ -34,13 +34,14 @@ mod nearby;
 mod pdus;
 mod query;
 mod restricted;
+mod resync;
 mod room_state;
 mod spool;
 mod take_in;
 
-#[cfg(feature = "fuzzing")]
-pub(crate) use answer::read_answer;
+pub(crate) use answer::{Kind, parse_body, read_answer};
 pub(crate) use room_state::check_room_state;
+pub(crate) use spool::Spool;
 
 /// A user who wants to enter a room, or to leave one, through another server.
 #[derive(Clone, Debug)]
@@ -66,6 +67,8 @@ pub(crate) struct RemoteState {
     hierarchies: Cache<(RoomId, bool), Kept>,
     /// When no server could give history of a room.
     futile: Cache<RoomNid, Duration>,
+    /// Rooms whose state is being fetched.
+    resyncs: resync::Resyncs,
 }
 
 /// How many hierarchy answers are kept.
@@ -79,6 +82,7 @@ impl Default for RemoteState {
             turns: Mutex::default(),
             hierarchies: Cache::new(KEPT_HIERARCHIES),
             futile: Cache::new(KEPT_FUTILE),
+            resyncs: resync::Resyncs::default(),
         }
     }
 }

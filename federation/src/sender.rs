@@ -5,7 +5,7 @@
 //! - a scheduler gives servers their turns, `deliver.rs` is one turn: `gather.rs` reads the log and `pack.rs` puts the
 //!   transaction together;
 //! - `outbox.rs` keeps to-device messages, `devices.rs` tells of device lists, `watch.rs` and `ephemeral.rs` of typing,
-//!   receipts and presence.
+//!   receipts and presence, `catch_up.rs` of what servers missed whose being in a partial room was not known.
 //!
 //! Invariants:
 //! - The queue of a server is the log of its rooms after a position: an outage makes no queue grow.
@@ -15,6 +15,7 @@
 //!   it: a crash may send something twice, never not at all.
 //! - A server has one transaction under way at most, and a server with nothing pending costs nothing.
 
+mod catch_up;
 mod deliver;
 mod devices;
 mod eligible;

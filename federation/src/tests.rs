@@ -299,7 +299,7 @@ async fn by_events(bed: &Bed) {
         "content": {"membership": "join"}, "origin_server_ts": NOW_MS, "depth": 100,
         "prev_events": here.ends(room), "auth_events": auth,
     }));
-    let join = Received { pdu: CheckedPdu::of_ours(Arc::new(join)), state_before: None, relay: false };
+    let join = Received::from(CheckedPdu::of_ours(Arc::new(join)));
     federation.rooms.receive_all(room, vec![join]).await.unwrap().remove(0).unwrap();
     bed.begin().await;
     assert_eq!(federation.event_near(room, 1, rooms::Direction::Forward).await.unwrap_or(None), None);

@@ -42,8 +42,10 @@ fuzz_target!(|text: &str| {
         content,
     });
     let room = RoomContext { member_count: 2, sender_may_notify: &|kind| kind == "room" };
-    for display_name in [None, Some(""), Some("Bob"), Some("B*b?")] {
-        let recipient = Recipient { user_id: bob.as_str(), display_name };
+    for (display_name, follows_thread) in
+        [(None, None), (Some(""), Some(true)), (Some("Bob"), Some(false)), (Some("B*b?"), None)]
+    {
+        let recipient = Recipient { user_id: bob.as_str(), display_name, follows_thread };
         let verdict = |rules: &CompiledRuleset| rules.evaluate(&event, &room, &recipient).notify;
         assert_eq!(verdict(&CompiledRuleset::compile(&edits)), verdict(&CompiledRuleset::compile(&read)));
         verdict(&CompiledRuleset::defaults());

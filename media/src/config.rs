@@ -38,5 +38,7 @@ runtime::config_section! {
         pub url_preview_timeout: Span = Span::seconds(10), reloadable;
         /// How long a preview is given out before the page is fetched again.
         pub url_preview_lifetime: Span = Span::seconds(3600), reloadable;
+        /// How many pages are fetched for one user in an hour; previews that others had made already do not count.
+        pub url_preview_hourly_pages: u32 = 500, reloadable;
     }
 }

@@ -48,6 +48,12 @@ pub enum MediaError {
     /// The operator wants no preview of this page (403 `M_FORBIDDEN`).
     #[error("this server makes no preview of this URL")]
     UrlDenied,
+    /// Too many pages were fetched for this user lately (429 `M_LIMIT_EXCEEDED`).
+    #[error("too many previews were asked for")]
+    TooManyPreviews {
+        /// When there may be more, in milliseconds from now.
+        retry_after_ms: u64,
+    },
     /// The content is no image that can be read, or it is damaged (400 `M_UNKNOWN`).
     #[error("cannot generate thumbnails for the requested content")]
     NotThumbnailable,

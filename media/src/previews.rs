@@ -1,26 +1,32 @@
 //! Previews of URLs: what a page says of itself, and its image (Client-Server API §`GET /media/preview_url`).
 //!
 //! A page is fetched once for all who ask at the same time, kept for `url_preview_lifetime`, and remembered for a day
-//! longer for those who ask for the time when it was fetched.
+//! longer for those who ask for the time when it was fetched. One that cannot be had is not asked for again for some
+//! minutes. Nobody can have more than their share of pages fetched (`quota.rs`).
 
 mod charset;
 mod fetch;
 mod page;
+mod quota;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use outbound::Web;
+use quick_cache::sync::Cache;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
+use spec::ids::UserId;
 use storage::{Batch, Read};
 use tokio::sync::Semaphore;
 use url::Url;
 
 use self::fetch::{Fetcher, Kind, Opened};
 use self::page::Described;
+use self::quota::Quotas;
 use crate::disk::Hash;
 use crate::error::MediaError;
 use crate::flights::Flights;
@@ -38,6 +44,10 @@ const MAX_PAGE_BYTES: usize = 2 * 1024 * 1024;
 const MAX_RUNNING: usize = 16;
 /// How long a preview is remembered that has become stale.
 const KEEP_STALE_MS: u64 = 24 * 3600 * 1000;
+/// How long a page that cannot be had is not asked for again.
+const FAILED_FOR: Duration = Duration::from_secs(5 * 60);
+/// Of how many pages that is remembered.
+const MAX_FAILED: usize = 10_000;
 /// How many due rows are taken out at a time.
 const SWEEP_PAGE: usize = 500;
 
@@ -50,22 +60,38 @@ struct Inner {
     web: Arc<dyn Web>,
     flights: Flights<Hash>,
     running: Semaphore,
+    quotas: Quotas,
+    /// Pages that cannot be had, and until when nobody tries.
+    failed: Cache<Hash, Duration>,
 }
 
 impl Previews {
     /// Previews whose images become media of `media`, from whose configuration the limits are; `web` fetches pages.
     #[must_use]
     pub fn new(media: Media, web: Arc<dyn Web>) -> Previews {
-        Previews(Arc::new(Inner { media, web, flights: Flights::new(), running: Semaphore::new(MAX_RUNNING) }))
+        Previews(Arc::new(Inner {
+            quotas: Quotas::new(media.0.clock.clone()),
+            media,
+            web,
+            flights: Flights::new(),
+            running: Semaphore::new(MAX_RUNNING),
+            failed: Cache::new(MAX_FAILED),
+        }))
     }
 
     /// The OpenGraph properties of what is at `url`, with the image as `mxc` URI: empty if nothing is known of that
     /// kind of content. `at_ms` (milliseconds since the Unix epoch) prefers what was fetched about then, if that is
-    /// still known. Cancel-safe.
+    /// still known. What has to be fetched for it counts against what is fetched for `user`. Cancel-safe.
     ///
     /// # Errors
-    /// `PreviewsOff`, `InvalidUrl`, `UrlDenied`, `PageUnavailable`, `Interrupted`, `Storage`, `Commit`.
-    pub async fn preview(&self, url: &str, at_ms: Option<u64>) -> Result<Map<String, Value>, MediaError> {
+    /// `PreviewsOff`, `InvalidUrl`, `UrlDenied`, `TooManyPreviews`, `PageUnavailable`, `Interrupted`, `Storage`,
+    /// `Commit`.
+    pub async fn preview(
+        &self,
+        user: &UserId,
+        url: &str,
+        at_ms: Option<u64>,
+    ) -> Result<Map<String, Value>, MediaError> {
         let media = &self.0.media.0;
         if !self.0.media.config().url_previews {
             return Err(MediaError::PreviewsOff);
@@ -77,7 +103,15 @@ impl Previews {
             let row = media.store.get(&PREVIEWS, &key)?;
             Ok(row.filter(|row| row.holds_at(media.clock.now_ms()) || at_ms.is_some_and(|at| row.holds_at(at))))
         };
-        let row = self.0.flights.find_or_make(key, find, self.0.make(&key, url)).await?;
+        if let Some(row) = find()? {
+            return Ok(self.0.describe(row));
+        }
+        if self.0.failed.get(&key).is_some_and(|until| media.clock.monotonic() < until) {
+            return Err(MediaError::PageUnavailable);
+        }
+        let hourly = self.0.media.config().url_preview_hourly_pages;
+        let _share = self.0.quotas.take(user, hourly).await?;
+        let row = self.0.flights.find_or_make(key, find, self.0.make_or_remember(&key, url)).await?;
         Ok(self.0.describe(row))
     }
 
@@ -125,6 +159,14 @@ fn read_url(text: &str) -> Result<Url, MediaError> {
 impl Inner {
     fn fetcher(&self) -> Fetcher {
         Fetcher::new(self.web.clone(), self.media.0.clock.clone(), &self.media.config())
+    }
+
+    async fn make_or_remember(&self, key: &Hash, url: Url) -> Result<PreviewRow, MediaError> {
+        self.make(key, url).await.inspect_err(|error| {
+            if matches!(error, MediaError::PageUnavailable) {
+                self.failed.insert(*key, self.media.0.clock.monotonic().saturating_add(FAILED_FOR));
+            }
+        })
     }
 
     /// Fetches a page and its image, and keeps what came of it.

@@ -39,7 +39,10 @@ pub(crate) struct Change {
     pub before: Vec<Batch>,
     pub batch: Batch,
     pub head: Arc<Head>,
+    /// Whether the room's members or servers are others now.
     pub members_changed: bool,
+    /// Whether the room is a partial one no longer.
+    pub ends_partial: bool,
 }
 
 /// A room's head on its way to the next one.
@@ -59,6 +62,9 @@ pub(crate) struct Append<'a> {
     /// Memberships as this batch changes them; `None` where it takes one out.
     pub(crate) members: HashMap<UserNid, Option<MembershipRow>>,
     pub(crate) servers: HashMap<Box<str>, ServerStay>,
+    /// Whether the servers that are said to be in a partial room change.
+    pub(crate) servers_changed: bool,
+    pub(crate) ends_partial: bool,
     transactions: HashMap<(UserNid, Box<str>, String), EventId>,
     /// Stored events whose row changes: flags and bodies.
     pub(crate) rewritten: HashMap<RoomSeq, (StreamPos, EventRow)>,
@@ -79,6 +85,8 @@ impl<'a> Append<'a> {
             before: Vec::new(),
             members: HashMap::new(),
             servers: HashMap::new(),
+            servers_changed: false,
+            ends_partial: false,
             transactions: HashMap::new(),
             rewritten: HashMap::new(),
         }
@@ -402,7 +410,8 @@ impl<'a> Append<'a> {
             before: self.before,
             batch: self.batch,
             head: Arc::new(self.head),
-            members_changed: !self.members.is_empty(),
+            members_changed: !self.members.is_empty() || self.servers_changed,
+            ends_partial: self.ends_partial,
         })
     }
 }

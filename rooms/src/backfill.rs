@@ -33,7 +33,7 @@ impl Rooms {
     }
 
     /// Adds history: events from before what is stored, oldest first. Those whose previous events are unknown need their
-    /// state. Returns how many are new. What is not allowed is kept as rejected; what misses events is left out.
+    /// state. Returns how many are new; none in a partial room. What is not allowed is kept as rejected; what misses events is left out.
     /// Cancel-safe: what is submitted is carried out.
     ///
     /// # Errors
@@ -51,6 +51,10 @@ impl Rooms {
 impl Append<'_> {
     /// Adds history and says how much of it is new.
     pub(crate) fn backfill(&mut self, received: Vec<Received>) -> Result<usize, RoomError> {
+        if self.head.is_partial() {
+            // Judged leniently, and never again.
+            return Ok(0);
+        }
         // Numbers below those of all that was backfilled before, the newest event the highest.
         let first = RoomSeq(self.head.row.first_seq.0.saturating_sub(received.len() as i64));
         let (mut seq, mut added) = (first, 0);
@@ -89,7 +93,7 @@ impl Append<'_> {
         let is_create = &*pdu.kind == "m.room.create";
         let (auth_events, before) = match is_create {
             true => (Vec::new(), crate::SnapshotId::EMPTY),
-            false => self.gather_states(pdu, received.state_before.as_deref())?,
+            false => self.gather_states(pdu, received.state_before.as_deref(), false)?,
         };
         let verdict = match is_create {
             true if self.head.create.as_ref().is_some_and(|create| create.event_id == pdu.event_id) => {
@@ -105,6 +109,7 @@ impl Append<'_> {
         let sender = self.rooms.user_nid(&pdu.sender)?.ok_or(RoomError::Inconsistent("sender without a number"))?;
         let placing = Placing { part: Part::History(seq), sender, before, flags, transaction: None, promoted };
         self.place_event(pdu, placing)?;
+        self.end_backward_extremity(pdu)?;
         if verdict == Verdict::Accepted {
             self.move_backward_extremities(pdu)?;
             self.connect(pdu, sender, seq)?;

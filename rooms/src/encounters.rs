@@ -28,6 +28,7 @@ impl Rooms {
             let own_change = row.pos > since && row.pos <= until;
             if row.membership == Membership::Join {
                 self.collect_member_changes(room, since, until, &mut met, &mut parted)?;
+                met.extend(self.members_found_between(room, since, until)?.iter().copied());
             }
             if own_change && row.was_joined() {
                 let affected = if row.membership == Membership::Join { &mut met } else { &mut parted };

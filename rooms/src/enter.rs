@@ -1,7 +1,7 @@
 //! Entering a room of other servers: its state, stored as outliers before, becomes the current one, and the join that
 //! another server accepted the end of its timeline.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use spec::ids::EventId;
 use storage::Read;
@@ -12,8 +12,9 @@ use crate::error::RoomError;
 use crate::event::{EventFlags, bounded_depth};
 use crate::head::AT_HAND;
 use crate::ids::{RoomNid, RoomSeq, UserNid};
-use crate::keyspaces::ROOM_MEMBERS;
+use crate::keyspaces::{MembershipRow, ROOM_MEMBERS, SERVER_MEMBERS};
 use crate::membership::Membership;
+use crate::partial::PartialRow;
 use crate::place::{Part, Placing};
 use crate::receive::Known;
 use crate::rooms::Rooms;
@@ -36,11 +37,40 @@ impl Rooms {
     }
 }
 
+/// Which memberships stay although the state that replaces the others says nothing of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// None: the state is whole.
+    Nothing,
+    /// Those of users of this server who are not joined: unknown is not gone.
+    Local,
+    /// Those that stand for a membership from outside of the room ([`crate::invites`]).
+    Outside,
+}
+
+/// The members that a state names, with their member events.
+pub(crate) type Members = BTreeMap<UserNid, (Membership, RoomSeq)>;
+
 impl Append<'_> {
     pub(crate) fn enter(&mut self, join: &CheckedPdu, state: &[EventId]) -> Result<(), RoomError> {
+        let was_partial = self.head.is_partial();
+        if self.enter_by(join, state, Keep::Nothing, None)? && was_partial {
+            self.replace_named_servers(&[])?;
+        }
+        Ok(())
+    }
+
+    /// Enters the room, as a partial one if there is a row for that. Says whether there was anything to do.
+    pub(crate) fn enter_by(
+        &mut self,
+        join: &CheckedPdu,
+        state: &[EventId],
+        keep: Keep,
+        partial: Option<PartialRow>,
+    ) -> Result<bool, RoomError> {
         let join = join.pdu();
         let promoted = match self.find_known(join)? {
-            Known::Placed => return Ok(()),
+            Known::Placed => return Ok(false),
             Known::Outlier(outlier) => Some(outlier),
             Known::No => None,
         };
@@ -62,12 +92,15 @@ impl Append<'_> {
         if let Some(failure) = self.judge_by_auth_events(join, &auth_events)? {
             return Err(failure.into());
         }
-        self.check_by_state(join, before)??;
+        self.check_by_state(join, before, None)??;
         // Servers in the room have the join already from the one that took it in: their stay begins with it.
         let join_seq = self.head.row.next_seq;
         self.head.row.next_seq = join_seq.next();
-        self.replace_members(&members)?;
+        self.replace_members(&members, keep, &BTreeSet::new())?;
         self.head.row.next_seq = join_seq;
+        if partial.is_some() || self.head.partial.is_some() {
+            self.set_partial(partial);
+        }
         let sender = self.rooms.user_nid(&join.sender)?.ok_or(RoomError::Inconsistent("sender without a number"))?;
         let flags = EventFlags::default();
         let placed = self
@@ -79,15 +112,11 @@ impl Append<'_> {
         if let Some((user, membership)) = self.read_member(join)? {
             self.add_membership(user, membership, placed.seq)?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The slots of a state, sorted, and its members.
-    #[allow(clippy::type_complexity, reason = "two lists that are made in one pass over many rows")]
-    fn read_state(
-        &mut self,
-        state: &[EventId],
-    ) -> Result<(Vec<(u32, RoomSeq)>, BTreeMap<UserNid, (Membership, RoomSeq)>), RoomError> {
+    fn read_state(&mut self, state: &[EventId]) -> Result<(Vec<(u32, RoomSeq)>, Members), RoomError> {
         let (mut entries, mut members, mut missing) = (Vec::with_capacity(state.len()), BTreeMap::new(), Vec::new());
         for id in state {
             let Some(seq) = self.place_of(id.as_str())? else {
@@ -117,32 +146,80 @@ impl Append<'_> {
         Ok((entries, members))
     }
 
-    /// The memberships of the state instead of those that were known, in batches that are written first.
-    fn replace_members(&mut self, members: &BTreeMap<UserNid, (Membership, RoomSeq)>) -> Result<(), RoomError> {
+    /// The memberships of the state instead of those that were known, in batches that are written first; of the users
+    /// in `later` nothing is changed, and only the counts are theirs too.
+    pub(crate) fn replace_members(
+        &mut self,
+        members: &Members,
+        keep: Keep,
+        later: &BTreeSet<UserNid>,
+    ) -> Result<(), RoomError> {
         let room = self.head.room;
+        let kept = self.kept_members(members, keep)?;
         let mut gone = Vec::new();
         for row in self.rooms.store.scan(&ROOM_MEMBERS, &room).iter() {
             let ((_, user), _) = row?;
-            if !members.contains_key(&user) {
+            if !members.contains_key(&user) && !kept.contains_key(&user) && !later.contains(&user) {
                 gone.push(user);
             }
         }
         for user in gone {
             self.take_out_membership(user)?;
+            self.split_members();
         }
         for (user, (membership, seq)) in members {
-            if self.member_row(*user)?.is_some_and(|row| row.membership == *membership && row.seq == *seq) {
-                continue;
-            }
-            self.add_membership(*user, *membership, *seq)?;
-            if self.batch.size() > MEMBERS_BYTES {
-                self.before.push(std::mem::take(&mut self.batch));
+            let is_same = |row: MembershipRow| row.membership == *membership && row.seq == *seq;
+            let stays = later.contains(user) || kept.contains_key(user);
+            if !stays && !self.member_row(*user)?.is_some_and(is_same) {
+                self.add_membership(*user, *membership, *seq)?;
+                self.split_members();
             }
         }
         // Counted anew: of an attempt that was cut off the rows may be here, and the head is not.
-        let count = |wanted| members.values().filter(|(membership, _)| *membership == wanted).count();
-        self.head.row.joined = u32::try_from(count(Membership::Join)).unwrap_or(u32::MAX);
-        self.head.row.invited = u32::try_from(count(Membership::Invite)).unwrap_or(u32::MAX);
+        let of_state =
+            members.iter().filter(|(user, _)| !kept.contains_key(user)).map(|(_, (membership, _))| membership);
+        let all: Vec<Membership> = of_state.chain(kept.values()).copied().collect();
+        let count = |wanted| u32::try_from(all.iter().filter(|is| **is == wanted).count()).unwrap_or(u32::MAX);
+        (self.head.row.joined, self.head.row.invited) = (count(Membership::Join), count(Membership::Invite));
         Ok(())
+    }
+
+    fn split_members(&mut self) {
+        if self.batch.size() > MEMBERS_BYTES {
+            self.before.push(std::mem::take(&mut self.batch));
+        }
+    }
+
+    /// The users of this server whose membership stays.
+    fn kept_members(&self, members: &Members, keep: Keep) -> Result<BTreeMap<UserNid, Membership>, RoomError> {
+        let mut kept = BTreeMap::new();
+        if keep == Keep::Nothing {
+            return Ok(kept);
+        }
+        let (room, us) = (self.head.room, self.rooms.server_name().as_str().to_owned());
+        let is_resident = self.rooms.is_resident(room)?;
+        for key in self.rooms.store.scan(&SERVER_MEMBERS, &(room, us)).keys() {
+            let (_, _, user) = key?;
+            let Some(row) = self.member_row(user)? else { continue };
+            let is_told = members.contains_key(&user);
+            let stays = match keep {
+                Keep::Nothing => false,
+                Keep::Local => !is_told && row.membership != Membership::Join,
+                Keep::Outside => (!is_told || !is_resident) && self.is_outside(row.seq)?,
+            };
+            if stays {
+                kept.insert(user, row.membership);
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Whether a member event is one that nothing here could judge ([`crate::invites`]).
+    fn is_outside(&self, seq: RoomSeq) -> Result<bool, RoomError> {
+        if seq < RoomSeq::FIRST_OUTLIER {
+            return Ok(false);
+        }
+        let event = self.rooms.event_at(self.head.room, seq)?;
+        Ok(self.rooms.find_event(event.event_id())?.is_none_or(|place| place.seq != seq))
     }
 }

@@ -79,6 +79,9 @@ pub enum RoomError {
     /// This server has nobody in the room: another one has to do it (client: nobody's fault).
     #[error("this server is not in the room")]
     NotResident,
+    /// Not all of the room's state is here yet, and without it this cannot be said; it is being fetched (nobody's fault).
+    #[error("the room's state is still arriving")]
+    StateIncomplete,
     /// The server is shutting down, or too much waits for this room; try again (us).
     #[error("the server is too busy; try again")]
     Busy,

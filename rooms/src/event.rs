@@ -31,6 +31,8 @@ impl EventFlags {
     pub const RELAY: EventFlags = EventFlags(32);
     /// It asked to be sticky (MSC4354).
     pub const STICKY: EventFlags = EventFlags(64);
+    /// An event of ours that another server took in, and passes on to the others in the room.
+    pub const TOLD: EventFlags = EventFlags(128);
 
     /// Whether all flags of `other` are set.
     #[must_use]
@@ -40,6 +42,10 @@ impl EventFlags {
 
     pub(crate) fn with(self, other: EventFlags) -> EventFlags {
         EventFlags(self.0 | other.0)
+    }
+
+    pub(crate) fn without(self, other: EventFlags) -> EventFlags {
+        EventFlags(self.0 & !other.0)
     }
 
     /// Whether clients may see the event at all.

@@ -1,4 +1,7 @@
-//! What came into rooms after a position, for those who follow all of it and may have been away.
+//! What came into rooms after a position, for those who follow all of it and may have been away. An event that cannot be
+//! read keeps none of the others from them: it is left out, and logged.
+
+use std::ops::ControlFlow;
 
 use storage::{Read, StreamPos};
 
@@ -21,9 +24,9 @@ impl Rooms {
         let mut grown = Vec::new();
         for row in self.store.scan(&HEADS, &()).iter() {
             let (room, head) = row?;
-            let newest = self.scan_events(room, RoomSeq::FIRST, head.next_seq, 1, true)?;
+            let newest = self.scan_readable(room, RoomSeq::FIRST, head.next_seq, 1, true)?;
             // History is numbered downwards: what came last has the lowest number.
-            let latest_history = self.scan_events(room, RoomSeq::MIN, RoomSeq::FIRST, 1, false)?;
+            let latest_history = self.scan_readable(room, RoomSeq::MIN, RoomSeq::FIRST, 1, false)?;
             if newest.iter().chain(&latest_history).any(|event| event.pos() > pos) {
                 grown.push(room);
             }
@@ -57,7 +60,7 @@ impl Rooms {
     ) -> Result<(), E> {
         let mut limit = FIRST_CHUNK;
         loop {
-            let events = self.scan_events(room, from, until, limit, reverse)?;
+            let events = self.scan_readable(room, from, until, limit, reverse)?;
             let is_last = events.len() < limit;
             for event in events {
                 if event.pos() <= pos {
@@ -75,6 +78,28 @@ impl Rooms {
             }
             limit = CHUNK;
         }
+    }
+
+    /// The timeline events of a room after `after`, history included, oldest first, at most `limit`.
+    ///
+    /// # Errors
+    /// Storage errors only.
+    pub fn readable_events_after(&self, room: RoomNid, after: RoomSeq, limit: usize) -> Result<Vec<Event>, RoomError> {
+        self.scan_readable(room, after.next(), RoomSeq::FIRST_OUTLIER, limit, false)
+    }
+
+    fn scan_readable(
+        &self,
+        room: RoomNid,
+        from: RoomSeq,
+        until: RoomSeq,
+        limit: usize,
+        reverse: bool,
+    ) -> Result<Vec<Event>, RoomError> {
+        self.scan_rows(room, (from, until), limit, reverse, &mut |seq, error| {
+            tracing::error!(room = room.0, seq = seq.0, %error, "an event cannot be read and is left out");
+            ControlFlow::Continue(())
+        })
     }
 
     /// An event of the room by its id, outliers included. Its caller has to know that its viewer may see it.

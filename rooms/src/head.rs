@@ -11,7 +11,8 @@ use storage::{Read, stored};
 
 use crate::error::RoomError;
 use crate::ids::{RoomNid, RoomSeq, SnapshotId};
-use crate::keyspaces::HEADS;
+use crate::keyspaces::{HEADS, PARTIAL_ROOMS};
+use crate::partial::PartialRow;
 use crate::rooms::Rooms;
 
 /// The types of the state events, with an empty state key, that a head keeps at hand.
@@ -54,6 +55,8 @@ pub struct Head {
     pub(crate) join_rules: Option<Arc<Pdu>>,
     /// What the current state names as policy server, whether that is in the room or not.
     pub(crate) policy: Option<Arc<PolicyServer>>,
+    /// Set as long as not all of the room's state is here. A row of its own, written with the head.
+    pub(crate) partial: Option<Arc<PartialRow>>,
 }
 
 impl Head {
@@ -74,7 +77,17 @@ impl Head {
             joined: 0,
             invited: 0,
         };
-        Head { room, room_id, version, row, create: None, power_levels: None, join_rules: None, policy: None }
+        Head {
+            room,
+            room_id,
+            version,
+            row,
+            create: None,
+            power_levels: None,
+            join_rules: None,
+            policy: None,
+            partial: None,
+        }
     }
 
     /// The room's number.
@@ -111,6 +124,12 @@ impl Head {
     #[must_use]
     pub fn last_seq(&self) -> RoomSeq {
         RoomSeq(self.row.next_seq.0 - 1)
+    }
+
+    /// Whether not all of the room's state is here yet: of its members only some are known (MSC3706).
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.partial.is_some()
     }
 
     /// The ids of the forward extremities.
@@ -188,7 +207,8 @@ impl Rooms {
         let row = self.store.get(&HEADS, &room)?.ok_or(RoomError::Inconsistent("room without a head"))?;
         let room_id = RoomId::parse(&row.room_id).map_err(|_| RoomError::Inconsistent("malformed room id"))?;
         let version = row.version.parse().map_err(|_| RoomError::Inconsistent("unknown room version"))?;
-        let mut head = Head { row, ..Head::empty(room, room_id, version) };
+        let partial = self.store.get(&PARTIAL_ROOMS, &room)?.map(Arc::new);
+        let mut head = Head { row, partial, ..Head::empty(room, room_id, version) };
         for kind in AT_HAND {
             if let Some(event) = self.state_event(room, head.row.state, kind, "")? {
                 head.remember_state(&Arc::new(event.to_pdu()?));

@@ -8,6 +8,7 @@ use crate::event::EventRow;
 use crate::head::HeadRow;
 use crate::ids::{RoomNid, RoomSeq, UserNid};
 use crate::membership::Membership;
+use crate::partial::PartialRow;
 use crate::servers::ServerStay;
 use crate::snapshot::Node;
 use crate::sticky::{DELAYED_STICKY, STICKY, STICKY_DUE};
@@ -100,6 +101,17 @@ pub(crate) const DELAYED_OF_STATE: Keyspace<(RoomNid, String, String, String), (
 /// The room lists of third-party networks, by what the network is called.
 pub(crate) const NETWORK_ROOMS: Keyspace<(String, RoomNid), ()> = Keyspace::new("network_rooms", Profile::Points);
 
+/// The rooms that were entered before all of their state was here. A room without a row has its full state.
+pub(crate) const PARTIAL_ROOMS: Keyspace<RoomNid, PartialRow> = Keyspace::new("partial_rooms", Profile::Points);
+/// The servers that are said to be in a partial room.
+pub(crate) const PARTIAL_SERVERS: Keyspace<(RoomNid, String), ()> = Keyspace::new("partial_servers", Profile::Log);
+/// Marked events: the states around them, and what was made of them, are provisional.
+pub(crate) const PARTIAL_EVENTS: Keyspace<(RoomNid, RoomSeq), ()> = Keyspace::new("partial_events", Profile::Log);
+/// Servers in a room that were not known to be, and since when they are.
+pub(crate) const MISSED_SERVERS: Keyspace<(RoomNid, String), StreamPos> = Keyspace::new("missed_servers", Profile::Log);
+/// When a room's state became full the last time.
+pub(crate) const RESYNCED_ROOMS: Keyspace<RoomNid, Stamped<()>> = Keyspace::new("resynced_rooms", Profile::Points);
+
 /// Every keyspace of this crate.
 pub const KEYSPACES: &[KeyspaceInfo] = &[
     USER_NIDS.info(),
@@ -141,6 +153,11 @@ pub const KEYSPACES: &[KeyspaceInfo] = &[
     DELAYED_STICKY.info(),
     STICKY.info(),
     STICKY_DUE.info(),
+    PARTIAL_ROOMS.info(),
+    PARTIAL_SERVERS.info(),
+    PARTIAL_EVENTS.info(),
+    MISSED_SERVERS.info(),
+    RESYNCED_ROOMS.info(),
 ];
 
 /// Where an event is.

@@ -229,6 +229,9 @@ impl Rooms {
         timestamp: Option<i64>,
     ) -> Result<(), RoomError> {
         let nid = self.known_room(room)?;
+        if matches!(change.membership, Membership::Join | Membership::Knock) {
+            self.expect_full_state_to_join(nid, &change.target)?;
+        }
         self.expect_resident(nid)?;
         if change.target.server_name() != self.server_name().as_str() {
             if matches!(change.membership, Membership::Invite) {
@@ -248,6 +251,23 @@ impl Rooms {
             ..Draft::state(sender, "m.room.member", target.as_str(), content)
         };
         self.append(nid, vec![draft], None).await.map(drop)
+    }
+
+    /// Whether this server may let a user into a room: not into a partial one, whose state does not say who may join.
+    /// Another server does that, unless a ban was seen here.
+    fn expect_full_state_to_join(&self, room: RoomNid, user: &UserId) -> Result<(), RoomError> {
+        if !self.head(room)?.is_partial() {
+            return Ok(());
+        }
+        let row = match self.user_nid(user)? {
+            Some(user) => self.membership(room, user)?,
+            None => None,
+        };
+        match row.map(|row| row.membership) {
+            Some(Membership::Join) => Ok(()),
+            Some(Membership::Ban) => Err(RoomError::Refused("you are banned from this room")),
+            _ => Err(RoomError::NotResident),
+        }
     }
 
     /// Gives a member's event another content (their profile). Does nothing where it has that content

@@ -12,7 +12,8 @@ use crate::error::RoomError;
 use crate::event::{EventFlags, EventRow, bounded_depth};
 use crate::ids::{RoomSeq, SnapshotId, UserNid};
 use crate::keyspaces::{
-    BACKWARD, EVENT_IDS, EVENTS_BY_TIME, EventPlace, ORDER, PROMOTED, SLOT_KEYS, STATE_LOG, STATE_SLOTS, SlotKey,
+    BACKWARD, EVENT_IDS, EVENTS_BY_TIME, EventPlace, ORDER, PARTIAL_EVENTS, PROMOTED, SLOT_KEYS, STATE_LOG,
+    STATE_SLOTS, SlotKey,
 };
 use crate::snapshot;
 
@@ -72,6 +73,8 @@ impl Append<'_> {
         transaction: Option<(Box<str>, Box<str>)>,
     ) -> Result<RoomSeq, RoomError> {
         let before = match self.head.row.extremities.len() {
+            // Judged again anyhow: see `provisional_state`.
+            _ if self.is_replaying() => self.head.row.state,
             cited if cited > pdu.prev_events.len() && cited > 0 => self.state_before(pdu)?,
             _ => self.head.row.state,
         };
@@ -79,18 +82,22 @@ impl Append<'_> {
         let placed = self
             .place_event(pdu, Placing { part: Part::Timeline, sender, before, flags, transaction, promoted: None })?;
         if before == self.head.row.state {
-            if let Some(slot) = placed.slot {
-                self.batch.put(&STATE_LOG, &(self.head.room, StreamPos::PENDING, slot), &placed.seq);
-                self.head.row.state = placed.after;
-                self.head.remember_state(pdu);
-                self.cancel_overtaken(pdu)?;
-            }
+            self.advance_current_state(pdu, &placed)?;
             self.move_extremities(pdu, placed.seq);
         } else {
             self.move_extremities(pdu, placed.seq);
             self.resolve_current_state()?;
         }
         Ok(placed.seq)
+    }
+
+    /// The current state is now the one after an event before which it was.
+    pub(crate) fn advance_current_state(&mut self, pdu: &Arc<Pdu>, placed: &Placed) -> Result<(), RoomError> {
+        let Some(slot) = placed.slot else { return Ok(()) };
+        self.batch.put(&STATE_LOG, &(self.head.room, StreamPos::PENDING, slot), &placed.seq);
+        self.head.row.state = placed.after;
+        self.head.remember_state(pdu);
+        self.cancel_overtaken(pdu)
     }
 
     /// Makes an event a forward extremity instead of those that it follows.
@@ -113,6 +120,19 @@ impl Append<'_> {
         if extremities.len() < MAX_EXTREMITIES || extremities.iter().any(|(id, _)| follows(pdu, id)) {
             return Ok(());
         }
+        self.drop_extremities()?;
+        if self.head.row.extremities.len() >= MAX_EXTREMITIES {
+            return Err(RoomError::Refused("the room is forked too often"));
+        }
+        Ok(())
+    }
+
+    /// Drops the oldest of very many forward extremities whose state others have too.
+    pub(crate) fn drop_extremities(&mut self) -> Result<(), RoomError> {
+        let extremities = &self.head.row.extremities;
+        if extremities.len() < MAX_EXTREMITIES {
+            return Ok(());
+        }
         let (mut states, mut kept) = (HashSet::new(), Vec::with_capacity(extremities.len()));
         for (id, seq) in extremities.iter().rev() {
             if states.insert(self.stored(*seq)?.after) || kept.len() < KEPT_EXTREMITIES {
@@ -120,9 +140,6 @@ impl Append<'_> {
             }
         }
         kept.reverse();
-        if kept.len() >= MAX_EXTREMITIES {
-            return Err(RoomError::Refused("the room is forked too often"));
-        }
         self.head.row.extremities = kept;
         Ok(())
     }
@@ -158,6 +175,9 @@ impl Append<'_> {
             self.batch.expect_absent(&EVENT_IDS, &id);
         }
         self.batch.put(&EVENT_IDS, &id, &EventPlace { room, seq });
+        if part == Part::Timeline && self.head.is_partial() {
+            self.batch.put(&PARTIAL_EVENTS, &(room, seq), &());
+        }
         if part != Part::Outlier {
             self.batch.put(&EVENTS_BY_TIME, &(room, pdu.origin_server_ts, seq), &());
             if flags.is_visible() {
@@ -269,13 +289,20 @@ impl Append<'_> {
         Ok(self.place_of(id.as_str())?.filter(|seq| *seq < RoomSeq::FIRST_OUTLIER))
     }
 
+    /// The event is here: history does not end at it any more, whatever became of it.
+    pub(crate) fn end_backward_extremity(&mut self, pdu: &Pdu) -> Result<(), RoomError> {
+        let own = (self.head.room, pdu.event_id.as_str().to_owned());
+        // In a partial room the event that cites it may be of this batch.
+        if self.head.is_partial() || self.rooms.store.contains(&BACKWARD, &own)? {
+            self.batch.delete(&BACKWARD, &own);
+        }
+        Ok(())
+    }
+
     /// Keeps the backward extremities: the event is one no more, and what it follows and is not here becomes one.
     pub(crate) fn move_backward_extremities(&mut self, pdu: &Pdu) -> Result<(), RoomError> {
         let room = self.head.room;
-        let own = (room, pdu.event_id.as_str().to_owned());
-        if self.rooms.store.contains(&BACKWARD, &own)? {
-            self.batch.delete(&BACKWARD, &own);
-        }
+        self.end_backward_extremity(pdu)?;
         for prev in &pdu.prev_events {
             if self.anchored(prev)?.is_none() {
                 self.batch.put(&BACKWARD, &(room, prev.as_str().to_owned()), &bounded_depth(pdu));

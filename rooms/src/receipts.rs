@@ -8,6 +8,11 @@ use crate::ids::{RoomNid, RoomSeq, TOPIC_EPHEMERAL, TOPIC_USER, UserNid};
 use crate::keyspaces::{RECEIPT_LOG, RECEIPTS, ReceiptRow};
 use crate::rooms::Rooms;
 
+/// The number of an event that is not here: none has it.
+const UNKNOWN: RoomSeq = RoomSeq(0);
+/// The most bytes of an event id (Appendices §Common identifier format).
+const MAX_EVENT_ID: usize = 255;
+
 /// `m.read` or `m.read.private`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ReceiptKind {
@@ -68,13 +73,62 @@ impl Rooms {
         user: UserNid,
         receipts: &[(ReceiptKind, Option<&str>, &EventId)],
     ) -> Result<(), RoomError> {
-        let mut batch = Batch::new();
+        self.set_receipts_at(room, user, receipts, self.clock.now_ms() as i64).await
+    }
+
+    /// As [`Rooms::set_receipts`], with the time at which they were sent instead of now, in milliseconds.
+    ///
+    /// # Errors
+    /// As [`Rooms::set_receipts`].
+    pub async fn set_receipts_at(
+        &self,
+        room: RoomNid,
+        user: UserNid,
+        receipts: &[(ReceiptKind, Option<&str>, &EventId)],
+        at: i64,
+    ) -> Result<(), RoomError> {
+        let mut placed = Vec::with_capacity(receipts.len());
         for &(kind, thread, event_id) in receipts {
             let place = self.find_event(event_id.as_str())?.filter(|place| place.room == room);
             let seq = place.ok_or(RoomError::EventNotFound)?.seq;
+            placed.push((kind, thread, event_id.as_str(), seq));
+        }
+        self.put_receipts(room, user, &placed, at).await
+    }
+
+    /// Keeps a public receipt of a user of another server for an event that is not here, as may be while a room is
+    /// partial: any event that is known counts as a later one. Nothing is kept for an id of more than 255 bytes.
+    /// Cancel-safe.
+    ///
+    /// # Errors
+    /// Storage errors only.
+    pub async fn note_receipt(
+        &self,
+        room: RoomNid,
+        user: UserNid,
+        thread: Option<&str>,
+        event_id: &str,
+        at: i64,
+    ) -> Result<(), RoomError> {
+        if event_id.len() > MAX_EVENT_ID {
+            return Ok(());
+        }
+        self.put_receipts(room, user, &[(ReceiptKind::Read, thread, event_id, UNKNOWN)], at).await
+    }
+
+    async fn put_receipts(
+        &self,
+        room: RoomNid,
+        user: UserNid,
+        receipts: &[(ReceiptKind, Option<&str>, &str, RoomSeq)],
+        at: i64,
+    ) -> Result<(), RoomError> {
+        let mut batch = Batch::new();
+        for &(kind, thread, event_id, seq) in receipts {
             let key = (room, user, kind.code(), thread.unwrap_or_default().to_owned());
             let old = self.store.get(&RECEIPTS, &key)?;
-            if old.as_ref().is_some_and(|old| old.value.seq >= seq) {
+            let is_newer = |old: &ReceiptRow| seq > old.seq || (seq, old.seq) == (UNKNOWN, UNKNOWN);
+            if old.as_ref().is_some_and(|old| !is_newer(&old.value)) {
                 continue;
             }
             if let Some(old) = &old {
@@ -83,7 +137,7 @@ impl Rooms {
             } else {
                 batch.expect_absent(&RECEIPTS, &key);
             }
-            let row = ReceiptRow { event_id: event_id.as_str().into(), seq, at: self.clock.now_ms() as i64 };
+            let row = ReceiptRow { event_id: event_id.into(), seq, at };
             batch.put(&RECEIPT_LOG, &(room, StreamPos::PENDING, user, kind.code(), key.3.clone()), &());
             batch.put(&RECEIPTS, &key, &Stamped::pending(row));
             // A private receipt is news for its owner only; both change the owner's counts.

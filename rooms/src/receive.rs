@@ -4,10 +4,9 @@
 //! the network (keys, missing events) happens before, outside of the queue: a [`CheckedPdu`] has its
 //! hash and signatures verified, and [`RoomError::Missing`] names what is to be fetched first.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use spec::auth::{self, AuthFailure};
+use spec::auth;
 use spec::ids::{EventId, UserId};
 use spec::pdu::Pdu;
 use spec::power::PowerLevels;
@@ -21,7 +20,8 @@ use crate::event::EventFlags;
 use crate::head::Head;
 use crate::ids::{RoomNid, RoomSeq, SnapshotId, UserNid};
 use crate::keyspaces::{EARLY_REDACTIONS, HEADS, ROOM_NIDS};
-use crate::place::{Part, Placing, Stored};
+use crate::partial::PartialRow;
+use crate::place::{Part, Placed, Placing, Stored};
 use crate::policy::names_policy_server;
 use crate::rooms::Rooms;
 
@@ -40,11 +40,17 @@ pub struct Received {
     pub state_before: Option<Vec<EventId>>,
     /// Whether this server took it in for its sender's server, and passes it on (`send_join` and the like).
     pub relay: bool,
+    /// Whether it is placed although events that it follows are not known here. Only in a partial room, where the state
+    /// before it is provisional anyhow: what is missing is asked for when the event is judged again
+    /// ([`Rooms::replay`]). In other rooms this says nothing.
+    pub later: bool,
+    /// Whether it is an event of ours that another server took in, and passes on (`send_join` and the like).
+    pub told: bool,
 }
 
 impl From<CheckedPdu> for Received {
     fn from(pdu: CheckedPdu) -> Self {
-        Received { pdu, state_before: None, relay: false }
+        Received { pdu, state_before: None, relay: false, later: false, told: false }
     }
 }
 
@@ -190,7 +196,7 @@ impl Append<'_> {
         received: Received,
         mark: Option<(Box<str>, Box<str>)>,
     ) -> Result<Verdict, RoomError> {
-        let Received { pdu: CheckedPdu { pdu, advice }, state_before, relay } = received;
+        let Received { pdu: CheckedPdu { pdu, advice }, state_before, relay, later, told } = received;
         if pdu.room_id != self.head.room_id {
             return Err(RoomError::Invalid("the event is of another room"));
         }
@@ -199,7 +205,7 @@ impl Append<'_> {
             Known::Outlier(outlier) => Some(outlier),
             Known::No => None,
         };
-        let (auth_events, before) = self.gather_states(&pdu, state_before.as_deref())?;
+        let (auth_events, before) = self.gather_states(&pdu, state_before.as_deref(), later)?;
         let verdict = match self.judge(&pdu, &auth_events, before, true)? {
             Verdict::Accepted if advice == Advice::NotRecommended => {
                 Verdict::SoftFailed("the room's policy server does not recommend it".to_owned())
@@ -214,21 +220,37 @@ impl Append<'_> {
         if relay && verdict == Verdict::Accepted {
             flags = flags.with(EventFlags::RELAY);
         }
+        if told {
+            flags = flags.with(EventFlags::TOLD);
+        }
         let sender = self.rooms.user_nid(&pdu.sender)?.ok_or(RoomError::Inconsistent("sender without a number"))?;
         if verdict == Verdict::Accepted {
             self.expect_place_at_end(&pdu)?;
         }
         let placing = Placing { part: Part::Timeline, sender, before, flags, transaction: mark, promoted };
         let placed = self.place_event(&pdu, placing)?;
-        if !matches!(verdict, Verdict::Rejected(_)) {
-            self.move_backward_extremities(&pdu)?;
+        match verdict {
+            Verdict::Rejected(_) => self.end_backward_extremity(&pdu)?,
+            _ => self.move_backward_extremities(&pdu)?,
         }
         if verdict == Verdict::Accepted {
             self.move_extremities(&pdu, placed.seq);
-            self.resolve_current_state()?;
+            self.move_onto(&pdu, &placed)?;
             self.connect(&pdu, sender, placed.seq)?;
         }
         Ok(verdict)
+    }
+
+    /// The current state follows an event that was accepted at the end of the room.
+    fn move_onto(&mut self, pdu: &Arc<Pdu>, placed: &Placed) -> Result<(), RoomError> {
+        if !self.is_replaying() {
+            return self.resolve_current_state();
+        }
+        self.advance_current_state(pdu, placed)?;
+        match self.read_member(pdu) {
+            Ok(Some((user, membership))) => self.add_membership(user, membership, placed.seq),
+            _ => Ok(()),
+        }
     }
 
     /// What an accepted event means to others: what it redacts, what redacted it before it came, what it relates to.
@@ -257,7 +279,8 @@ impl Append<'_> {
         Ok(if seq < RoomSeq::FIRST_OUTLIER { Known::Placed } else { Known::Outlier(self.stored(seq)?) })
     }
 
-    /// The auth events of a received event, and the state before it.
+    /// The auth events of a received event, and the state before it; in a partial room a provisional one, for which no
+    /// previous event is needed that comes `later`, and which no other server has to give.
     ///
     /// # Errors
     /// [`RoomError::Missing`] with all that has to be fetched.
@@ -265,9 +288,10 @@ impl Append<'_> {
         &mut self,
         pdu: &Pdu,
         state_before: Option<&[EventId]>,
+        later: bool,
     ) -> Result<(Vec<Stored>, SnapshotId), RoomError> {
         let (auth_events, mut missing) = self.cited_auth_events(pdu)?;
-        if state_before.is_none() {
+        if state_before.is_none() && !(later && self.head.is_partial()) {
             for id in &pdu.prev_events {
                 if self.anchored(id)?.is_none() {
                     missing.push(id.clone());
@@ -277,11 +301,35 @@ impl Append<'_> {
         if !missing.is_empty() {
             return Err(RoomError::Missing(missing));
         }
-        let before = match state_before {
-            Some(ids) => self.state_of(ids)?,
-            None => self.state_before(pdu)?,
+        let partial = self.head.partial.clone();
+        let before = match (partial, state_before) {
+            (Some(partial), _) => self.provisional_state(pdu, &partial)?,
+            (None, Some(ids)) => self.state_on(ids, self.head.row.state)?,
+            (None, None) => self.state_before(pdu)?,
         };
         Ok((auth_events, before))
+    }
+
+    /// A state before an event of a partial room until it is judged again: what is known of its previous events, or the
+    /// current state if nothing is. While the room is being replayed always the current state: some of the events
+    /// before have their true states by then, and those must not be resolved with the ones that lack members.
+    fn provisional_state(&mut self, pdu: &Pdu, partial: &PartialRow) -> Result<SnapshotId, RoomError> {
+        let mut places = Vec::with_capacity(pdu.prev_events.len());
+        if partial.full.is_none() {
+            for id in &pdu.prev_events {
+                places.extend(self.anchored(id)?.filter(|place| *place >= partial.join));
+            }
+        }
+        if places.is_empty() {
+            return Ok(self.head.row.state);
+        }
+        let roots = self.states_after(places)?;
+        self.resolve(&roots)
+    }
+
+    /// Whether the room's events are being judged again.
+    pub(crate) fn is_replaying(&self) -> bool {
+        self.head.partial.as_ref().is_some_and(|partial| partial.full.is_some())
     }
 
     /// Empties what an accepted redaction names, if its sender may (Room Versions §Handling redactions). What is not
@@ -319,95 +367,6 @@ impl Append<'_> {
         let may = target.sender.server_name() == redaction.sender.server_name()
             || levels.user(&redaction.sender).at_least(levels.redact());
         Ok(may && &*target.kind != "m.room.create")
-    }
-
-    /// The auth events that are stored, and the ids of those that are not.
-    pub(crate) fn cited_auth_events(&self, pdu: &Pdu) -> Result<(Vec<Stored>, Vec<EventId>), RoomError> {
-        let (mut found, mut missing) = (Vec::new(), Vec::new());
-        for id in &pdu.auth_events {
-            match self.stored_by_id(id)? {
-                Some(event) => found.push(event),
-                None => missing.push(id.clone()),
-            }
-        }
-        Ok((found, missing))
-    }
-
-    /// The rules that the event and its auth events decide (steps 1 to 4 on receipt): the reason to reject it.
-    pub(crate) fn judge_by_auth_events(
-        &self,
-        pdu: &Pdu,
-        auth_events: &[Stored],
-    ) -> Result<Option<AuthFailure>, RoomError> {
-        let rules = self.head.rules();
-        if auth_events.iter().any(|event| event.flags.has(EventFlags::REJECTED)) {
-            return Ok(Some(AuthFailure::AuthEventMissing));
-        }
-        let auth_pdus: Vec<Arc<Pdu>> = auth_events.iter().map(|event| event.pdu.clone()).collect();
-        if let Err(failure) = auth::check_auth_events(rules, pdu, &auth_pdus) {
-            return Ok(Some(failure));
-        }
-        let create = self.find_create(&auth_pdus)?;
-        let cited = |kind: &str, key: &str| match kind {
-            "m.room.create" => create.clone(),
-            _ => auth_pdus.iter().find(|auth| *auth.kind == *kind && auth.state_key.as_deref() == Some(key)).cloned(),
-        };
-        Ok(auth::check_state(rules, pdu, &cited).err())
-    }
-
-    /// The room's create event: of a room that is being entered, among the auth events or by the room's id.
-    fn find_create(&self, auth_events: &[Arc<Pdu>]) -> Result<Option<Arc<Pdu>>, RoomError> {
-        if self.head.create.is_some() {
-            return Ok(self.head.create.clone());
-        }
-        if let Some(id) = self.head.room_id.create_event_id() {
-            return Ok(self.stored_by_id(&id)?.map(|stored| stored.pdu));
-        }
-        Ok(auth_events.iter().find(|auth| &*auth.kind == "m.room.create").cloned())
-    }
-
-    /// The rules of steps 4 to 6 on receipt: by its auth events, by the state before it (else rejected), and, for what
-    /// happens now, by the current state (else soft-failed).
-    pub(crate) fn judge(
-        &self,
-        pdu: &Pdu,
-        auth_events: &[Stored],
-        before: SnapshotId,
-        is_new: bool,
-    ) -> Result<Verdict, RoomError> {
-        if let Some(failure) = self.judge_by_auth_events(pdu, auth_events)? {
-            return Ok(Verdict::Rejected(failure.to_string()));
-        }
-        let current = Some(self.head.row.state).filter(|current| is_new && *current != before);
-        for (state, soft) in [(Some(before), false), (current, true)] {
-            let Some(state) = state else { continue };
-            match (self.check_by_state(pdu, state)?, soft) {
-                (Ok(()), _) => {}
-                (Err(failure), true) => return Ok(Verdict::SoftFailed(failure.to_string())),
-                (Err(failure), false) => return Ok(Verdict::Rejected(failure.to_string())),
-            }
-        }
-        Ok(Verdict::Accepted)
-    }
-
-    /// Whether a state of the room allows the event.
-    pub(crate) fn check_by_state(&self, pdu: &Pdu, state: SnapshotId) -> Result<Result<(), AuthFailure>, RoomError> {
-        let rules = self.head.rules();
-        let mut at = BTreeMap::new();
-        for (kind, key) in auth::auth_types(rules, &pdu.kind, &pdu.sender, pdu.state_key.as_deref(), &pdu.content) {
-            if let Some(event) = self.state_pdu(state, &kind, &key)? {
-                at.insert((kind, key), event);
-            }
-        }
-        let create = match self.head.create.clone() {
-            Some(create) => Some(create),
-            None => self.state_pdu(state, "m.room.create", "")?,
-        };
-        let lookup = |kind: &str, key: &str| match kind {
-            "m.room.create" => create.clone(),
-            _ => at.get(&(Box::from(kind), Box::from(key))).cloned(),
-        };
-        Ok(auth::check_state(rules, pdu, &lookup))
     }
 }
 

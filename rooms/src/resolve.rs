@@ -62,8 +62,8 @@ impl Append<'_> {
         self.resolve(&roots)
     }
 
-    /// The snapshot of a state that another server gave. Shares with the current state what is the same.
-    pub(crate) fn state_of(&mut self, ids: &[EventId]) -> Result<SnapshotId, RoomError> {
+    /// The snapshot of a state that another server gave. Shares with `base` what is the same.
+    pub(crate) fn state_on(&mut self, ids: &[EventId], base: SnapshotId) -> Result<SnapshotId, RoomError> {
         let mut wanted = BTreeMap::new();
         for id in ids {
             let seq = self.place_of(id.as_str())?.ok_or_else(|| RoomError::Missing(vec![id.clone()]))?;
@@ -81,7 +81,7 @@ impl Append<'_> {
         }
         let room = self.head.room;
         let current: BTreeMap<u32, RoomSeq> =
-            snapshot::full(&self.rooms.nodes(room).with(&self.nodes), self.head.row.state)?.into_iter().collect();
+            snapshot::full(&self.rooms.nodes(room).with(&self.nodes), base)?.into_iter().collect();
         let mut changes = Vec::new();
         for (slot, seq) in &current {
             match wanted.get(slot) {
@@ -96,7 +96,7 @@ impl Append<'_> {
             let entries: Vec<_> = wanted.into_iter().collect();
             return Ok(snapshot::build(&mut self.nodes, &entries));
         }
-        let mut root = self.head.row.state;
+        let mut root = base;
         for (slot, seq) in changes {
             root = snapshot::set(&self.rooms.nodes(room), &mut self.nodes, root, slot, seq)?;
         }
@@ -116,17 +116,17 @@ impl Append<'_> {
     }
 
     /// Whether two numbers are of one event, as an outlier and in the timeline.
-    fn is_same_event(&self, a: RoomSeq, b: RoomSeq) -> Result<bool, RoomError> {
+    pub(crate) fn is_same_event(&self, a: RoomSeq, b: RoomSeq) -> Result<bool, RoomError> {
         let outlier = a >= RoomSeq::FIRST_OUTLIER || b >= RoomSeq::FIRST_OUTLIER;
         Ok(a == b || outlier && self.stored(a)?.pdu.event_id == self.stored(b)?.pdu.event_id)
     }
 
-    fn states_after(&self, events: impl IntoIterator<Item = RoomSeq>) -> Result<BTreeSet<SnapshotId>, RoomError> {
+    pub(crate) fn states_after(&self, events: impl IntoIterator<Item = RoomSeq>) -> Result<BTreeSet<SnapshotId>, RoomError> {
         events.into_iter().map(|seq| Ok(self.stored(seq)?.after)).collect()
     }
 
     /// One state out of several, by the algorithm of the room version. Looks only at what differs.
-    fn resolve(&mut self, roots: &BTreeSet<SnapshotId>) -> Result<SnapshotId, RoomError> {
+    pub(crate) fn resolve(&mut self, roots: &BTreeSet<SnapshotId>) -> Result<SnapshotId, RoomError> {
         let mut rest = roots.iter();
         let Some(&first) = rest.next() else { return Ok(SnapshotId::EMPTY) };
         let nodes = self.rooms.nodes(self.head.room).with(&self.nodes);
@@ -194,7 +194,7 @@ impl Append<'_> {
         }
     }
 
-    fn slot_key(&self, slot: u32) -> Result<SlotKey, RoomError> {
+    pub(crate) fn slot_key(&self, slot: u32) -> Result<SlotKey, RoomError> {
         if let Some(key) = self.new_slot_key(slot) {
             return Ok(key);
         }
@@ -236,7 +236,7 @@ impl Append<'_> {
     }
 
     /// Takes out a membership that the state no longer has: state resolution decided that its event was never allowed.
-    fn remove_membership(&mut self, user: &str) -> Result<(), RoomError> {
+    pub(crate) fn remove_membership(&mut self, user: &str) -> Result<(), RoomError> {
         let user = spec::ids::UserId::parse(user).ok().map(|user| self.rooms.user_nid(&user)).transpose()?.flatten();
         user.map_or(Ok(()), |user| self.take_out_membership(user))
     }

@@ -24,7 +24,8 @@ pub enum RestrictedJoin {
     NobodyMay,
     /// No condition is met.
     NotAllowed,
-    /// No condition is met as far as this server knows, but it is not in all of the rooms that are named.
+    /// No condition is met as far as this server knows, but it is not in all of the rooms that are named, or does not
+    /// know all of their members.
     Unknown,
 }
 
@@ -54,10 +55,14 @@ impl Rooms {
                 Some(allowed) if self.is_resident(allowed)? => Some(allowed),
                 _ => None,
             };
+            let membership = known.map(|allowed| self.membership_of(allowed, user)).transpose()?.flatten();
             match known {
-                Some(allowed) if self.membership_of(allowed, user)? == Some(Membership::Join) => {
+                Some(_) if membership == Some(Membership::Join) => {
                     let authoriser = self.find_authoriser(room, &head)?;
                     return Ok(authoriser.map_or(RestrictedJoin::NobodyMay, RestrictedJoin::Granted));
+                }
+                Some(allowed) if membership.is_none() && self.head(allowed)?.is_partial() => {
+                    verdict = RestrictedJoin::Unknown;
                 }
                 // Of its own users a server knows every room.
                 None if user.server_name() != self.server_name().as_str() => verdict = RestrictedJoin::Unknown,

@@ -1,12 +1,13 @@
 //! The handle of this crate.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use runtime::{Clock, Random, Tasks};
 use spec::ids::{EventId, ServerName};
 use spec::signing::SigningKey;
 use spec::version::RoomVersion;
-use storage::{Read, Store, StreamPos};
+use storage::{Corrupt, Read, Store, StreamPos};
 
 use crate::delayed::{DelayedEventsConfig, Delays};
 use crate::error::RoomError;
@@ -78,6 +79,8 @@ pub struct Inner {
     pub(crate) policy_servers: Option<Arc<dyn PolicyServers>>,
     pub(crate) asking: Asking,
     pub(crate) delays: Delays,
+    /// Told whenever a partial room has become a full one.
+    pub(crate) full_state: tokio::sync::Notify,
 }
 
 impl std::ops::Deref for Rooms {
@@ -114,6 +117,7 @@ impl Rooms {
             policy_servers,
             asking: Asking::default(),
             delays: Delays::default(),
+            full_state: tokio::sync::Notify::new(),
         })))
     }
 
@@ -211,8 +215,28 @@ impl Rooms {
         limit: usize,
         reverse: bool,
     ) -> Result<Vec<Event>, RoomError> {
-        let mut events = Vec::new();
         let mut failed = None;
+        let events = self.scan_rows(room, (from, until), limit, reverse, &mut |_, corrupt| {
+            failed = Some(corrupt);
+            ControlFlow::Break(())
+        })?;
+        match failed {
+            Some(corrupt) => Err(corrupt.into()),
+            None => Ok(events),
+        }
+    }
+
+    /// As [`Rooms::scan_events`], but without the rows that cannot be read: `damaged` is shown each of these, and says
+    /// whether to go on.
+    pub(crate) fn scan_rows(
+        &self,
+        room: RoomNid,
+        (from, until): (RoomSeq, RoomSeq),
+        limit: usize,
+        reverse: bool,
+        damaged: &mut dyn FnMut(RoomSeq, Corrupt) -> ControlFlow<()>,
+    ) -> Result<Vec<Event>, RoomError> {
+        let mut events = Vec::new();
         let mut scan = self.store.scan(&TIMELINE, &room).from(&(room, from)).until(&(room, until));
         if reverse {
             scan = scan.reverse();
@@ -226,17 +250,10 @@ impl Rooms {
             let seq = RoomSeq((seq.unwrap_or_default() ^ 1 << 63) as i64);
             match Event::from_stored(room, seq, row) {
                 Ok(event) => events.push(event),
-                Err(corrupt) => failed = Some(corrupt),
+                Err(corrupt) => damaged(seq, corrupt)?,
             }
-            if failed.is_some() || events.len() >= limit {
-                std::ops::ControlFlow::Break(())
-            } else {
-                std::ops::ControlFlow::Continue(())
-            }
+            if events.len() >= limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
-        match failed {
-            Some(corrupt) => Err(corrupt.into()),
-            None => Ok(events),
-        }
+        Ok(events)
     }
 }

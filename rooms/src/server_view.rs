@@ -150,7 +150,7 @@ fn is_in_timeline(event: &Event) -> bool {
 }
 
 /// The ids in `auth_events` or `prev_events` of a stored event.
-fn cited_ids(event: &Event, key: Citation) -> Result<Vec<String>, RoomError> {
+pub(crate) fn cited_ids(event: &Event, key: Citation) -> Result<Vec<String>, RoomError> {
     #[derive(serde::Deserialize)]
     struct Auth<'a> {
         #[serde(borrow, default)]
@@ -179,7 +179,7 @@ fn cited_ids(event: &Event, key: Citation) -> Result<Vec<String>, RoomError> {
 
 /// Which events an event cites.
 #[derive(Clone, Copy)]
-enum Citation {
+pub(crate) enum Citation {
     Auth,
     Prev,
 }

@@ -16,7 +16,7 @@ use crate::append::Append;
 use crate::error::RoomError;
 use crate::event::EventFlags;
 use crate::ids::{RoomNid, RoomSeq, UserNid};
-use crate::keyspaces::{ROOM_SERVERS, SERVER_MEMBERS, SERVER_ROOMS, STRIPPED};
+use crate::keyspaces::{PARTIAL_ROOMS, PARTIAL_SERVERS, ROOM_SERVERS, SERVER_MEMBERS, SERVER_ROOMS, STRIPPED};
 use crate::membership::Membership;
 use crate::rooms::Rooms;
 
@@ -42,17 +42,18 @@ impl Rooms {
         self.is_server_joined(room, self.server_name())
     }
 
-    /// Whether a user of the server is joined to the room.
+    /// Whether a user of the server is joined to the room; in a partial room also whether that is said of it.
     ///
     /// # Errors
     /// Storage errors only.
     pub fn is_server_joined(&self, room: RoomNid, server: &ServerName) -> Result<bool, RoomError> {
         let stay = self.store.get(&ROOM_SERVERS, &(room, server.as_str().to_owned()))?;
-        Ok(stay.is_some_and(|stay| stay.joined > 0))
+        Ok(stay.is_some_and(|stay| stay.joined > 0) || self.is_named_server(room, server)?)
     }
 
     /// Every server that is, or was, in the room, as of now or later than any visible position. Those
-    /// with `joined` 0 have gone. Cheap: shared with the cache.
+    /// with `joined` 0 have gone. In a partial room those that are said to be in it are, from our join on, with one user
+    /// more than is known. Cheap: shared with the cache.
     ///
     /// # Errors
     /// Storage errors only.
@@ -65,8 +66,26 @@ impl Rooms {
                     ServerName::parse(&server).map_err(|_| RoomError::Inconsistent("malformed server name"))?;
                 servers.insert(server, stay);
             }
+            self.add_named_servers(room, &mut servers)?;
             Ok(Arc::new(servers))
         })
+    }
+
+    /// The servers that are said to be in a partial room are in it.
+    fn add_named_servers(
+        &self,
+        room: RoomNid,
+        servers: &mut BTreeMap<ServerName, ServerStay>,
+    ) -> Result<(), RoomError> {
+        // The row and not the head: the cache of heads may be corrected after that of servers.
+        let Some(partial) = self.store.get(&PARTIAL_ROOMS, &room)? else { return Ok(()) };
+        for key in self.store.scan(&PARTIAL_SERVERS, &room).keys() {
+            let (_, server) = key?;
+            let server = ServerName::parse(&server).map_err(|_| RoomError::Inconsistent("malformed server name"))?;
+            let known = servers.get(&server).map_or(0, |stay| stay.joined);
+            servers.insert(server, ServerStay { joined: known.saturating_add(1), since: partial.join, until: None });
+        }
+        Ok(())
     }
 
     /// The rooms with a joined user of the server.

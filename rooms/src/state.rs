@@ -91,6 +91,22 @@ impl Rooms {
         Ok(snapshot::full(&self.nodes(room), snapshot)?.into_iter().map(|(_, seq)| seq).collect())
     }
 
+    /// As [`Rooms::state_seqs`], without the member events. Costs what there is of other keys, not of members.
+    pub(crate) fn plain_state_seqs(&self, room: RoomNid, snapshot: SnapshotId) -> Result<Vec<RoomSeq>, RoomError> {
+        let first_member = (room, "m.room.member".to_owned(), String::new());
+        // The least key above all of members.
+        let after_members = (room, "m.room.member\0".to_owned(), String::new());
+        let before = self.store.scan(&STATE_SLOTS, &room).until(&first_member);
+        let after = self.store.scan(&STATE_SLOTS, &room).from(&after_members);
+        let (nodes, new) = (self.nodes(room), NewNodes::default());
+        let mut seqs = Vec::new();
+        for row in before.iter().chain(after.iter()) {
+            let (_, slot) = row?;
+            seqs.extend(snapshot::get(&nodes, &new, snapshot, slot)?);
+        }
+        Ok(seqs)
+    }
+
     /// The events of `to` that are not in `from`. Costs what differs.
     ///
     /// # Errors
@@ -112,8 +128,7 @@ impl Rooms {
             if pos > until {
                 break;
             }
-            let newest = last.entry(slot).or_insert(seq);
-            *newest = seq.max(*newest);
+            last.insert(slot, seq);
         }
         Ok(last.into_values().collect())
     }

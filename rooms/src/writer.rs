@@ -265,6 +265,8 @@ impl Rooms {
         let committed = self.store.commit(change.batch).await;
         if committed.is_err() {
             self.memory.pending.lock().remove(&room);
+        } else if change.ends_partial {
+            self.full_state.notify_waiters();
         }
         committed.map(drop)
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use rooms::{Event, EventFlags, RoomError, RoomNid, RoomSeq, Rooms};
+use rooms::{Event, EventFlags, RoomNid, RoomSeq, Rooms};
 use runtime::CancellationToken;
 use storage::StreamPos;
 use tantivy::IndexWriter;
@@ -128,7 +128,7 @@ impl Indexer {
                     left.pop_front();
                 }
                 Err(error) => {
-                    skip_room(room, error)?;
+                    skip_unreadable(room, None, error)?;
                     left.pop_front();
                 }
             }
@@ -168,7 +168,7 @@ impl Indexer {
                 }
                 Ok::<(), SearchError>(())
             });
-            looked.or_else(|error| skip_room(room, error))?;
+            looked.or_else(|error| skip_unreadable(room, None, error))?;
         }
         has_news |= !news.is_empty();
         self.take_in(&mut news)?;
@@ -187,17 +187,19 @@ impl Indexer {
         }
         let (index, rooms, stop) = (self.index.clone(), self.rooms.clone(), self.stop.clone());
         let adding = Adding { rooms: &rooms, index: &index, writer: self.open_writer()?, stop: &stop };
-        news.drain(..).try_for_each(|event| adding.take_in(&event))
+        news.drain(..).try_for_each(|event| {
+            adding.take_in(&event).or_else(|error| skip_unreadable(event.room(), Some(event.seq()), error))
+        })
     }
 }
 
-/// A room that cannot be read is left out, so that it does not keep all others from being found; a failure of the store
-/// or the index ends the work.
-fn skip_room(room: RoomNid, error: SearchError) -> Result<(), SearchError> {
+/// What cannot be read is left out, so that it does not keep all else from being found; a failure of the store or the
+/// index ends the work.
+fn skip_unreadable(room: RoomNid, seq: Option<RoomSeq>, error: SearchError) -> Result<(), SearchError> {
     match error {
-        SearchError::Rooms(RoomError::Storage(_) | RoomError::Commit(_)) => Err(error),
-        SearchError::Rooms(error) => {
-            tracing::error!(room = room.0, %error, "a room cannot be read for the search index");
+        SearchError::Rooms(error) if !error.is_of_store() => {
+            let seq = seq.map(|seq| seq.0);
+            tracing::error!(room = room.0, seq, %error, "what cannot be read is left out of the search index");
             Ok(())
         }
         error => Err(error),
@@ -226,11 +228,11 @@ impl Adding<'_> {
     /// Adds the next events of a room, at most [`CHUNK`]; says how many there were.
     fn add_history(&self, at: &mut Building) -> Result<usize, SearchError> {
         stop_if(self.stop)?;
-        let events = self.rooms.events_after(at.room, at.after, CHUNK)?;
+        let events = self.rooms.readable_events_after(at.room, at.after, CHUNK)?;
         for event in &events {
             at.after = event.seq();
             if event.pos() <= at.until {
-                self.add(event)?;
+                self.add(event).or_else(|error| skip_unreadable(at.room, Some(event.seq()), error))?;
             }
         }
         Ok(events.len())

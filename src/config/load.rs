@@ -163,10 +163,18 @@ pub fn load_config(sources: &ConfigSources) -> Result<LoadedConfig, ConfigErrors
 fn read_table(path: &Path) -> Result<Table, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| ConfigError::Unreadable { path: path.to_owned(), reason: error.to_string() })?;
-    text.parse().map_err(|error: toml::de::Error| ConfigError::NotToml {
-        path: path.to_owned(),
-        reason: error.to_string().trim_end().to_owned(),
+    text.parse().map_err(|error: toml::de::Error| {
+        // The place only: the error's own text shows the line, which may hold a secret.
+        let place = error.span().map(|span| describe_place(&text, span.start)).unwrap_or_default();
+        ConfigError::NotToml { path: path.to_owned(), reason: format!("{place}{}", error.message()) }
     })
+}
+
+fn describe_place(text: &str, offset: usize) -> String {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    format!("line {line}, column {column}: ")
 }
 
 fn flatten_table(
@@ -289,7 +297,10 @@ fn merge_settings(settings: &[Setting]) -> Result<Config, Vec<ConfigError>> {
         .filter_map(|setting| {
             let error = apply_settings([setting].into_iter()).err()?;
             let (key, origin) = (setting.key.clone(), setting.origin.clone());
-            Some(ConfigError::BadValue { key, reason: error, origin })
+            // The error quotes the value.
+            let is_secret = find_field(&Config::INFO, &key).is_some_and(|field| field.secret);
+            let reason = if is_secret { "a text is expected".to_owned() } else { error };
+            Some(ConfigError::BadValue { key, reason, origin })
         })
         .collect();
     Err(errors)

@@ -26,6 +26,10 @@ impl DeviceLists {
     }
 }
 
+fn is_joined(rows: &BTreeMap<RoomNid, UserRoom>, room: &RoomNid) -> bool {
+    rows.get(room).is_some_and(|row| row.membership == Membership::Join)
+}
+
 impl Inner {
     /// What changed after `since`: lists of users who share a room with the caller, users who have come to share one,
     /// and users who no longer do.
@@ -50,6 +54,10 @@ impl Inner {
                     moved.extend(self.rooms.joined_members(*room)?.iter().map(|member| (*room, *member)));
                 }
             }
+        }
+        for room in changes.timelines.iter().filter(|room| is_joined(rows, room)) {
+            let found = self.rooms.members_found_between(*room, since, until)?;
+            lists.changed.extend(found.iter().copied().filter(|member| *member != caller.user));
         }
         for (room, member) in moved {
             self.sort_in(caller, room, member, since, &mut lists)?;

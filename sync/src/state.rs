@@ -106,7 +106,7 @@ impl Inner {
         let mut sent = Vec::with_capacity(needed.len());
         for member in needed {
             let id = self.rooms.user_id(member)?;
-            let Some(seq) = self.rooms.state_seq(nid, timeline.snapshot, MEMBER, id.as_str())? else { continue };
+            let Some(seq) = room.find_member(timeline, member, id.as_str())? else { continue };
             sent.push((member, seq));
             let there = events.iter().any(|event| event.seq() == seq) || (!query.after_timeline && timeline.has(seq));
             let known = !lazy.include_redundant && self.sent_members.has(lazy.to, nid, member, seq, lazy.since);

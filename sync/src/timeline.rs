@@ -1,6 +1,6 @@
 //! The newest events of a room, up to a limit and back to where the client stands.
 
-use rooms::{Cursor, Event, Membership, RoomSeq, RoomView, Rooms, SnapshotId, UserRoom};
+use rooms::{Cursor, Event, Membership, RoomSeq, RoomView, Rooms, SnapshotId, UserNid, UserRoom};
 use spec::ids::UserId;
 use storage::StreamPos;
 
@@ -32,7 +32,7 @@ pub(crate) struct Timeline {
 impl<'a> Room<'a> {
     pub fn open(
         rooms: &'a Rooms,
-        viewer: rooms::UserNid,
+        viewer: UserNid,
         row: UserRoom,
         nid: rooms::RoomNid,
         until: StreamPos,
@@ -88,6 +88,17 @@ impl<'a> Room<'a> {
             None => self.view.head().state(),
         };
         Ok(Timeline { events, limited, prev_batch, snapshot })
+    }
+
+    /// The member event of a user whom the timeline shows; in a room whose members are not all known, what their newest
+    /// event of the timeline cites.
+    pub fn find_member(&self, timeline: &Timeline, user: UserNid, user_id: &str) -> Result<Option<RoomSeq>, SyncError> {
+        let known = self.rooms.state_seq(self.view.room(), timeline.snapshot, "m.room.member", user_id)?;
+        if known.is_some() || !self.view.head().is_partial() {
+            return Ok(known);
+        }
+        let newest = timeline.events.iter().rfind(|event| event.sender_nid() == user);
+        Ok(newest.map(|event| self.rooms.cited_member(event)).transpose()?.flatten())
     }
 
     fn keep_visible(&self, mut events: Vec<Event>) -> Result<Vec<Event>, SyncError> {

@@ -157,6 +157,22 @@ fn an_authority_and_a_certificate_exclude_each_other() {
 }
 
 #[test]
+fn mistakes_are_told_without_the_values_of_secrets() {
+    for (file, place) in [
+        ("registration_token = \"open sesame\n", "line 1, column "),
+        ("server_name = \"hs.test\"\nregistration_token = open sesame\n", "line 2, column "),
+        ("registration_token = \"open sesame\" \"again\"\n", "line 1, column "),
+        ("registration_shared_secret = [\"open sesame\"]\n", "`registration_shared_secret`"),
+        ("registration_token = 5123987\n", "`registration_token`"),
+    ] {
+        let (_folder, sources) = with_file(file);
+        let told = load_config(&sources).unwrap_err().to_string();
+        assert!(told.contains(place), "{told}");
+        assert!(!told.contains("sesame") && !told.contains("5123987"), "{told}");
+    }
+}
+
+#[test]
 fn contradictions_are_found() {
     for (argument, key) in [
         ("listeners=[\"tls://127.0.0.1:0\"]", "tls.certificate"),

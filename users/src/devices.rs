@@ -164,7 +164,8 @@ impl Users {
             &DeviceRow { nid, display_name: display_name.map(str::to_owned), created_ms: self.now_ms(), revision: 0 },
         );
         batch.put(&DEVICE_OWNERS, &nid, &DeviceOwner { user: key.0, device_id: Arc::clone(&key.1) });
-        batch.touch(user_topic(key.0));
+        // Of a device of a service's user, the service is told how many keys it has: none yet.
+        batch.touch(user_topic(key.0)).touch(device_topic(nid));
         nid
     }
 
@@ -228,9 +229,8 @@ impl Users {
             let mut batch = Batch::new();
             batch.expect_equals(&DEVICES, &key, &row);
             batch.put(&DEVICES, &key, &DeviceRow { display_name: display_name.map(str::to_owned), ..row });
-            if self.has_device_keys(user, &key.1)? {
-                log_device_list_change(&mut batch, user, Some(&key.1), DeviceListChangeKind::Updated);
-            }
+            // Whether or not it has keys: servers that share a room are told of names too.
+            log_device_list_change(&mut batch, user, Some(&key.1), DeviceListChangeKind::Updated);
             if self.try_commit(batch).await?.is_some() {
                 return Ok(());
             }

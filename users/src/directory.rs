@@ -1,7 +1,7 @@
 //! Finding users by name.
 //!
-//! Spec: Client-Server API §"User Directory". A user finds those with whom they share a room, and, if the operator
-//! allows it, every account of this server.
+//! Spec: Client-Server API §"User Directory". A user finds themself, those with whom they share a room, and, if the
+//! operator allows it, every account of this server.
 
 use std::collections::BTreeSet;
 
@@ -93,7 +93,6 @@ impl Users {
                 }
             }
         }
-        candidates.remove(&viewer);
         Ok(candidates.into_iter().take(MAX_CANDIDATES).collect())
     }
 }

@@ -47,6 +47,7 @@ mod topics;
 mod transactions;
 mod uia;
 mod unread;
+mod unsure_lists;
 
 #[cfg(test)]
 mod fixture;
@@ -138,6 +139,7 @@ pub const KEYSPACES: &[KeyspaceInfo] = &[
     tokens::REFRESH_TOKENS.info(),
     transactions::TRANSACTIONS.info(),
     transactions::TRANSACTIONS_BY_HOUR.info(),
+    unsure_lists::UNSURE_DEVICE_LISTS.info(),
 ];
 
 /// Handle of the domain: cheap to clone, all clones are one.
@@ -171,6 +173,7 @@ struct Inner {
     sessions: tokens::SessionCache,
     tallies: unread::Tallies,
     uia: uia::UiaSessions,
+    unsure_lists: unsure_lists::UnsureLists,
 }
 
 impl Users {
@@ -207,6 +210,7 @@ impl Users {
             sessions: tokens::SessionCache::new(config.settings.session_cache_entries),
             tallies: unread::Tallies::new(),
             uia: uia::UiaSessions::default(),
+            unsure_lists: unsure_lists::UnsureLists::load(&store)?,
             store,
             rooms,
             clock,

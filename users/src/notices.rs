@@ -17,7 +17,10 @@ use spec::{
     push::{Action, CompiledRuleset, EventForPush, EventParts, Outcome, Recipient, RoomContext},
 };
 
-use crate::{UserError, Users};
+use crate::{UserError, Users, unread::thread_root};
+
+/// As many members make a room one of several people.
+const LEAST_OF_MANY: u32 = 3;
 
 /// That a user is to be notified of an event.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +54,8 @@ pub(crate) struct NoticeReader {
     user_id: UserId,
     display_name: Option<String>,
     rules: Arc<CompiledRuleset>,
+    /// Where the threads that they follow are looked up, if their rules ask for that.
+    threads: Option<Users>,
     ignored: Arc<BTreeSet<UserId>>,
 }
 
@@ -95,21 +100,35 @@ impl NoticeEvent<'_> {
     }
 
     /// What the reader's rules say.
-    pub(crate) fn outcome<'r>(&self, reader: &'r NoticeReader) -> Outcome<'r> {
+    pub(crate) fn outcome<'r>(&self, reader: &'r NoticeReader) -> Result<Outcome<'r>, UserError> {
         if self.event.sender_nid() == reader.user {
-            return Outcome::default();
+            return Ok(Outcome::default());
         }
         if !reader.ignored.is_empty() && self.sender().is_some_and(|sender| reader.ignored.contains(sender)) {
-            return Outcome::default();
+            return Ok(Outcome::default());
         }
         let may_notify = |key: &str| match (&self.room.power, self.sender()) {
             (Some(power), Some(sender)) => power.user(sender).at_least(power.notification(key)),
             _ => false,
         };
-        let context =
-            RoomContext { member_count: u64::from(self.room.head.joined_count()), sender_may_notify: &may_notify };
-        let recipient = Recipient { user_id: reader.user_id.as_str(), display_name: reader.display_name.as_deref() };
-        reader.rules.evaluate(&self.parsed, &context, &recipient)
+        let head = &self.room.head;
+        // Of how many members are not known yet: a large room must not pass for a direct chat.
+        let members = if head.is_partial() { head.joined_count().max(LEAST_OF_MANY) } else { head.joined_count() };
+        let context = RoomContext { member_count: u64::from(members), sender_may_notify: &may_notify };
+        let recipient = Recipient {
+            user_id: reader.user_id.as_str(),
+            display_name: reader.display_name.as_deref(),
+            follows_thread: self.is_followed_by(reader)?,
+        };
+        Ok(reader.rules.evaluate(&self.parsed, &context, &recipient))
+    }
+
+    /// Whether the reader follows the event's thread, if it is in one; looked up only for those whose rules ask for it.
+    fn is_followed_by(&self, reader: &NoticeReader) -> Result<Option<bool>, UserError> {
+        let Some(users) = &reader.threads else { return Ok(None) };
+        let Some(root) = thread_root(self.event.content()) else { return Ok(None) };
+        let subscription = users.thread_subscription(reader.user, self.event.room(), &root)?;
+        Ok(Some(subscription.is_some()))
     }
 }
 
@@ -120,11 +139,13 @@ impl Users {
     }
 
     pub(crate) fn notice_reader(&self, user: UserNid) -> Result<NoticeReader, UserError> {
+        let rules = self.compiled_push_rules(user)?;
         Ok(NoticeReader {
             user,
             user_id: self.rooms().user_id(user)?,
             display_name: self.display_name(user)?,
-            rules: self.compiled_push_rules(user)?,
+            threads: rules.asks_for_threads().then(|| self.clone()),
+            rules,
             ignored: self.ignored_users(user)?,
         })
     }
@@ -132,7 +153,7 @@ impl Users {
     /// Whether the event notifies the user: by their rules as they are now, not if they sent it, and not if they ignore
     /// its sender. Whether they may see it is another matter ([`Users::reached`]).
     pub fn notice(&self, event: &NoticeEvent<'_>, user: UserNid) -> Result<Option<Notice>, UserError> {
-        Ok(notice_of(&event.outcome(&self.notice_reader(user)?)))
+        Ok(notice_of(&event.outcome(&self.notice_reader(user)?)?))
     }
 
     /// Whether the event came to the user as a member of its room, and they may see it.

@@ -89,7 +89,7 @@ impl Users {
                 std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
                 std::collections::hash_map::Entry::Vacant(entry) => entry.insert(self.list_room(event.room(), user)?),
             };
-            let outcome = room.notices.event(&event).map(|prepared| prepared.outcome(&reader));
+            let outcome = room.notices.event(&event).map(|prepared| prepared.outcome(&reader)).transpose()?;
             let notice = outcome.as_ref().and_then(notice_of).filter(|notice| notice.highlight || !only_highlights);
             looked_at += 1;
             let id = EventId::parse(event.event_id());

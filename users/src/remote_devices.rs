@@ -210,7 +210,9 @@ impl Users {
         content: Map<String, Value>,
     ) -> Result<(), UserError> {
         let update: DeviceListUpdate = parse_update(content)?;
-        let Some(user) = self.find_tracked(origin, &update.user_id)? else { return Ok(()) };
+        let Some(user) = self.find_tracked(origin, &update.user_id)? else {
+            return self.note_unsure_list(origin, &update.user_id).await;
+        };
         loop {
             let old = self.store().get(&REMOTE_DEVICE_LISTS, &user)?;
             let mut head = old.as_ref().map(|row| row.value.clone()).unwrap_or_default();
@@ -275,7 +277,9 @@ impl Users {
         content: Map<String, Value>,
     ) -> Result<(), UserError> {
         let update: SigningKeyUpdate = parse_update(content)?;
-        let Some(user) = self.find_tracked(origin, &update.user_id)? else { return Ok(()) };
+        let Some(user) = self.find_tracked(origin, &update.user_id)? else {
+            return self.note_unsure_list(origin, &update.user_id).await;
+        };
         loop {
             let old = self.store().get(&REMOTE_DEVICE_LISTS, &user)?;
             let mut head = old.as_ref().map(|row| row.value.clone()).unwrap_or_default();

@@ -182,7 +182,7 @@ struct Relation<'a> {
 }
 
 /// The root of the thread that an event is in.
-fn thread_root(content: &str) -> Option<Box<str>> {
+pub(crate) fn thread_root(content: &str) -> Option<Box<str>> {
     // Most events relate to nothing: looking for the word is cheaper than parsing.
     if !content.contains("m.thread") {
         return None;
@@ -193,14 +193,11 @@ fn thread_root(content: &str) -> Option<Box<str>> {
 }
 
 /// What an event of a room is to a reader, if it notifies them.
-fn judge(event: &Event, room: &NoticeRoom, reader: &NoticeReader) -> Option<Notable> {
-    if !event.flags().is_visible() {
-        return None;
-    }
-    let prepared = room.event(event)?;
-    let outcome = prepared.outcome(reader);
+fn judge(event: &Event, room: &NoticeRoom, reader: &NoticeReader) -> Result<Option<Notable>, UserError> {
+    let Some(prepared) = room.event(event).filter(|_| event.flags().is_visible()) else { return Ok(None) };
+    let outcome = prepared.outcome(reader)?;
     let highlight = outcome.highlight;
-    outcome.notify.then(|| Notable { seq: event.seq(), thread: thread_root(event.content()), highlight })
+    Ok(outcome.notify.then(|| Notable { seq: event.seq(), thread: thread_root(event.content()), highlight }))
 }
 
 impl Users {
@@ -241,12 +238,12 @@ impl Users {
             after = last.seq();
             for event in &events {
                 tally.saw_redaction |= event.kind() == "m.room.redaction";
-                if let Some(notable) = judge(event, &room, &reader) {
+                if let Some(notable) = judge(event, &room, &reader)? {
                     tally.add(notable);
                 }
+                // One by one: what was counted is not counted again if the next one cannot be judged or read.
+                tally.counted_to = event.seq();
             }
-            // Page by page: what was counted is not counted again if the next one cannot be read.
-            tally.counted_to = after;
         }
         tally.counted_to = after;
         // Once for all of them: a room may be full of redactions.

@@ -108,6 +108,7 @@ fn what_is_told_to_many_or_costs_much_is_limited() {
     let limits = RateLimitsConfig {
         profile: RateLimit::new(0.1, 2),
         initial_sync: RateLimit::new(0.1, 2),
+        events: RateLimit::new(0.1, 2),
         ..RateLimitsConfig::default()
     };
     run_with(limits, async |server| {
@@ -123,5 +124,37 @@ fn what_is_told_to_many_or_costs_much_is_limited() {
         for path in ["initialSync".to_owned(), format!("rooms/{room}/initialSync")] {
             alice.get(&path).await.refused(429, "M_LIMIT_EXCEEDED");
         }
+        alice.get("events?timeout=0").await.ok();
+        alice.get(&format!("events?timeout=0&room_id={room}")).await.ok();
+        alice.get("events?timeout=0").await.refused(429, "M_LIMIT_EXCEEDED");
+        server.register("bob").await.get("events?timeout=0").await.ok();
+    });
+}
+
+#[test]
+fn delayed_events_are_limited_by_owner_and_guesses_by_address() {
+    let limits = RateLimitsConfig { delayed_events: RateLimit::new(0.1, 3), ..RateLimitsConfig::default() };
+    run_with(limits, async |server| {
+        let unstable = "/_matrix/client/unstable/org.matrix.msc4140";
+        let mut ids = Vec::new();
+        for name in ["alice", "bob"] {
+            let user = server.register(name).await;
+            let room = user.create_room(json!({})).await;
+            let path = format!("rooms/{room}/send/com.example/1?org.matrix.msc4140.delay=60000");
+            ids.push(user.put(&path, json!({})).await.ok()["delay_id"].as_str().unwrap().to_owned());
+        }
+        let restart = async |id: &str| server.post(&format!("{unstable}/delayed_events/{id}/restart"), json!({})).await;
+        // A service restarts the events of many users, all from one address.
+        for id in &ids {
+            for _ in 0..3 {
+                restart(id).await.ok();
+            }
+            restart(id).await.refused(429, "M_LIMIT_EXCEEDED");
+        }
+        for _ in 0..3 {
+            restart("unknown").await.refused(404, "M_NOT_FOUND");
+        }
+        restart("unknown").await.refused(429, "M_LIMIT_EXCEEDED");
+        restart("others").await.refused(429, "M_LIMIT_EXCEEDED");
     });
 }

@@ -13,6 +13,7 @@ mod flows;
 mod limits;
 mod old_sync;
 mod pages;
+mod partial;
 mod policy;
 mod proposals;
 mod search;

@@ -56,6 +56,36 @@ fn threads_are_followed_by_users_and_by_clients_on_their_own() {
     });
 }
 
+#[test]
+fn threads_that_are_not_followed_are_quiet_once_the_rules_are_switched_on() {
+    run(async |server| {
+        let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+        let room = bob.create_room(json!({"preset": "public_chat"})).await;
+        alice.post(&format!("join/{room}"), json!({})).await.ok();
+        let (followed, other) = (bob.say(&room, "1", "one").await, bob.say(&room, "2", "two").await);
+        alice.put(&path(&room, &followed), json!({})).await.ok();
+        let notified = async |after: &str| {
+            for root in [&followed, &other] {
+                reply_to(&bob, &room, root, &format!("{after}-{root}")).await;
+            }
+            let listed = alice.get("notifications").await.ok()["notifications"].as_array().unwrap().clone();
+            let bodies = listed.iter().map(|notification| notification["event"]["content"]["body"].to_string());
+            (bodies.filter(|body| body.contains(after)).count(), listed[0]["actions"].clone())
+        };
+        assert_eq!(notified("before").await.0, 2);
+        for rule in [
+            "override/.io.element.msc4306.rule.unsubscribed_thread",
+            "underride/.io.element.msc4306.rule.subscribed_thread",
+        ] {
+            alice.put(&format!("pushrules/global/{rule}/enabled"), json!({"enabled": true})).await.ok();
+        }
+        let actions = json!(["notify", {"set_tweak": "sound", "value": "default"}]);
+        assert_eq!(notified("chosen").await, (1, actions));
+        alice.delete(&path(&room, &followed), json!({})).await.ok();
+        assert_eq!(notified("unfollowed").await.0, 0);
+    });
+}
+
 async fn sliding(user: &Client<'_>, pos: Option<&str>, limit: u64) -> (String, Value) {
     let path = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync";
     let mut body = json!({"extensions": {EXTENSION: {"enabled": true, "limit": limit}}});

@@ -141,7 +141,7 @@ impl Federation {
         content: Map<String, Value>,
     ) -> Result<Applied, EduError> {
         match kind {
-            "m.typing" => self.apply_typing(origin, read(content)?)?,
+            "m.typing" => self.apply_typing(origin, read(content)?).await?,
             "m.presence" => self.apply_presence(origin, read(content)?)?,
             "m.receipt" => self.apply_receipts(origin, content).await?,
             "m.direct_to_device" => self.users.receive_to_device(origin, content).await?,
@@ -152,9 +152,9 @@ impl Federation {
         Ok(Applied::Yes)
     }
 
-    fn apply_typing(&self, origin: &ServerName, typing: Typing) -> Result<(), EduError> {
+    async fn apply_typing(&self, origin: &ServerName, typing: Typing) -> Result<(), EduError> {
         let room = self.find_edu_room(origin, &typing.room_id)?;
-        let user = self.find_member(origin, room, &typing.user_id)?;
+        let user = self.find_member(origin, room, &typing.user_id).await?;
         self.rooms.set_typing(room, user, typing.typing.then_some(TYPING_TIME));
         Ok(())
     }
@@ -195,13 +195,22 @@ impl Federation {
         Ok(room)
     }
 
-    /// A user of the server that sends the EDU, who is joined to the room.
-    fn find_member(&self, origin: &ServerName, room: RoomNid, user: &UserId) -> Result<UserNid, EduError> {
-        expect_own_user(origin, user)?;
-        let stranger = EduError::Refused("the user is not in the room");
-        let Some(user) = self.rooms.user_nid(user)? else { return Err(stranger) };
-        let row = self.rooms.membership(room, user)?;
-        if row.is_some_and(|row| row.membership == Membership::Join) { Ok(user) } else { Err(stranger) }
+    /// A user of the server that sends the EDU, who is joined to the room. In a partial room that may be anybody of a
+    /// server in it, unless they are known to be out of it.
+    async fn find_member(&self, origin: &ServerName, room: RoomNid, user_id: &UserId) -> Result<UserNid, EduError> {
+        expect_own_user(origin, user_id)?;
+        let user = self.rooms.user_nid(user_id)?;
+        let row = user.map(|user| self.rooms.membership(room, user)).transpose()?.flatten();
+        match (user, row) {
+            (Some(user), Some(row)) if row.membership == Membership::Join => Ok(user),
+            (user, None) if self.rooms.head(room)?.is_partial() && self.rooms.is_server_joined(room, origin)? => {
+                match user {
+                    Some(user) => Ok(user),
+                    None => Ok(self.rooms.intern_user(user_id).await?),
+                }
+            }
+            _ => Err(EduError::Refused("the user is not in the room")),
+        }
     }
 }
 

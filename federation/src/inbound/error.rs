@@ -207,7 +207,9 @@ impl From<RoomError> for ServeError {
             RoomError::NotInRoom
             | RoomError::Forbidden(_)
             | RoomError::Refused(_)
-            | RoomError::NotRecommended { .. } => ServeError::forbidden(error.to_string()),
+            | RoomError::NotRecommended { .. }
+            // The asker goes to the next server, and need not wait for this one.
+            | RoomError::StateIncomplete => ServeError::forbidden(error.to_string()),
             RoomError::Invalid(message) => ServeError::invalid_param(message),
             RoomError::BadEvent(error) => error.into(),
             RoomError::UnsupportedVersion(_) => {
@@ -306,9 +308,11 @@ impl From<MediaError> for ServeError {
             MediaError::Commit(error) => error.into(),
             MediaError::Disk { .. } | MediaError::Interrupted => ServeError::internal(&error),
             // Of previews of web pages, which no server asks another for.
-            MediaError::PreviewsOff | MediaError::InvalidUrl | MediaError::UrlDenied | MediaError::PageUnavailable => {
-                ServeError::internal(&error)
-            }
+            MediaError::PreviewsOff
+            | MediaError::TooManyPreviews { .. }
+            | MediaError::InvalidUrl
+            | MediaError::UrlDenied
+            | MediaError::PageUnavailable => ServeError::internal(&error),
         }
     }
 }

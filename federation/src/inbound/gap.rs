@@ -3,7 +3,8 @@
 //!
 //! In this order: the events between what is stored and what was received, as far as `max_gap_events` goes; for those
 //! that still follow unknown events the state before them, in the words of a server that has it, judged event by event
-//! by its auth events; and single auth events. All of it is bounded in number and time. Whatever could not be fetched
+//! by its auth events (not in a partial room: there the event is placed without it for the time being); and single auth
+//! events. All of it is bounded in number and time. Whatever could not be fetched
 //! by then is given up: the next event of the room will cite it again.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -14,7 +15,7 @@ use spec::ids::{EventId, ServerName};
 use spec::pdu::ReceivedPdu;
 
 use super::order::{self, Incoming};
-use super::work::{RoomPlace, States};
+use super::work::{Before, RoomPlace, States};
 use crate::{Federation, RemoteError};
 
 mod auth;
@@ -22,12 +23,15 @@ mod fetch;
 mod state;
 
 pub(crate) use auth::fetch_missing_auth;
+pub(crate) use fetch::StateLimits;
 pub(crate) use state::fetch_state_before;
 
 /// How long filling one gap may take.
 const FILL_TIME: Duration = Duration::from_secs(60);
 /// The most events that one request for missing events brings.
 const EVENTS_PER_REQUEST: usize = 20;
+/// The least that servers give at a time where there is more (the default of `limit`).
+const FEW_EVENTS: usize = 10;
 /// The most ids of events that such a request names at either end.
 const MAX_ENDS: usize = 20;
 /// For how many events that follow unknown ones the state before them is fetched.
@@ -37,7 +41,7 @@ const MAX_SERVERS: usize = 4;
 
 /// Why something could not be fetched.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum GapError {
+pub(crate) enum GapError {
     /// The other server.
     #[error(transparent)]
     Remote(#[from] RemoteError),
@@ -54,7 +58,7 @@ pub(super) enum GapError {
 struct Gathered {
     /// The received events, and those between them and what is stored.
     events: BTreeMap<EventId, Incoming>,
-    /// The state before those of them that follow unknown events.
+    /// How the state is found before those of them that follow unknown events.
     states: States,
 }
 
@@ -102,10 +106,15 @@ impl Federation {
             }
         }
         let frontier = self.find_frontier(place, gathered)?;
-        for event_id in frontier.into_iter().take(MAX_STATES) {
-            let Some(event) = gathered.events.get(&event_id).cloned() else { continue };
-            if let Some(state) = self.fetch_state_of(place, &event).await? {
-                gathered.states.insert(event_id, state);
+        if self.rooms.head(place.room)?.is_partial() {
+            // The whole state is on its way already; that at a gap is asked for afterwards.
+            gathered.states.extend(frontier.into_iter().map(|event_id| (event_id, Before::Later)));
+        } else {
+            for event_id in frontier.into_iter().take(MAX_STATES) {
+                let Some(event) = gathered.events.get(&event_id).cloned() else { continue };
+                if let Some(state) = self.fetch_state_of(place, &event).await? {
+                    gathered.states.insert(event_id, Before::State(state));
+                }
             }
         }
         self.fetch_auth_events(place, origin, gathered.events.values().cloned().collect()).await
@@ -132,6 +141,8 @@ impl Federation {
             let limit = EVENTS_PER_REQUEST.min(most - fetched);
             let min_depth = min_depth(&gathered.events, most).max(begins_at);
             let answer = self.ask_missing_events(origin, place, &latest, &earliest, limit, min_depth).await?;
+            // Whoever gives less than was asked for, and less than any server gives at a time, has no more.
+            let is_all = answer.len() < limit.min(FEW_EVENTS);
             let mut received = self.read_fetched(place, answer.into_iter().take(limit).collect()).await;
             // Nothing lies before it, so it is never judged here: what follows it gets its state fetched.
             received.retain(|event| &*event.unverified().kind != "m.room.create");
@@ -142,7 +153,7 @@ impl Federation {
                 gathered.events.entry(event.pdu().event_id.clone()).or_insert(event);
             }
             let new = gathered.events.len().saturating_sub(before);
-            if new == 0 {
+            if new == 0 || is_all {
                 return Ok(());
             }
             fetched = fetched.saturating_add(new);

@@ -22,12 +22,21 @@ const MAX_GAPS: usize = 4;
 const BUSY_RETRIES: u32 = 40;
 const BUSY_WAIT: Duration = Duration::from_millis(50);
 
-/// The state before events as another server gave it, for those that follow events nobody could deliver.
-pub(super) type States = HashMap<EventId, Vec<EventId>>;
+/// How the state before an event is found that follows events nobody could deliver.
+#[derive(Clone, Debug)]
+pub(super) enum Before {
+    /// As another server gave it.
+    State(Vec<EventId>),
+    /// Not now: in a partial room the event is placed all the same, and judged again later.
+    Later,
+}
+
+/// That of such events.
+pub(super) type States = HashMap<EventId, Before>;
 
 /// The room that is worked on.
 #[derive(Clone, Debug)]
-pub(super) struct RoomPlace {
+pub(crate) struct RoomPlace {
     pub room: RoomNid,
     pub room_id: RoomId,
     pub rules: &'static RoomVersionRules,
@@ -66,7 +75,7 @@ impl Federation {
         Ok(Vec::new())
     }
 
-    pub(super) fn find_place(&self, room: RoomNid) -> Result<RoomPlace, RoomError> {
+    pub(crate) fn find_place(&self, room: RoomNid) -> Result<RoomPlace, RoomError> {
         let head = self.rooms.head(room)?;
         Ok(RoomPlace { room, room_id: head.room_id().clone(), rules: head.rules() })
     }
@@ -105,7 +114,7 @@ impl Federation {
 
     /// Hands events to the room's writer in topological order and returns those for which something is missing. What
     /// follows an event that names a policy server comes after its commit, as it is that server that is to be asked.
-    /// `states` holds the state before those whose previous events nobody could deliver.
+    /// `states` says how the state is found before those whose previous events nobody could deliver.
     pub(super) async fn deliver(
         &self,
         place: &RoomPlace,
@@ -151,10 +160,11 @@ impl Federation {
         for (event, advised) in part.iter_mut().zip(self.rooms.look_for_advice(place.room, events).await?) {
             event.pdu = advised;
         }
-        let received = |event: &Incoming| Received {
-            pdu: event.pdu.clone(),
-            state_before: states.get(&event.pdu().event_id).cloned(),
-            relay: false,
+        let received = |event: &Incoming| {
+            let before = states.get(&event.pdu().event_id);
+            let state_before = if let Some(Before::State(state)) = before { Some(state.clone()) } else { None };
+            let later = matches!(before, Some(Before::Later));
+            Received { state_before, later, ..event.pdu.clone().into() }
         };
         let receive = |events: Vec<Received>| async move {
             // The semaphore is never closed.
@@ -232,7 +242,7 @@ pub(super) fn is_lasting(error: &RoomError) -> bool {
 }
 
 /// Asks again while a room's writer has too much to do.
-pub(super) async fn retry_busy<T, F>(mut ask: impl FnMut() -> F) -> Result<T, RoomError>
+pub(crate) async fn retry_busy<T, F>(mut ask: impl FnMut() -> F) -> Result<T, RoomError>
 where
     F: Future<Output = Result<T, RoomError>>,
 {

@@ -1,5 +1,5 @@
-//! The answer to `send_join`, read while it arrives: a large room's state is 100 MiB and more, and never stands in
-//! memory as a whole.
+//! The answers to `send_join` and to `/state`, read while they arrive: a large room's state is 100 MiB and more, and never
+//! stands in memory as a whole.
 //!
 //! The body comes in on the async side and is read by a JSON parser on a thread of its own, which hands on one event
 //! at a time. The channel between them is short: the other server sends no faster than its events are looked at.
@@ -22,10 +22,30 @@ use crate::transport::AnswerBody;
 
 /// The most bytes of one event as it is sent: `unsigned` and blanks come on top of the event itself.
 pub(crate) const MAX_ELEMENT: usize = 2 * MAX_PDU_BYTES;
-/// The most bytes of a property that is skipped.
+/// The most bytes of a property that is skipped, or of the list of servers.
 const MAX_SKIPPED: usize = 16 * 1024 * 1024;
+/// The most servers in a room that are remembered; more in the answer are not read.
+pub(crate) const MAX_SERVERS: usize = 20_000;
 /// How many pieces of the body may wait for the parser.
 const PIECES: usize = 8;
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `send_join`: the state is under `state`.
+    Join,
+    /// `/state`: it is under `pdus`.
+    State,
+}
+
+impl Kind {
+    fn state_key(self) -> &'static str {
+        match self {
+            Kind::Join => "state",
+            Kind::State => "pdus",
+        }
+    }
+}
 
 /// The list in which an event came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,19 +61,22 @@ pub(crate) enum List {
 pub(crate) struct Rest {
     /// The join, signed by the resident server.
     pub event: Option<Box<RawValue>>,
-    /// Member events were left out, although they were asked for.
+    /// Member events were left out.
     pub members_omitted: bool,
+    /// The servers that were in the room before, if the answer names any; at most [`MAX_SERVERS`].
+    pub servers_in_room: Vec<ServerName>,
 }
 
 /// How much is read at once.
 const READ_AHEAD: usize = 16 * 1024;
 
-/// Reads the answer of `send_join`, that of version 2 (an object) or of version 1 (the object in a list, after a
-/// status). `take` is given each event as it arrives; what it refuses ends the reading.
+/// Reads an answer; that of `send_join` in version 2 (an object) or in version 1 (the object in a list, after a status).
+/// `take` is given each event as it arrives; what it refuses ends the reading.
 ///
 /// # Errors
 /// What is wrong with the answer.
 pub(crate) fn read_answer(
+    kind: Kind,
     reader: impl Read,
     take: &mut dyn FnMut(List, &RawValue) -> Result<(), String>,
 ) -> Result<Rest, String> {
@@ -63,12 +86,13 @@ pub(crate) fn read_answer(
     let mut parser = serde_json::Deserializer::from_reader(metered);
     let mut rest = Rest::default();
     let mut seen = Seen::default();
-    let top = Top { take, left: &left, rest: &mut rest, seen: &mut seen, may_be_list: true };
+    let may_be_list = kind == Kind::Join;
+    let top = Top { kind, take, left: &left, rest: &mut rest, seen: &mut seen, may_be_list };
     top.deserialize(&mut parser).map_err(|error| error.to_string())?;
     left.set(MAX_ELEMENT);
     parser.end().map_err(|error| error.to_string())?;
     if !seen.state || !seen.auth_chain {
-        return Err("state or auth_chain is missing".to_owned());
+        return Err(format!("{} or auth_chain is missing", kind.state_key()));
     }
     Ok(rest)
 }
@@ -101,6 +125,7 @@ struct Seen {
 }
 
 struct Top<'a> {
+    kind: Kind,
     take: &'a mut dyn FnMut(List, &RawValue) -> Result<(), String>,
     left: &'a Cell<usize>,
     rest: &'a mut Rest,
@@ -120,7 +145,7 @@ impl<'de> Visitor<'de> for Top<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the answer of send_join")
+        f.write_str("an answer with a state")
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
@@ -139,14 +164,14 @@ impl<'de> Visitor<'de> for Top<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Top { take, left, rest, seen, .. } = self;
+        let Top { kind, take, left, rest, seen, .. } = self;
         loop {
             left.set(MAX_ELEMENT);
             let Some(key) = map.next_key::<String>()? else { return Ok(()) };
             left.set(MAX_ELEMENT);
             match key.as_str() {
-                "state" => {
-                    claim::<A::Error>(&mut seen.state, "state")?;
+                key if key == kind.state_key() => {
+                    claim::<A::Error>(&mut seen.state, kind.state_key())?;
                     map.next_value_seed(Elements { list: List::State, take, left })?;
                 }
                 "auth_chain" => {
@@ -155,6 +180,10 @@ impl<'de> Visitor<'de> for Top<'_> {
                 }
                 "event" => rest.event = map.next_value()?,
                 "members_omitted" => rest.members_omitted = map.next_value::<bool>()?,
+                "servers_in_room" => {
+                    left.set(MAX_SKIPPED);
+                    rest.servers_in_room = map.next_value_seed(Servers)?;
+                }
                 _ => {
                     left.set(MAX_SKIPPED);
                     map.next_value::<IgnoredAny>()?;
@@ -166,6 +195,36 @@ impl<'de> Visitor<'de> for Top<'_> {
 
 fn claim<E: serde::de::Error>(seen: &mut bool, name: &'static str) -> Result<(), E> {
     if std::mem::replace(seen, true) { Err(E::duplicate_field(name)) } else { Ok(()) }
+}
+
+/// A list of names of servers. What is no name is left out.
+struct Servers;
+
+impl<'de> DeserializeSeed<'de> for Servers {
+    type Value = Vec<ServerName>;
+
+    fn deserialize<D: Deserializer<'de>>(self, parser: D) -> Result<Vec<ServerName>, D::Error> {
+        parser.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Servers {
+    type Value = Vec<ServerName>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of servers")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<ServerName>, A::Error> {
+        let mut servers = Vec::new();
+        while servers.len() < MAX_SERVERS
+            && let Some(name) = list.next_element::<String>()?
+        {
+            servers.extend(ServerName::parse(name).ok());
+        }
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(servers)
+    }
 }
 
 /// A list of events.

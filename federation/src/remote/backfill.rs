@@ -46,7 +46,8 @@ pub(crate) async fn backfill_room(federation: Federation, nid: RoomNid, limit: u
     }
     let ends = federation.rooms.backward_extremities(nid)?;
     let from: Vec<EventId> = ends.into_iter().take(MAX_FROM).map(|(id, _)| id).collect();
-    if from.is_empty() || !federation.rooms.is_resident(nid)? {
+    // A state before the join would be all members of a partial room, which are on their way already.
+    if from.is_empty() || !federation.rooms.is_resident(nid)? || federation.rooms.head(nid)?.is_partial() {
         return Ok(false);
     }
     let limit = limit.clamp(1, MAX_EVENTS);
@@ -152,7 +153,7 @@ impl Federation {
                 }
             }
             unplaced.remove(&event_id);
-            history.push(Received { pdu, state_before, relay: false });
+            history.push(Received { state_before, ..pdu.into() });
         }
         let pdus: Vec<CheckedPdu> = history.iter().map(|received| received.pdu.clone()).collect();
         fetch_missing_auth(self, nid, server, &pdus).await?;

@@ -65,7 +65,7 @@ pub(crate) async fn invite_user(
             return Err(into_room_error(error));
         }
     };
-    let received = Received { pdu: CheckedPdu::of_ours(signed), state_before: None, relay: false };
+    let received = Received::from(CheckedPdu::of_ours(signed));
     match federation.rooms.receive_all(nid, vec![received]).await?.into_iter().next() {
         Some(Ok(Verdict::Accepted | Verdict::Known)) => Ok(()),
         Some(Ok(Verdict::SoftFailed(_) | Verdict::Rejected(_))) => {

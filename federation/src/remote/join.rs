@@ -13,7 +13,7 @@ use spec::version::RoomVersion;
 use crate::Federation;
 use crate::client::{Ask, encode_query};
 use crate::error::RemoteError;
-use crate::remote::answer::{List, Rest, parse_body, read_answer};
+use crate::remote::answer::{Kind, List, Rest, parse_body, read_answer};
 use crate::remote::failure::{Attempts, Failure, is_unknown_endpoint};
 use crate::remote::handshake::{Step, Template, ask_template, send_path, wire_object};
 use crate::remote::restricted::join_resident;
@@ -58,15 +58,25 @@ async fn join_through(
     let template = make_join(federation, server, entry, deadline).await?;
     let version = template.version;
     let join = template.complete(federation, Step::Join, server, entry)?;
-    let (rest, spool) = send_join(federation, server, version, &join, Keep::Lists, deadline).await?;
-    if rest.members_omitted {
+    // Where servers choose the ids of their events, those that came meanwhile have no order to be judged again in.
+    let omit_members = federation.config.partial_joins && !version.rules().pair_references;
+    let (rest, spool) = send_join(federation, server, version, &join, Keep::Lists { omit_members }, deadline).await?;
+    if rest.members_omitted && !omit_members {
         return Err(Failure::malformed(server, "members were left out although they were asked for"));
     }
     let elapsed = federation.clock.monotonic().saturating_sub(begun);
     let events = spool.len();
     tracing::info!(room_id = entry.room.as_str(), destination = server.as_str(), events, ?elapsed, "joining a room");
     let join = choose_join(federation, server, version, join, rest.event.as_deref()).await?;
-    federation.take_in(Arrival { server, room: &entry.room, version, join, spool }).await
+    let partial = rest.members_omitted.then(|| {
+        let mut servers = rest.servers_in_room;
+        // It is in the room, whether or not it says so.
+        if !servers.contains(server) {
+            servers.insert(0, server.clone());
+        }
+        servers
+    });
+    federation.take_in(Arrival { server, room: &entry.room, version, join, spool, partial }).await
 }
 
 /// A room that was entered before keeps its version; of another one it is only what some invitation said.
@@ -88,8 +98,8 @@ fn check_version(
 /// What of the answer to keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Keep {
-    /// State and auth chain.
-    Lists,
+    /// State and auth chain, with or without the members (MSC3706).
+    Lists { omit_members: bool },
     /// Only the signed event: the room is known here.
     Event,
 }
@@ -107,7 +117,9 @@ pub(crate) async fn send_join(
     deadline: &Deadline,
 ) -> Result<(Rest, Spool), Failure> {
     let body = wire_object(join)?;
-    let path = format!("{}{}", send_path("v2", "send_join", join), encode_query(&[("omit_members", "false")]));
+    // What is not kept need not come.
+    let omit_members = if keep == (Keep::Lists { omit_members: false }) { "false" } else { "true" };
+    let path = format!("{}{}", send_path("v2", "send_join", join), encode_query(&[("omit_members", omit_members)]));
     let answer = match ask_to_join(federation, server, path, &body, deadline).await {
         Err(error) if is_unknown_endpoint(&error) => {
             ask_to_join(federation, server, send_path("v1", "send_join", join), &body, deadline).await
@@ -119,10 +131,10 @@ pub(crate) async fn send_join(
     let parsed = parse_body(server, body, move |pieces| {
         let mut spool = Spool::new(room, version.rules());
         let mut take = |list: List, event: &RawValue| match keep {
-            Keep::Lists => spool.add(list, event),
+            Keep::Lists { .. } => spool.add(list, event),
             Keep::Event => Ok(()),
         };
-        let rest = read_answer(pieces, &mut take)?;
+        let rest = read_answer(Kind::Join, pieces, &mut take)?;
         Ok((rest, spool))
     });
     Ok(parsed.await?)

@@ -34,7 +34,8 @@ pub(crate) async fn find_event_near(
 ) -> Result<Option<(EventId, i64)>, RoomError> {
     let room = federation.rooms.room_id(nid)?;
     let _turn = federation.remote.take_turn(&room).await;
-    if !federation.rooms.is_resident(nid)? {
+    // As for history: in a partial room the state before an event would be all members.
+    if !federation.rooms.is_resident(nid)? || federation.rooms.head(nid)?.is_partial() {
         return Ok(None);
     }
     let deadline = Deadline::after(&federation.clock, federation.config.request_timeout.duration());

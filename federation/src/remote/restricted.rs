@@ -1,5 +1,5 @@
-//! Joining a restricted room that this server is in, but has nobody in who may let others in: another server does
-//! (Server-Server API §Restricted rooms).
+//! Joining a room that this server is in, but cannot let others into by itself: because it is restricted and nobody here
+//! has the power (Server-Server API §Restricted rooms), or because its members are not known here yet. Another server does.
 
 use rooms::{CheckedPdu, Membership, MembershipChange, Received, RestrictedJoin, RoomError, RoomNid, Verdict};
 use spec::ids::ServerName;
@@ -12,7 +12,7 @@ use crate::remote::join::{Keep, choose_join, make_join, send_join};
 use crate::remote::{Deadline, Entry};
 
 /// Joins a room that this server is in: by itself if the rules allow it, or else through a server that may let the
-/// user in.
+/// user in; a partial room always through another one, which knows whether the user may come in.
 ///
 /// # Errors
 /// What forbids the join; what the servers that were asked say.
@@ -23,16 +23,20 @@ pub(crate) async fn join_resident(federation: &Federation, nid: RoomNid, entry: 
         membership: Membership::Join,
         content: entry.content.clone(),
     };
-    let refusal = match federation.rooms.change_membership(&entry.room, change).await {
-        Err(refusal @ RoomError::Forbidden(_)) => refusal,
+    let (refusal, candidates) = match federation.rooms.change_membership(&entry.room, change).await {
+        Err(refusal @ RoomError::Forbidden(_)) => {
+            if federation.rooms.judge_restricted_join(nid, &entry.user)? != RestrictedJoin::NobodyMay {
+                return Err(refusal);
+            }
+            (refusal, federation.authorising_candidates(nid, &entry.room, &entry.via)?)
+        }
+        Err(refusal @ RoomError::NotResident) => {
+            (refusal, federation.entry_candidates(&entry.room, &entry.user, &entry.via)?)
+        }
         result => return result,
     };
-    if federation.rooms.judge_restricted_join(nid, &entry.user)? != RestrictedJoin::NobodyMay {
-        return Err(refusal);
-    }
     let deadline = Deadline::after(&federation.clock, federation.config.join_timeout.duration());
     let mut attempts = Attempts::default();
-    let candidates = federation.authorising_candidates(nid, &entry.room, &entry.via)?;
     if candidates.is_empty() {
         return Err(refusal);
     }
@@ -66,19 +70,20 @@ async fn authorise_through(
 }
 
 impl Federation {
-    /// Takes one event into a room that this server is in. What it follows and is not known here is left to the gap
-    /// filler: the state before the event is asked of `server`.
+    /// Takes one event of ours, which `server` has taken in and passes on, into a room that this server is in. What it
+    /// follows and is not known here is left to the gap filler: the state before the event is asked of `server`. In a
+    /// partial room that waits until the event is judged again.
     ///
     /// # Errors
     /// The other server's fault if the event is not allowed in the room.
     pub(crate) async fn receive_from(&self, server: &ServerName, nid: RoomNid, pdu: CheckedPdu) -> Result<(), Failure> {
         let event_id = pdu.pdu().event_id.clone();
-        let first = Received { pdu: pdu.clone(), state_before: None, relay: false };
+        let first = Received { later: true, told: true, ..pdu.clone().into() };
         let verdict = match self.rooms.receive_all(nid, vec![first]).await?.into_iter().next() {
             Some(Err(RoomError::Missing(_))) => {
                 let servers = std::slice::from_ref(server);
                 let state = crate::inbound::fetch_state_before(self, nid, &event_id, servers).await?;
-                let again = Received { pdu, state_before: Some(state), relay: false };
+                let again = Received { state_before: Some(state), told: true, ..pdu.into() };
                 self.rooms.receive_all(nid, vec![again]).await?.into_iter().next()
             }
             verdict => verdict,

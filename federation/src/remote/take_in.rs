@@ -28,6 +28,8 @@ pub(crate) struct Arrival<'a> {
     /// Our join, with the signatures it needs.
     pub join: CheckedPdu,
     pub spool: Spool,
+    /// The servers in the room, if its members were left out of the state.
+    pub partial: Option<Vec<ServerName>>,
 }
 
 /// What was stored.
@@ -40,12 +42,12 @@ struct Stored {
 }
 
 impl Federation {
-    /// Stores the state of a room and enters it.
+    /// Stores the state of a room and enters it. If its members were left out, their state is fetched from then on.
     ///
     /// # Errors
     /// The other server's fault if the create event is missing or wrong, or if the state it gave forbids the join.
     pub(crate) async fn take_in(&self, arrival: Arrival<'_>) -> Result<(), Failure> {
-        let Arrival { server, room, version, join, mut spool } = arrival;
+        let Arrival { server, room, version, join, mut spool, partial } = arrival;
         let create = spool.find_state("m.room.create", "");
         let create = create.ok_or_else(|| Failure::malformed(server, "the state has no create event"))?;
         check_create(server, version, &read(server, version, &mut spool, create)?)?;
@@ -55,10 +57,26 @@ impl Federation {
         if !accepted.contains(&create) {
             return Err(Failure::malformed(server, "the create event is not acceptable"));
         }
-        check_join(server, version, join.pdu(), &mut spool, &accepted)?;
+        check_join(server, version, join.pdu(), &mut spool, &accepted, partial.is_some())?;
         let events = state.len();
-        self.rooms.enter(nid, join, state).await.map_err(|error| blame(server, error))?;
-        tracing::info!(room_id = room.as_str(), events, "the room was entered");
+        match partial {
+            None => {
+                self.rooms.enter(nid, join, state).await.map_err(|error| blame(server, error))?;
+                tracing::info!(room_id = room.as_str(), events, "the room was entered");
+            }
+            Some(servers) => {
+                let named = servers.len();
+                let entering = self.rooms.enter_partial(nid, join, state, server, servers);
+                entering.await.map_err(|error| blame(server, error))?;
+                tracing::info!(
+                    room_id = room.as_str(),
+                    events,
+                    servers = named,
+                    "the room was entered without members"
+                );
+                self.resync(nid);
+            }
+        }
         Ok(())
     }
 
@@ -78,7 +96,7 @@ impl Federation {
         let (mut accepted, mut state) = (HashSet::new(), Vec::new());
         for (at, chunk) in order.chunks(CHUNK).enumerate() {
             let received;
-            (spool, received) = self.read_chunk(spool, chunk.to_vec()).await?;
+            (spool, received) = self.read_spooled(spool, chunk.to_vec()).await?;
             let numbers = chunk.iter().copied();
             for (number, id) in self.store_chunk(server, nid, version, numbers.zip(received).collect()).await? {
                 if spool.is_in_state(number) {
@@ -100,19 +118,22 @@ impl Federation {
         Ok(Stored { spool, accepted, state })
     }
 
-    async fn read_chunk(
+    /// Reads events of a spool back, off the async workers.
+    ///
+    /// # Errors
+    /// If the temporary file cannot be read, or this server is shutting down.
+    pub(crate) async fn read_spooled(
         &self,
         mut spool: Spool,
         numbers: Vec<EventNumber>,
-    ) -> Result<(Spool, Vec<ReceivedPdu>), Failure> {
+    ) -> Result<(Spool, Vec<ReceivedPdu>), RoomError> {
         let reading = self.tasks.compute("reading a room's state", move || {
             let read = numbers.into_iter().map(|number| spool.read(number)).collect::<Result<Vec<_>, _>>();
             read.map(|received| (spool, received))
         });
         match reading.await {
-            Ok(Ok(read)) => Ok(read),
-            Ok(Err(error)) => Err(broken_spool(&error)),
-            Err(_) => Err(Failure::Local(RoomError::Busy)),
+            Ok(read) => read.map_err(|error| broken_spool(&error)),
+            Err(_) => Err(RoomError::Busy),
         }
     }
 
@@ -156,9 +177,9 @@ impl Federation {
     }
 }
 
-fn broken_spool(error: &std::io::Error) -> Failure {
+fn broken_spool(error: &std::io::Error) -> RoomError {
     tracing::error!(%error, "the temporary file of a join cannot be read");
-    Failure::Local(RoomError::Inconsistent("a temporary file cannot be read"))
+    RoomError::Inconsistent("a temporary file cannot be read")
 }
 
 /// The event as it is stored: its redacted copy if its content hash is wrong.
@@ -181,13 +202,15 @@ fn check_create(server: &ServerName, version: RoomVersion, create: &Pdu) -> Resu
     auth::check_auth_events(version.rules(), create, &[]).map_err(|error| Failure::malformed(server, error.to_string()))
 }
 
-/// What is accepted of the state has to allow the join, and what it cites has to be there.
+/// What is accepted of the state has to allow the join, and what it cites has to be there. In a state without members
+/// (`is_partial`) the join's own word counts for those it cites, until the whole state is here.
 fn check_join(
     server: &ServerName,
     version: RoomVersion,
     join: &Pdu,
     spool: &mut Spool,
     accepted: &HashSet<EventNumber>,
+    is_partial: bool,
 ) -> Result<(), Failure> {
     let rules = version.rules();
     for id in &join.auth_events {
@@ -201,6 +224,16 @@ fn check_join(
     for (kind, key) in wanted {
         if let Some(number) = spool.find_state(&kind, &key).filter(|number| accepted.contains(number)) {
             state.push(Arc::new(read(server, version, spool, number)?));
+        }
+    }
+    if is_partial {
+        let cited: Vec<EventNumber> = join.auth_events.iter().filter_map(|id| spool.find_event(id)).collect();
+        for number in cited {
+            let cited = read(server, version, spool, number)?;
+            let is_member = &*cited.kind == "m.room.member" && cited.state_key.is_some();
+            if is_member && !state.iter().any(|pdu| pdu.kind == cited.kind && pdu.state_key == cited.state_key) {
+                state.push(Arc::new(cited));
+            }
         }
     }
     let lookup = |kind: &str, key: &str| {

@@ -10,7 +10,7 @@ use rooms::UserNid;
 use serde_json::{Map, Value, json};
 use spec::ids::ServerName;
 use storage::{Read, StreamPos};
-use users::{DeviceListChange, UserDevices};
+use users::{Device, DeviceListChange, UserDevices};
 
 use super::ephemeral::edu;
 use super::pack::Packer;
@@ -135,7 +135,12 @@ impl Sender {
                 lists.insert(*user, self.users.user_devices(&self.rooms.user_id(*user)?)?);
             }
             let list = lists.get(user).and_then(Option::as_ref);
-            edus.push(render_update(update, self.rooms.user_id(*user)?.as_str(), list));
+            // The list is of devices with keys; others have a name all the same.
+            let named = match update {
+                Update::Device { device, .. } | Update::Whole { device, .. } => self.users.device(*user, device)?,
+                Update::SigningKeys { .. } => None,
+            };
+            edus.push(render_update(update, self.rooms.user_id(*user)?.as_str(), list, named.as_ref()));
         }
         // All or nothing: the position is one for all of them. Where it does not fit, the next transaction is emptier.
         let bytes: usize = edus.iter().map(|edu| edu.to_string().len()).sum();
@@ -188,12 +193,12 @@ impl Sender {
             return Ok(true);
         };
         let update = Update::Whole { user, device, pos: StreamPos(list.stream_id) };
-        Ok(packer.add_edu(&render_update(&update, user_id.as_str(), Some(&list))))
+        Ok(packer.add_edu(&render_update(&update, user_id.as_str(), Some(&list), None)))
     }
 }
 
-/// The EDU, with the device as it is now.
-fn render_update(update: &Update, user_id: &str, list: Option<&UserDevices>) -> Value {
+/// The EDU, with the device as it is now: as it stands in the list of those with keys, or else as it is named.
+fn render_update(update: &Update, user_id: &str, list: Option<&UserDevices>, named: Option<&Device>) -> Value {
     let (device, pos, prev) = match update {
         Update::Device { device, pos, prev, .. } => (device, *pos, *prev),
         // Naming itself as what comes before, it can be applied only by a server that has the list already.
@@ -206,17 +211,17 @@ fn render_update(update: &Update, user_id: &str, list: Option<&UserDevices>) -> 
     content.insert("stream_id".to_owned(), pos.0.into());
     let prev: Vec<u64> = prev.iter().map(|prev| prev.0).collect();
     content.insert("prev_id".to_owned(), json!(prev));
-    match list.and_then(|list| list.devices.iter().find(|found| found.device_id == **device)) {
-        Some(found) => {
-            content.insert("deleted".to_owned(), false.into());
-            content.insert("keys".to_owned(), found.keys.clone());
-            if let Some(name) = &found.device_display_name {
-                content.insert("device_display_name".to_owned(), name.as_str().into());
-            }
-        }
-        None => {
-            content.insert("deleted".to_owned(), true.into());
-        }
+    let keyed = list.and_then(|list| list.devices.iter().find(|found| found.device_id == **device));
+    content.insert("deleted".to_owned(), (keyed.is_none() && named.is_none()).into());
+    if let Some(found) = keyed {
+        content.insert("keys".to_owned(), found.keys.clone());
+    }
+    let name = match keyed {
+        Some(found) => found.device_display_name.as_deref(),
+        None => named.and_then(|device| device.display_name.as_deref()),
+    };
+    if let Some(name) = name {
+        content.insert("device_display_name".to_owned(), name.into());
     }
     edu("m.device_list_update", Value::Object(content))
 }

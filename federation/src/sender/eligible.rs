@@ -20,10 +20,11 @@ pub(crate) struct Sent<'a> {
 }
 
 impl Sent<'_> {
-    /// Whether it is ours to send: our users', or taken in for its sender's server. Never one that is not part of what
-    /// is read.
+    /// Whether it is ours to send: our users', unless another server passes it on, or taken in for its sender's server.
+    /// Never one that is not part of what is read.
     pub fn is_ours(&self, us: &ServerName) -> bool {
-        self.flags.is_visible() && (self.origin == us.as_str() || self.flags.has(EventFlags::RELAY))
+        let is_own = self.origin == us.as_str() && !self.flags.has(EventFlags::TOLD);
+        self.flags.is_visible() && (is_own || self.flags.has(EventFlags::RELAY))
     }
 
     /// Whether a server that is or was in the room is told of it: only of what happened while it was there, and not

@@ -47,6 +47,8 @@ struct Arrived {
     rooms: BTreeSet<RoomNid>,
     receipts: BTreeSet<RoomNid>,
     devices: bool,
+    /// Rooms with servers of which it was learned late that they are in them.
+    missed: BTreeSet<RoomNid>,
     /// All of the above is from batches up to here, and all of theirs is above.
     upto: StreamPos,
 }
@@ -85,6 +87,12 @@ impl Arrivals {
         arrived.rooms.extend(taken.rooms);
         arrived.receipts.extend(taken.receipts);
         arrived.devices |= taken.devices;
+        arrived.missed.extend(taken.missed);
+    }
+
+    pub fn note_missed(&self, rooms: impl IntoIterator<Item = RoomNid>) {
+        self.arrived.lock().missed.extend(rooms);
+        self.news.notify_one();
     }
 }
 
@@ -100,13 +108,15 @@ pub(super) struct Place {
 
 /// What one round found.
 #[derive(Default)]
-struct Found {
+pub(super) struct Found {
     /// The first and the last event of a room for a server.
     rooms: BTreeMap<(ServerName, RoomNid), (RoomSeq, RoomSeq)>,
     extras: Vec<(ServerName, RoomNid, RoomSeq)>,
     devices: BTreeMap<ServerName, (StreamPos, StreamPos)>,
     chain: Vec<(UserNid, StreamPos)>,
-    whole_lists: BTreeSet<(ServerName, UserNid)>,
+    /// Servers that are told of changes from so far back that the follower has passed them.
+    pub missed_devices: BTreeMap<ServerName, StreamPos>,
+    pub whole_lists: BTreeSet<(ServerName, UserNid)>,
     presence: BTreeSet<(ServerName, UserNid)>,
     /// Up to where rooms were looked at.
     seen: Vec<(RoomNid, RoomSeq)>,
@@ -150,7 +160,8 @@ impl Sender {
         arrived.rooms.extend(changed);
         arrived.devices = true;
         arrived.upto = arrived.upto.max(visible);
-        self.arrivals.news.notify_one();
+        drop(arrived);
+        self.arrivals.note_missed(self.rooms.rooms_with_missed_servers()?);
         Ok(Place { done, is_ahead: false, rooms: HashMap::new() })
     }
 
@@ -164,9 +175,10 @@ impl Sender {
 
     /// Looks at what has arrived, and makes it pending where it has to go.
     async fn look_at(&self, taken: &Arrived, place: &mut Place) -> Result<(), SendError> {
-        if taken.upto <= place.done {
+        if taken.upto <= place.done && taken.missed.is_empty() {
             return Ok(());
         }
+        let upto = taken.upto.max(place.done);
         let mut found = Found::default();
         for (index, room) in taken.rooms.iter().enumerate() {
             if let Err(error) = self.look_at_room(*room, taken.upto, place, &mut found) {
@@ -182,19 +194,24 @@ impl Sender {
         for room in &taken.receipts {
             self.look_at_receipts(*room, place.done, taken.upto)?;
         }
+        let missed = self.look_at_missed(&taken.missed, &mut found)?;
         let rows = self.plan_rows(&mut found);
         if rows.is_empty() {
             place.is_ahead |= taken.devices || !taken.rooms.is_empty();
         } else {
-            rows.commit(&self.store, taken.upto).await?;
+            rows.commit(&self.store, upto).await?;
             place.is_ahead = false;
         }
-        place.done = taken.upto;
+        place.done = upto;
         if place.rooms.len() > MAX_REMEMBERED {
             place.rooms.clear();
         }
         place.rooms.extend(found.seen.iter().copied());
-        self.make_pending(found);
+        self.make_pending(found, upto);
+        // Their rows stand now. If that is not written they are told twice, which is no harm.
+        for (room, servers) in missed {
+            self.rooms.forget_missed(room, &servers).await?;
+        }
         Ok(())
     }
 
@@ -423,6 +440,10 @@ impl Sender {
     fn plan_rows(&self, found: &mut Found) -> NewRows {
         let mut rows = NewRows::default();
         let mut table = self.table.lock();
+        for (server, since) in &mut found.missed_devices {
+            *since = table.reach_back(server, *since);
+            found.devices.remove(server);
+        }
         found.rooms.retain(|(server, room), (_, last)| !table.extend_room(server, *room, *last));
         found.devices.retain(|server, (_, last)| !table.extend_devices(server, *last));
         drop(table);
@@ -431,6 +452,9 @@ impl Sender {
         }
         for (server, (first, _)) in &found.devices {
             rows.current().put(&DEVICE_POS, &server.as_str().to_owned(), &StreamPos(first.0.saturating_sub(1)));
+        }
+        for (server, since) in &found.missed_devices {
+            rows.current().put(&DEVICE_POS, &server.as_str().to_owned(), since);
         }
         for (server, room, seq) in &found.extras {
             rows.current().put(&EXTRA, &(server.as_str().to_owned(), *room, *seq), &());
@@ -445,7 +469,7 @@ impl Sender {
     }
 
     /// Notes what now has rows, and puts its servers in line.
-    fn make_pending(&self, found: Found) {
+    fn make_pending(&self, found: Found, upto: StreamPos) {
         let mut table = self.table.lock();
         let mut woken = BTreeSet::new();
         for ((server, room), (first, last)) in found.rooms {
@@ -455,6 +479,10 @@ impl Sender {
         for (server, (first, last)) in found.devices {
             let stretch = Stretch::new(StreamPos(first.0.saturating_sub(1)), last);
             table.destination(&server).devices = Some(stretch);
+            woken.insert(server);
+        }
+        for (server, since) in found.missed_devices {
+            table.destination(&server).devices = Some(Stretch::new(since, upto.max(since.next())));
             woken.insert(server);
         }
         for (server, room, seq) in found.extras {

@@ -182,6 +182,16 @@ impl Table {
         pending.is_some_and(|stretch| stretch.extend(at))
     }
 
+    /// From where a stretch of changes of device lists has to begin for a server that is to be told of those after
+    /// `since` too, whatever it is being told. Its row is to be written with that, which no row had that is being deleted.
+    pub fn reach_back(&mut self, name: &ServerName, since: StreamPos) -> StreamPos {
+        match self.servers.get(name).and_then(|destination| destination.devices) {
+            Some(stretch) if stretch.ending && stretch.after <= since => StreamPos(stretch.after.0.saturating_sub(1)),
+            Some(stretch) => stretch.after.min(since),
+            None => since,
+        }
+    }
+
     /// Puts the server in line, unless it is left alone or being sent to.
     pub fn wake(&mut self, name: &ServerName) {
         let Some(destination) = self.servers.get_mut(name).filter(|destination| destination.has_work()) else { return };

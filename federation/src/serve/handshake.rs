@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use rooms::{CheckedPdu, Draft, Head, Membership, Received, RoomNid, Verdict};
+use rooms::{CheckedPdu, Draft, Head, Membership, Received, RoomError, RoomNid, Verdict};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use spec::hash;
@@ -41,7 +41,8 @@ impl<'a> Handshake<'a> {
     /// Finds the room.
     ///
     /// # Errors
-    /// `M_NOT_FOUND` if this server is not in it; `M_FORBIDDEN` by its access control list.
+    /// `M_NOT_FOUND` if this server is not in it, or does not know all its members yet; `M_FORBIDDEN` by its access
+    /// control list.
     pub fn begin(
         federation: &'a Federation,
         origin: &'a ServerName,
@@ -50,6 +51,10 @@ impl<'a> Handshake<'a> {
     ) -> Result<Handshake<'a>, ServeError> {
         let room = find_resident_room(federation, room_id, origin)?;
         let head = federation.rooms.head(room)?;
+        if head.is_partial() {
+            // Who is banned, or has left, is not known: other servers are (MSC3902).
+            return Err(RoomError::NotResident.into());
+        }
         Ok(Handshake { federation, origin, room_id, room, head, membership })
     }
 
@@ -136,7 +141,7 @@ impl<'a> Handshake<'a> {
             self.expect_allowed(&event_id, rooms.foresee(self.room, pdu.clone()).await?)?;
             pdu = rooms.recommend(self.room, pdu).await?;
         }
-        let received = Received { pdu, state_before: None, relay: true };
+        let received = Received { relay: true, ..pdu.into() };
         let verdicts = rooms.receive_all(self.room, vec![received]).await?;
         let verdict = verdicts.into_iter().next().ok_or_else(|| ServeError::internal(&NoVerdict))??;
         let is_new = verdict == Verdict::Accepted;

@@ -56,9 +56,9 @@ pub(crate) async fn send_join(
     State(federation): State<Federation>,
     SignedJson { origin, body, .. }: SignedJson<Map<String, Value>>,
 ) -> Answer {
-    let wants_servers = query.parsed("omit_members")?.unwrap_or(false);
+    let omit_members = query.parsed("omit_members")?.unwrap_or(false);
     let join = take_in_join(&federation, &origin, &room_id, &event_id, body).await?;
-    Ok(join.answer(&federation, wants_servers, ["", ""])?.into_response(&place))
+    Ok(join.answer(&federation, omit_members, ["", ""])?.into_response(&place))
 }
 
 /// `PUT /v1/send_join/{roomId}/{eventId}`.
@@ -114,19 +114,25 @@ fn vouch(handshake: &Handshake<'_>, join: &ReceivedPdu, raw: &mut Map<String, Va
 }
 
 impl TakenJoin {
-    /// The room as it was before the join, as an object with something around it.
+    /// The room as it was before the join, without its members if the other server takes that, as an object with
+    /// something around it.
     fn answer(
         &self,
         federation: &Federation,
-        with_servers: bool,
+        omit_members: bool,
         [before, after]: [&'static str; 2],
     ) -> Result<StateStream, ServeError> {
         let event = &self.event;
-        let state = federation.rooms.events_for_join(event.room(), event.state_before())?;
-        tracing::info!(event_id = event.event_id(), events = state.state_left(), "sending a room to a joining server");
+        let state = if omit_members {
+            federation.rooms.events_for_partial_join(event)?
+        } else {
+            federation.rooms.events_for_join(event.room(), event.state_before())?
+        };
+        let events = state.state_left();
+        tracing::info!(event_id = event.event_id(), events, omit_members, "sending a room to a joining server");
         let origin = json!(federation.server_name.as_str());
-        let mut head = format!("\"event\":{},\"members_omitted\":false,\"origin\":{origin}", event.json());
-        if with_servers {
+        let mut head = format!("\"event\":{},\"members_omitted\":{omit_members},\"origin\":{origin}", event.json());
+        if omit_members {
             head.push_str(&format!(",\"servers_in_room\":{}", json!(self.servers)));
         }
         Ok(StateStream::new(state, before, &head, "state", after))

@@ -197,6 +197,18 @@ impl Server {
         preset: Preset,
         initial_state: Vec<(&str, Value)>,
     ) -> RoomId {
+        self.create_named(creator, version, preset, initial_state, Some("The room")).await
+    }
+
+    /// As [`Server::create_with`], with another name or none.
+    pub async fn create_named(
+        &self,
+        creator: &UserId,
+        version: RoomVersion,
+        preset: Preset,
+        initial_state: Vec<(&str, Value)>,
+        name: Option<&str>,
+    ) -> RoomId {
         let state = initial_state.into_iter().map(|(kind, content)| (kind.to_owned(), String::new(), object(content)));
         let room = CreateRoom {
             creator: creator.clone(),
@@ -205,7 +217,7 @@ impl Server {
             preset,
             public: false,
             alias: None,
-            name: Some("The room".to_owned()),
+            name: name.map(str::to_owned),
             topic: None,
             invites: Vec::new(),
             is_direct: false,
@@ -289,6 +301,13 @@ impl Server {
     pub async fn join(&self, server: &Server, room: &RoomId, user: &UserId) -> Result<Value, RemoteError> {
         let (event, id) = self.make(server, "make_join", room, user, |_| ()).await?;
         self.put(server, &send_path("v2/send_join", room, &id), &Value::Object(event)).await
+    }
+
+    /// As [`Server::join`], taking an answer without members.
+    pub async fn join_partially(&self, server: &Server, room: &RoomId, user: &UserId) -> Result<Value, RemoteError> {
+        let (event, id) = self.make(server, "make_join", room, user, |_| ()).await?;
+        let path = format!("{}?omit_members=true", send_path("v2/send_join", room, &id));
+        self.put(server, &path, &Value::Object(event)).await
     }
 
     /// A request without a signature.

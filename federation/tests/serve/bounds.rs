@@ -103,7 +103,7 @@ fn an_alias_names_so_many_servers() {
             let event = here.rooms.prepare(here.nid(&room), draft).unwrap();
             let key = SigningKey::from_seed([3; 32], "x").unwrap();
             let pdu = Pdu::sign(event, &server, &key, RoomVersion::V11.rules()).unwrap();
-            let join = Received { pdu: CheckedPdu::of_ours(Arc::new(pdu)), state_before: None, relay: false };
+            let join = Received::from(CheckedPdu::of_ours(Arc::new(pdu)));
             here.rooms.receive_all(here.nid(&room), vec![join]).await.unwrap().remove(0).unwrap();
         }
         let answer = there.get(&here, "query/directory?room_alias=%23room%3Ahs.test").await.unwrap();

@@ -107,6 +107,100 @@ fn a_join_that_is_sent_twice_is_answered_twice() {
     });
 }
 
+/// Type and state key of each event, sorted.
+fn keys(events: &Value) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let events = events.as_array().unwrap().iter();
+    let mut keys: Vec<_> = events.map(|event| (text(&event["type"]), text(&event["state_key"]))).collect();
+    keys.sort();
+    keys
+}
+
+/// Every event that the join or another event of the answer cites is in the answer, and none twice.
+fn assert_closed(answer: &Value, version: RoomVersion) {
+    let received = |event: &Value| ReceivedPdu::check(object(event.clone()), version.rules()).unwrap();
+    let parts = ["state", "auth_chain"].map(|part| answer[part].as_array().unwrap().iter());
+    let events: Vec<ReceivedPdu> = parts.into_iter().flatten().map(received).collect();
+    let ids: BTreeSet<_> = events.iter().map(|event| event.event_id().clone()).collect();
+    assert_eq!(ids.len(), events.len(), "an event came twice");
+    for event in events.iter().chain([&received(&answer["event"])]) {
+        for id in &event.unverified().auth_events {
+            assert!(ids.contains(id), "{id} is missing for {}", event.event_id());
+        }
+    }
+}
+
+#[test]
+fn a_room_without_a_name_is_told_with_its_heroes_and_no_other_members() {
+    run(async |here, there| {
+        let (alice, _) = here.user("alice").await;
+        let version = RoomVersion::V11;
+        let room = here.create_named(&alice, version, Preset::PublicChat, Vec::new(), None).await;
+        let (bob, _) = here.user("bob").await;
+        here.change(&room, &bob, &bob, Membership::Join).await.unwrap();
+        let answer = there.join_partially(&here, &room, &there.user_id("carol")).await.unwrap();
+        assert_eq!(answer["members_omitted"], true);
+        let member = |user: &UserId| ("m.room.member".to_owned(), user.as_str().to_owned());
+        let plain = |kind: &str| (kind.to_owned(), String::new());
+        let mut expected = vec![member(&alice), member(&bob)];
+        let kinds = ["create", "guest_access", "history_visibility", "join_rules", "power_levels"];
+        expected.extend(kinds.map(|kind| plain(&format!("m.room.{kind}"))));
+        expected.sort();
+        assert_eq!(keys(&answer["state"]), expected);
+        assert_eq!(keys(&answer["auth_chain"]), [], "all of it is in the state");
+        assert_eq!(answer["servers_in_room"], json!(["hs.test"]));
+        assert_closed(&answer, version);
+
+        // Five are enough, whoever they are; who joins is none of them.
+        for n in 0..10 {
+            let (user, _) = here.user(&format!("user{n}")).await;
+            here.change(&room, &user, &user, Membership::Join).await.unwrap();
+        }
+        let dave = there.user_id("dave");
+        let answer = there.join_partially(&here, &room, &dave).await.unwrap();
+        let heroes: Vec<_> = keys(&answer["state"]).into_iter().filter(|(kind, _)| kind == "m.room.member").collect();
+        assert_eq!(heroes.len(), 5);
+        assert!(!heroes.contains(&member(&dave)));
+        assert_eq!(answer["servers_in_room"], json!(["hs.test", "remote.test"]));
+        assert_closed(&answer, version);
+    });
+}
+
+#[test]
+fn a_named_room_is_told_without_members_but_those_that_authorise() {
+    run(async |here, there| {
+        let (alice, _) = here.user("alice").await;
+        let (bob, carol) = (there.user_id("bob"), there.user_id("carol"));
+        for version in [RoomVersion::V1, RoomVersion::V6, RoomVersion::V11, RoomVersion::V12] {
+            let room = here.create(&alice, version, Preset::PublicChat).await;
+            let (user, _) = here.user(&format!("user{version}")).await;
+            here.change(&room, &user, &user, Membership::Join).await.unwrap();
+            let levels =
+                json!({"users": if version == RoomVersion::V12 { json!({}) } else { json!({alice.as_str(): 100}) }});
+            here.set(&room, &alice, "m.room.power_levels", "", levels).await;
+            let answer = there.join_partially(&here, &room, &bob).await.unwrap();
+            assert!(!types(&answer["state"]).contains("m.room.member"), "{version}");
+            assert!(types(&answer["state"]).contains("m.room.name"), "{version}");
+            // The power levels that were, and who set them.
+            let expected: Vec<(String, String)> = [("m.room.member", alice.as_str()), ("m.room.power_levels", "")]
+                .map(|(kind, key)| (kind.to_owned(), key.to_owned()))
+                .into();
+            assert!(keys(&answer["auth_chain"]).starts_with(&expected[..1]), "{version}");
+            assert!(keys(&answer["auth_chain"]).ends_with(&expected[1..]), "{version}");
+            assert_closed(&answer, version);
+            assert_genuine(&answer["state"], version, &here);
+        }
+        // The chain of a join on invitation holds the invitation, which nothing of the state cites.
+        let room = here.create(&alice, RoomVersion::V10, Preset::PrivateChat).await;
+        here.rooms.intern_user(&carol).await.unwrap();
+        let invite = json!({"membership": "invite"});
+        here.set(&room, &alice, "m.room.member", carol.as_str(), invite).await;
+        let answer = there.join_partially(&here, &room, &carol).await.unwrap();
+        assert!(keys(&answer["auth_chain"]).contains(&("m.room.member".into(), carol.as_str().into())));
+        assert_closed(&answer, RoomVersion::V10);
+    });
+}
+
 #[test]
 fn templates_are_refused_for_what_the_room_or_the_request_lacks() {
     run(async |here, there| {
@@ -264,7 +358,9 @@ fn restricted_rooms_are_opened_by_membership_of_another_and_by_who_may_invite() 
         let far = restricted(&here, &alice, &[&unknown]).await;
         assert_refused(there.join(&here, &far, &bob).await, 400, "M_UNABLE_TO_AUTHORISE_JOIN");
         there.join(&here, &space, &bob).await.unwrap();
-        let answer = there.join(&here, &room, &bob).await.unwrap();
+        let answer = there.join_partially(&here, &room, &bob).await.unwrap();
+        // Who vouches is told too, as the join cites them.
+        assert_closed(&answer, RoomVersion::V10);
         let event = &answer["event"];
         assert_eq!(event["content"]["join_authorised_via_users_server"], alice.as_str());
         let mut signed = object(event.clone());

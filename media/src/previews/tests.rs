@@ -69,6 +69,10 @@ async fn answer(mut stream: TcpStream, pages: Site, asked: Arc<AtomicUsize>) {
     }
 }
 
+fn id(localpart: &str) -> UserId {
+    UserId::parse(format!("@{localpart}:hs.test")).unwrap()
+}
+
 struct Bed {
     fixture: Fixture,
     previews: Previews,
@@ -98,7 +102,11 @@ impl Bed {
     }
 
     async fn preview_at(&self, path: &str, at_ms: Option<u64>) -> Result<Map<String, Value>, MediaError> {
-        self.previews.preview(&format!("{}{path}", self.site.origin), at_ms).await
+        self.preview_for("alice", path, at_ms).await
+    }
+
+    async fn preview_for(&self, user: &str, path: &str, at_ms: Option<u64>) -> Result<Map<String, Value>, MediaError> {
+        self.previews.preview(&id(user), &format!("{}{path}", self.site.origin), at_ms).await
     }
 
     fn asked(&self) -> usize {
@@ -197,7 +205,7 @@ async fn nothing_inside_is_fetched() {
     listener.set_nonblocking(true).unwrap();
     let port = listener.local_addr().unwrap().port();
     for host in ["127.0.0.1", "2130706433", "0x7f.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]"] {
-        let refused = bed.previews.preview(&format!("http://{host}:{port}/"), None).await;
+        let refused = bed.previews.preview(&id("alice"), &format!("http://{host}:{port}/"), None).await;
         assert!(matches!(refused, Err(MediaError::PageUnavailable)), "{host}: {refused:?}");
     }
     assert!(listener.accept().is_err(), "somebody connected");
@@ -234,9 +242,61 @@ async fn a_page_that_does_not_come_is_not_waited_for() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", silent.local_addr().unwrap());
     let clock = bed.fixture.clock.clone();
-    let (late, ()) = tokio::join!(bed.previews.preview(&url, None), async {
+    let alice = id("alice");
+    let (late, ()) = tokio::join!(bed.previews.preview(&alice, &url, None), async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         clock.advance(Duration::from_secs(10));
     });
     assert!(matches!(late, Err(MediaError::PageUnavailable)));
+}
+
+#[tokio::test]
+async fn a_page_that_cannot_be_had_is_left_alone_for_some_minutes() {
+    let bed = bed(MediaConfig::default()).await;
+    for _ in 0..3 {
+        assert!(matches!(bed.preview("/page").await, Err(MediaError::PageUnavailable)));
+    }
+    assert_eq!(bed.asked(), 1);
+    bed.site.put("/page", "text/html", &page("here now", ""));
+    bed.fixture.clock.advance(FAILED_FOR - Duration::from_secs(1));
+    assert!(matches!(bed.preview("/page").await, Err(MediaError::PageUnavailable)));
+    bed.fixture.clock.advance(Duration::from_secs(1));
+    assert_eq!(bed.preview("/page").await.unwrap()["og:title"], "here now");
+}
+
+#[tokio::test]
+async fn only_so_many_pages_are_fetched_for_one_user() {
+    let bed = bed(MediaConfig { url_preview_hourly_pages: 2, ..MediaConfig::default() }).await;
+    for path in ["/1", "/2", "/3"] {
+        bed.site.put(path, "text/html", &page(path, ""));
+    }
+    bed.preview("/1").await.unwrap();
+    bed.fixture.clock.advance(Duration::from_secs(60));
+    bed.preview("/2").await.unwrap();
+    let refused = bed.preview("/3").await;
+    assert!(matches!(refused, Err(MediaError::TooManyPreviews { retry_after_ms: 3_540_000 })), "{refused:?}");
+    bed.preview("/1").await.expect("what was fetched costs nothing");
+    bed.preview_for("bob", "/3", None).await.expect("others are not concerned");
+    bed.site.put("/4", "text/html", &page("4", ""));
+    assert!(bed.preview("/4").await.is_err());
+    bed.fixture.clock.advance(Duration::from_secs(3540));
+    bed.preview("/4").await.unwrap();
+}
+
+#[tokio::test]
+async fn slow_pages_of_one_user_hold_up_no_others() {
+    let bed = bed(MediaConfig::default()).await;
+    bed.site.put("/page", "text/html", &page("quick", ""));
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = |number| format!("http://{}/{number}", silent.local_addr().unwrap());
+    let eve = id("eve");
+    let slow = futures_util::future::join_all((0..MAX_RUNNING * 2).map(|number| {
+        let (previews, eve, url) = (&bed.previews, &eve, url(number));
+        async move { previews.preview(eve, &url, None).await }
+    }));
+    tokio::select! {
+        _ = slow => panic!("nobody answers"),
+        quick = bed.preview("/page") => assert_eq!(quick.unwrap()["og:title"], "quick"),
+        () = tokio::time::sleep(Duration::from_secs(20)) => panic!("alice waits for eve"),
+    }
 }

@@ -9,6 +9,9 @@ use crate::event::Event;
 use crate::ids::{RoomNid, RoomSeq, SnapshotId};
 use crate::rooms::Rooms;
 
+/// How many heroes a room has (Client-Server API §Calculating the display name for a room).
+const MAX_HEROES: usize = 5;
+
 /// A room's state and its auth chain, to be read piece by piece: first all of the state, then the
 /// chain. A room of any size takes a few bytes an event and the events of one piece.
 pub struct JoinState {
@@ -27,6 +30,40 @@ impl Rooms {
     pub fn events_for_join(&self, room: RoomNid, snapshot: SnapshotId) -> Result<JoinState, RoomError> {
         let state = self.state_seqs(room, snapshot)?.into_iter();
         Ok(JoinState { rooms: self.clone(), room, state, walk: AuthWalk::new(self, room) })
+    }
+
+    /// As [`Rooms::events_for_join`], for a server that takes a state without members: of these only the heroes of a room
+    /// that has neither name nor alias are in it. The auth chain is also that of the join, and holds nothing of the state
+    /// again (Server-Server API `PUT /send_join`, `omit_members`). Costs no more in a room with many members.
+    ///
+    /// # Errors
+    /// Storage errors only.
+    pub fn events_for_partial_join(&self, join: &Event) -> Result<JoinState, RoomError> {
+        let (room, snapshot) = (join.room(), join.state_before());
+        let mut state = self.plain_state_seqs(room, snapshot)?;
+        let is_named = self.state_seq(room, snapshot, "m.room.name", "")?.is_some()
+            || self.state_seq(room, snapshot, "m.room.canonical_alias", "")?.is_some();
+        if !is_named {
+            state.extend(self.heroes_for(join)?);
+        }
+        let mut walk = AuthWalk::new(self, room);
+        state.iter().for_each(|seq| walk.leave_out(*seq));
+        walk.cite(join)?;
+        Ok(JoinState { rooms: self.clone(), room, state: state.into_iter(), walk })
+    }
+
+    /// The member events, in the state before a join, of some who were joined then.
+    fn heroes_for(&self, join: &Event) -> Result<Vec<RoomSeq>, RoomError> {
+        let mut heroes = Vec::with_capacity(MAX_HEROES);
+        // Whoever joined after this one, or has gone since, is not among them: a few more are looked at.
+        for user in self.joined_members(join.room())?.iter().take(MAX_HEROES * 4) {
+            let user = self.user_id(*user)?;
+            if heroes.len() == MAX_HEROES || join.state_key() == Some(user.as_str()) {
+                continue;
+            }
+            heroes.extend(self.state_seq(join.room(), join.state_before(), "m.room.member", user.as_str())?);
+        }
+        Ok(heroes)
     }
 }
 
@@ -81,7 +118,8 @@ impl ServerView {
     ///
     /// # Errors
     /// [`RoomError::EventNotFound`] unless the event is of the timeline, accepted or soft-failed; or if
-    /// the server is not in the room and may not see it.
+    /// the server is not in the room and may not see it. [`RoomError::StateIncomplete`] if the state before the event is
+    /// provisional, as it may be in a partial room.
     pub fn state_ids_before(&self, id: &EventId) -> Result<(Vec<EventId>, Vec<EventId>), RoomError> {
         let mut events = self.state_for_join(id)?;
         let mut state = Vec::with_capacity(events.state_left());
@@ -112,6 +150,9 @@ impl ServerView {
     /// As [`ServerView::state_ids_before`].
     pub fn state_for_join(&self, id: &EventId) -> Result<JoinState, RoomError> {
         let event = self.find_in_timeline(id)?;
+        if !self.rooms.is_state_known(&event)? {
+            return Err(RoomError::StateIncomplete);
+        }
         self.rooms.events_for_join(self.room, event.state_before())
     }
 }

@@ -51,12 +51,16 @@ struct Ledger {
 }
 
 fn open(disk: &MemoryDisk, seed: u64, fail_points: Option<FailPoints>) -> Server {
+    Server::start_on(open_store(disk, fail_points), seed)
+}
+
+pub fn open_store(disk: &MemoryDisk, fail_points: Option<FailPoints>) -> Store {
     // The writers of the server before may hold the disk a moment longer.
     for _ in 0..5_000 {
         let mut options = Options::new(Backend::MemoryDisk(disk.clone()), rooms::KEYSPACES.to_vec());
         options.fail_points = fail_points.clone();
         match Store::open(options) {
-            Ok(store) => return Server::start_on(store, seed),
+            Ok(store) => return store,
             Err(OpenError::Locked { .. }) => std::thread::sleep(Duration::from_millis(1)),
             Err(error) => panic!("{error}"),
         }
@@ -65,7 +69,7 @@ fn open(disk: &MemoryDisk, seed: u64, fail_points: Option<FailPoints>) -> Server
 }
 
 /// Crashes when `step` is reached for the time after `commits`.
-fn crash_at(step: FailStep, commits: usize) -> FailPoints {
+pub fn crash_at(step: FailStep, commits: usize) -> FailPoints {
     let reached = Arc::new(AtomicUsize::new(0));
     FailPoints::new(move |at| {
         let crashes = at == step && reached.fetch_add(1, Ordering::Relaxed) >= commits;

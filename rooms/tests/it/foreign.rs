@@ -9,6 +9,7 @@ use spec::version::RoomVersionRules;
 
 use crate::server::{Server, object, text};
 
+#[derive(Clone)]
 pub struct Foreign {
     pub name: ServerName,
     key: SigningKey,

@@ -9,6 +9,7 @@ mod foreign;
 mod former_members;
 mod hostile;
 mod invites;
+mod partial;
 mod pipeline;
 mod policy;
 mod reading;

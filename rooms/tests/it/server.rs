@@ -14,6 +14,7 @@ use spec::signing::SigningKey;
 use spec::version::RoomVersion;
 use storage::{Backend, Options, Store};
 
+#[derive(Clone)]
 pub struct Server {
     pub rooms: Rooms,
     pub store: Store,

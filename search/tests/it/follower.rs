@@ -2,7 +2,9 @@
 
 use std::fs;
 
+use rooms::{RoomNid, RoomSeq};
 use spec::ids::{EventId, RoomId, UserId};
+use storage::{Batch, Keyspace, Profile};
 
 use crate::server::{Remains, Server, run, strings};
 
@@ -133,6 +135,34 @@ fn an_index_that_is_gone_or_damaged_is_built_again() {
     });
     let meta = fs::read_to_string(remains.index().join("meta.json")).unwrap();
     assert!(meta.contains("\\\"version\\\":1"), "an index of another format was built again: {meta}");
+}
+
+/// Events as bytes, which can be damaged.
+const TIMELINE: Keyspace<(RoomNid, RoomSeq), Vec<u8>> = Keyspace::new("timeline", Profile::Log);
+
+#[test]
+fn an_event_that_cannot_be_read_is_left_out_alone() {
+    let remains = Remains::new();
+    let (alice, room, first) = first(&remains);
+    let (mut found, out) = (Vec::new(), &mut Vec::new());
+    run(&remains, 2, async |server| {
+        let lost = server.say(&alice, &room, "lost in the rain").await;
+        server.search.catch_up().await.unwrap();
+        let seq = server.rooms.find_in_room(server.nid(&room), lost.as_str()).unwrap().unwrap().seq();
+        let mut batch = Batch::new();
+        batch.put(&TIMELINE, &(server.nid(&room), seq), &b"damaged".to_vec());
+        server.store.commit(batch).await.unwrap();
+        // Followed.
+        let second = server.say(&alice, &room, "more rain").await;
+        assert!(server.ids(&alice, "more").await.contains(&second.to_string()));
+        *out = strings(&[&second, &first]);
+    });
+    std::mem::swap(&mut found, out);
+    // Built again.
+    fs::remove_dir_all(remains.index()).unwrap();
+    run(&remains, 3, async |server| {
+        assert_eq!(server.ids(&alice, "rain").await, found);
+    });
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use serde_json::Value;
 
-use super::defaults::{DEFAULT_RULES, DefaultCondition, DefaultRule, MASTER_RULE};
+use super::defaults::{DEFAULT_RULES, DefaultCondition, DefaultRule, MASTER_RULE, THREAD_SUBSCRIPTION};
 use super::edits::PushEdits;
 use super::event::{EventForPush, Property, Scalar};
 use super::glob::{Glob, contains_word};
@@ -26,6 +26,9 @@ pub struct Recipient<'a> {
     pub user_id: &'a str,
     /// The user's display name in the room.
     pub display_name: Option<&'a str>,
+    /// Whether the user follows the event's thread; none if it is in none, or [`CompiledRuleset::asks_for_threads`] is
+    /// false.
+    pub follows_thread: Option<bool>,
 }
 
 /// The verdict for one recipient. The default value means: no rule matched, do not notify.
@@ -54,6 +57,7 @@ pub struct CompiledRuleset {
     /// Sorted by rule id, which is the sender's id.
     senders: Vec<CompiledRule>,
     underride: Vec<CompiledRule>,
+    asks_for_threads: bool,
 }
 
 #[derive(Debug)]
@@ -78,6 +82,7 @@ enum Test {
     ContainsDisplayName,
     MemberCount(Comparison, u64),
     SenderMayNotify(Box<str>),
+    FollowsThread(bool),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +105,12 @@ impl CompiledRuleset {
     /// Prepares a user's rules. Without edits this is the shared default.
     pub fn compile(edits: &PushEdits) -> Arc<Self> {
         if edits.is_empty() { Self::defaults() } else { Arc::new(compile(edits)) }
+    }
+
+    /// Whether a rule depends on the threads that the user follows ([`Recipient::follows_thread`], MSC4306).
+    #[must_use]
+    pub fn asks_for_threads(&self) -> bool {
+        self.asks_for_threads
     }
 
     /// Decides what an event means for one recipient. Client-Server API §Push Rules: the first enabled rule
@@ -145,12 +156,15 @@ fn compile(edits: &PushEdits) -> CompiledRuleset {
         rules.sort_by(|a, b| a.rule_id.cmp(&b.rule_id));
         rules
     };
+    let (overrides, underride) = (with_conditions(RuleKind::Override), with_conditions(RuleKind::Underride));
+    let mut tests = overrides.iter().chain(&underride).flat_map(|rule| &rule.tests);
     CompiledRuleset {
-        overrides: with_conditions(RuleKind::Override),
+        asks_for_threads: tests.any(|test| matches!(test, Test::FollowsThread(_))),
+        overrides,
         content: edits.own_rules(RuleKind::Content).iter().filter_map(compile_content).collect(),
         rooms: by_id(RuleKind::Room),
         senders: by_id(RuleKind::Sender),
-        underride: with_conditions(RuleKind::Underride),
+        underride,
     }
 }
 
@@ -218,6 +232,7 @@ impl Test {
             DefaultCondition::ContainsUser(key) => Self::ContainsUser(Property::parse(key)),
             DefaultCondition::Members(is) => Self::member_count(is)?,
             DefaultCondition::SenderMayNotify(key) => Self::SenderMayNotify(key.into()),
+            DefaultCondition::FollowsThread(follows) => Self::FollowsThread(follows),
         })
     }
 
@@ -232,6 +247,7 @@ impl Test {
             "contains_display_name" => Some(Self::ContainsDisplayName),
             "room_member_count" => Self::member_count(condition.text("is")?),
             "sender_notification_permission" => Some(Self::SenderMayNotify(condition.text("key")?.into())),
+            THREAD_SUBSCRIPTION => Some(Self::FollowsThread(condition.0.get("subscribed")?.as_bool()?)),
             _ => None,
         }
     }
@@ -273,6 +289,7 @@ impl Test {
             },
             Self::MemberCount(comparison, count) => comparison.holds(room.member_count, *count),
             Self::SenderMayNotify(key) => (room.sender_may_notify)(key),
+            Self::FollowsThread(wanted) => recipient.follows_thread == Some(*wanted),
         }
     }
 }

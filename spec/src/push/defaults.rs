@@ -9,6 +9,11 @@ use crate::ids::UserId;
 /// The id of the rule that switches all notifications off; it precedes even the user's own rules.
 pub(super) const MASTER_RULE: &str = ".m.rule.master";
 
+/// The condition on following a thread, by its unstable name (MSC4306).
+pub(super) const THREAD_SUBSCRIPTION: &str = "io.element.msc4306.thread_subscription";
+const SUBSCRIBED_THREAD: &str = ".io.element.msc4306.rule.subscribed_thread";
+const UNSUBSCRIBED_THREAD: &str = ".io.element.msc4306.rule.unsubscribed_thread";
+
 /// A condition of a default rule; those naming the user stay abstract until they are rendered.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum DefaultCondition {
@@ -26,6 +31,8 @@ pub(super) enum DefaultCondition {
     Members(&'static str),
     /// `sender_notification_permission`.
     SenderMayNotify(&'static str),
+    /// `thread_subscription` of MSC4306: whether the user follows the thread of the event.
+    FollowsThread(bool),
 }
 
 /// What a default rule does on a match.
@@ -49,7 +56,7 @@ pub(super) struct DefaultRule {
 }
 
 use DefaultActions::{Nothing, Notify, NotifyHighlighted, NotifyHighlightedWithSound, NotifyWithSound};
-use DefaultCondition::{ContainsUser, IsText, IsTrue, Match, MatchUser, Members, SenderMayNotify};
+use DefaultCondition::{ContainsUser, FollowsThread, IsText, IsTrue, Match, MatchUser, Members, SenderMayNotify};
 
 const fn over(rule_id: &'static str, conditions: &'static [DefaultCondition], actions: DefaultActions) -> DefaultRule {
     DefaultRule { kind: RuleKind::Override, rule_id, enabled: true, conditions, actions }
@@ -59,8 +66,13 @@ const fn under(rule_id: &'static str, conditions: &'static [DefaultCondition], a
     DefaultRule { kind: RuleKind::Underride, rule_id, enabled: true, conditions, actions }
 }
 
+const fn off(rule: DefaultRule) -> DefaultRule {
+    DefaultRule { enabled: false, ..rule }
+}
+
 /// Every default rule, by kind and then highest priority first. The poll rules carry the unstable names of
-/// MSC3930, which is accepted but not yet in a specification release.
+/// MSC3930, which is accepted but not yet in a specification release. Those of threads (MSC4306) are there to be switched
+/// on: users whose clients cannot subscribe would hear of no thread any more.
 #[rustfmt::skip]
 pub(super) const DEFAULT_RULES: &[DefaultRule] = &[
     DefaultRule { kind: RuleKind::Override, rule_id: MASTER_RULE, enabled: false, conditions: &[], actions: Nothing },
@@ -74,6 +86,8 @@ pub(super) const DEFAULT_RULES: &[DefaultRule] = &[
     over(".m.rule.room.server_acl", &[Match("type", "m.room.server_acl"), Match("state_key", "")], Nothing),
     over(".m.rule.suppress_edits", &[IsText("content.m\\.relates_to.rel_type", "m.replace")], Nothing),
     over(".org.matrix.msc3930.rule.poll_response", &[Match("type", "org.matrix.msc3381.poll.response")], Nothing),
+    off(over(UNSUBSCRIBED_THREAD, &[FollowsThread(false)], Nothing)),
+    off(under(SUBSCRIBED_THREAD, &[FollowsThread(true)], NotifyWithSound("default"))),
     under(".m.rule.call", &[Match("type", "m.call.invite")], NotifyWithSound("ring")),
     under(".m.rule.encrypted_room_one_to_one", &[Members("2"), Match("type", "m.room.encrypted")], NotifyWithSound("default")),
     under(".m.rule.room_one_to_one", &[Members("2"), Match("type", "m.room.message")], NotifyWithSound("default")),
@@ -99,6 +113,7 @@ impl DefaultCondition {
             }
             Members(is) => Condition::build("room_member_count", &[("is", text(is))]),
             SenderMayNotify(key) => Condition::build("sender_notification_permission", &[("key", text(key))]),
+            FollowsThread(follows) => Condition::build(THREAD_SUBSCRIPTION, &[("subscribed", Value::Bool(follows))]),
         }
     }
 }

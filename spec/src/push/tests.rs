@@ -16,6 +16,7 @@ struct Case {
     members: u64,
     may_notify: bool,
     name: Option<&'static str>,
+    follows_thread: Option<bool>,
 }
 
 fn message(content: Value) -> Case {
@@ -23,7 +24,8 @@ fn message(content: Value) -> Case {
 }
 
 fn typed(kind: &str, content: Value) -> Case {
-    Case { event: json!({"type": kind, "content": content}), members: 3, may_notify: false, name: None }
+    let event = json!({"type": kind, "content": content});
+    Case { event, members: 3, may_notify: false, name: None, follows_thread: None }
 }
 
 impl Case {
@@ -60,7 +62,8 @@ impl Case {
             },
         };
         let rules = CompiledRuleset::compile(edits);
-        let outcome = rules.evaluate(&event, &room, &Recipient { user_id: ALICE, display_name: self.name });
+        let recipient = Recipient { user_id: ALICE, display_name: self.name, follows_thread: self.follows_thread };
+        let outcome = rules.evaluate(&event, &room, &recipient);
         let mut verdict = String::new();
         verdict.push_str(if outcome.notify { "n" } else { "-" });
         verdict.push_str(if outcome.highlight { "h" } else { "" });
@@ -283,6 +286,46 @@ fn rules_are_placed_before_and_after() {
 }
 
 #[test]
+fn threads_notify_by_whether_they_are_followed_once_that_is_switched_on() {
+    let case = |follows_thread| Case { follows_thread, ..message(json!({"body": "hi"})) };
+    let shown = default_ruleset(&alice());
+    let rules = [
+        (RuleKind::Override, ".io.element.msc4306.rule.unsubscribed_thread", false, json!([])),
+        (
+            RuleKind::Underride,
+            ".io.element.msc4306.rule.subscribed_thread",
+            true,
+            json!(["notify", {"set_tweak": "sound", "value": "default"}]),
+        ),
+    ];
+    let mut edits = PushEdits::default();
+    for (kind, id, subscribed, actions) in rules {
+        let condition = json!([{"kind": "io.element.msc4306.thread_subscription", "subscribed": subscribed}]);
+        let expected =
+            json!({"rule_id": id, "default": true, "enabled": false, "conditions": condition, "actions": actions});
+        assert_eq!(serde_json::to_value(shown.rule(kind, id).unwrap()).unwrap(), expected);
+        assert!(!CompiledRuleset::compile(&edits).asks_for_threads());
+        edits.set_enabled(kind, id, true).unwrap();
+        assert!(CompiledRuleset::compile(&edits).asks_for_threads());
+        if kind == RuleKind::Override {
+            assert_eq!(case(Some(false)).run(&edits), (id.to_owned(), "-".to_owned()));
+            edits = PushEdits::default();
+        }
+    }
+    let (followed, other) = (case(Some(true)), case(None));
+    assert_eq!(followed.run(&edits).1, "ndefault");
+    assert_eq!(other.run(&edits), (".m.rule.message".to_owned(), "n".to_owned()));
+    case(Some(false)).expect(".m.rule.message", "n");
+    // Mentions are heard of in every thread.
+    edits.set_enabled(RuleKind::Override, ".io.element.msc4306.rule.unsubscribed_thread", true).unwrap();
+    let mention = message(json!({"m.mentions": {"user_ids": [ALICE]}}));
+    assert_eq!(Case { follows_thread: Some(false), ..mention }.run(&edits).1, "nhdefault");
+    let condition = json!({"kind": "io.element.msc4306.thread_subscription", "subscribed": true});
+    assert!(condition_matches(condition.clone(), &followed) && !condition_matches(condition, &other));
+    assert!(!condition_matches(json!({"kind": "io.element.msc4306.thread_subscription"}), &followed));
+}
+
+#[test]
 fn edits_of_default_rules_are_kept_apart() {
     let mut edits = PushEdits::default();
     edits.set_actions(RuleKind::Underride, ".m.rule.message", vec![Action::sound("ping")]).unwrap();
@@ -350,7 +393,7 @@ fn default_rules_are_shown_as_specified() {
     assert_eq!(shown["override"][4], mention);
     assert_eq!(shown["override"][2]["conditions"][2]["pattern"], ALICE);
     let count = |kind: &str| shown[kind].as_array().unwrap().len();
-    assert_eq!(RuleKind::ALL.map(|kind| count(kind.as_str())), [11, 0, 0, 0, 9]);
+    assert_eq!(RuleKind::ALL.map(|kind| count(kind.as_str())), [12, 0, 0, 0, 10]);
 }
 
 #[test]

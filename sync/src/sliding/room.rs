@@ -27,6 +27,8 @@ struct Occasion {
     expanded: bool,
     /// All of the state wanted, because more is wanted than before.
     all_state: bool,
+    /// All of the room's state has come to be known here: its members are others than before.
+    resynced: bool,
     is_dm: bool,
     tell_dm: bool,
     /// What the client has.
@@ -98,6 +100,7 @@ impl Look<'_> {
                 initial: true,
                 expanded: false,
                 all_state: true,
+                resynced: false,
                 is_dm,
                 tell_dm: is_dm,
                 up_to: None,
@@ -107,7 +110,8 @@ impl Look<'_> {
         };
         let state = wish.widen(Some(&sent.state));
         let joined_again = listed.row.membership == Membership::Join && sent.membership != Membership::Join;
-        let all_state = joined_again || !Arc::ptr_eq(&state, &sent.state);
+        let resynced = self.sync.rooms.is_resynced_between(listed.room, sent.up_to, self.until)?;
+        let all_state = joined_again || resynced || !Arc::ptr_eq(&state, &sent.state);
         let inside = listed.row.membership == Membership::Join;
         let expanded = inside && !joined_again && limit > sent.events;
         let tell_dm = sent.is_dm != is_dm;
@@ -118,6 +122,7 @@ impl Look<'_> {
             initial: joined_again,
             expanded,
             all_state,
+            resynced,
             is_dm,
             tell_dm: tell_dm || (joined_again && is_dm),
             up_to: Some(sent.up_to).filter(|_| !joined_again),

@@ -25,20 +25,32 @@ pub(super) struct Stand {
     pub since: Option<StreamPos>,
     /// For state: also `None` where the whole state was asked for.
     pub state_since: Option<StreamPos>,
+    /// Whether all of the room's state has come to be known here since then.
+    pub resynced: bool,
 }
 
 impl Assembly<'_> {
     pub(super) fn write_joined(&self, section: &mut Object<'_>, room: RoomNid, row: UserRoom) -> Result<(), SyncError> {
-        let room = Room::open(&self.sync.rooms, self.caller.user, row, room, self.until)?;
+        let nid = room;
+        let room = Room::open(&self.sync.rooms, self.caller.user, row, nid, self.until)?;
         let room_id = room.view.head().room_id().clone();
         if !self.filter.room.matches_room(room_id.as_str()) {
             return Ok(());
         }
+        let resynced_at = room.rooms.resynced_at(nid)?;
+        let is_eager = !self.filter.room.state.lazy_load_members;
+        // Who wants all members gets the room once they are known (MSC3902).
+        if is_eager && (room.view.head().is_partial() || resynced_at > self.until) {
+            return Ok(());
+        }
+        let resynced = self.since.is_some_and(|since| resynced_at > since) && resynced_at <= self.until;
         let since = match self.since {
             Some(since) if row.pos > since && room.is_newly_joined(since)? => None,
+            // Or who was thought to have gone and had not.
+            Some(since) if resynced && (is_eager || row.pos > since) => None,
             since => since,
         };
-        let stand = Stand { since, state_since: since.filter(|_| !self.request.full_state) };
+        let stand = Stand { since, state_since: since.filter(|_| !self.request.full_state), resynced };
         section.optional(room_id.as_str(), |out| {
             let mut object = Object::open(out);
             let mut timeline = self.read_timeline(&room, stand.since)?;
@@ -70,12 +82,14 @@ impl Assembly<'_> {
         timeline: &Timeline,
         stand: Stand,
     ) -> Result<Option<Heroes>, SyncError> {
-        let mut heroes = Heroes { changed: stand.state_since.is_none() || shows_members(timeline), users: None };
+        let changed = stand.state_since.is_none() || stand.resynced || shows_members(timeline);
+        let mut heroes = Heroes { changed, users: None };
         if heroes.changed {
             heroes.users = find_heroes(room.rooms, room.view.room(), timeline.snapshot, self.caller.user)?;
         }
         let state = self.read_state(room, timeline, stand, heroes.users.as_deref())?;
-        let news = stand.state_since.is_none() || !timeline.events.is_empty() || timeline.limited || !state.is_empty();
+        let is_whole = stand.state_since.is_none() || stand.resynced;
+        let news = is_whole || !timeline.events.is_empty() || timeline.limited || !state.is_empty();
         if news {
             self.write_timeline_and_state(object, room, timeline, &state)?;
         }

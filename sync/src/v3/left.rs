@@ -58,7 +58,7 @@ impl Assembly<'_> {
             _ => None,
         };
         let mut timeline = self.read_timeline(room, since)?;
-        let state = self.read_state(room, &timeline, Stand { since, state_since: since }, None)?;
+        let state = self.read_state(room, &timeline, Stand { since, state_since: since, resynced: false }, None)?;
         // Banned after leaving: the ban comes after the end of what they may see, but it is about them.
         if room.row.left_at.is_some_and(|left_at| last.seq() > left_at) {
             timeline.events.push(last.clone());

@@ -7,6 +7,7 @@ mod convergence;
 mod cost;
 mod lists;
 mod outside;
+mod partial;
 mod sections;
 mod server;
 mod timelines;

@@ -37,6 +37,10 @@ pub fn object(value: Value) -> Map<String, Value> {
 
 impl Server {
     pub fn start(backend: Backend, config: SyncConfig) -> Server {
+        Server::named("hs.test", backend, config)
+    }
+
+    pub fn named(name: &str, backend: Backend, config: SyncConfig) -> Server {
         let mut keyspaces = rooms::KEYSPACES.to_vec();
         keyspaces.extend_from_slice(users::KEYSPACES);
         let store = Store::open(Options::new(backend, keyspaces)).unwrap();
@@ -47,7 +51,7 @@ impl Server {
             clock: clock.clone(),
             random: Random::seeded(3),
             tasks: tasks.clone(),
-            server_name: ServerName::parse("hs.test").unwrap(),
+            server_name: ServerName::parse(name).unwrap(),
             signing_key: Arc::new(SigningKey::from_seed([1; 32], "1").unwrap()),
             config: RoomsConfig::default(),
             policy_servers: None,

@@ -31,7 +31,7 @@ fn local_users_are_found_by_id_and_name_if_the_operator_allows_it() {
 }
 
 #[test]
-fn a_search_is_cut_at_its_limit_and_leaves_out_oneself_and_the_gone() {
+fn a_search_is_cut_at_its_limit_and_leaves_out_the_gone_but_not_oneself() {
     let f = Fixture::with_config(UsersConfig {
         settings: crate::UsersSettings { search_all_local_users: true, ..Default::default() },
         ..Default::default()
@@ -45,7 +45,7 @@ fn a_search_is_cut_at_its_limit_and_leaves_out_oneself_and_the_gone() {
     assert_eq!(found.len(), 1);
     assert!(has_more);
     let (found, has_more) = f.users.search_users(viewer, "ann", 9).unwrap();
-    assert_eq!((found.len(), has_more), (2, false));
+    assert_eq!((found.len(), has_more), (3, false), "the searcher too");
     assert!(f.users.search_users(viewer, " ", 9).unwrap().0.is_empty());
 }
 
@@ -62,4 +62,6 @@ fn users_of_other_servers_are_found_by_their_name_in_a_shared_room() {
     assert_eq!((&found[0].user_id, found[0].display_name.as_deref()), (&bob, Some("Robert")));
     assert_eq!(found[0].avatar_url.as_deref(), Some("mxc://remote.example/x"));
     assert!(f.users.search_users(dave.user, "rob", 9).unwrap().0.is_empty(), "who shares no room finds nobody");
+    let (found, _) = f.users.search_users(dave.user, "dave", 9).unwrap();
+    assert_eq!(found.iter().map(|user| &user.user_id).collect::<Vec<_>>(), [&dave.user_id], "but themself");
 }

@@ -92,7 +92,7 @@ impl Users {
         loop {
             let events = self.rooms().events_back(head.room(), after.next(), until, limit)?;
             for event in &events {
-                let notable = judge(event, &room, &reader);
+                let notable = judge(event, &room, &reader)?;
                 if let Some(notable) = notable.filter(|it| !marks.has_read(it.seq, it.thread.as_deref())) {
                     return Ok(Some(notable));
                 }

@@ -29,9 +29,14 @@ const MAX_PARKED_ROOMS: usize = 1000;
 /// How long they are kept.
 const PARKED_TIME: Duration = Duration::from_secs(300);
 
+/// How far ahead the clock of another server may be.
+const CLOCK_SKEW_MS: u64 = 60_000;
+/// The longest id of an event.
+const MAX_ID_BYTES: usize = 255;
+
 #[derive(Deserialize)]
 struct UserReceipt {
-    event_ids: Vec<EventId>,
+    event_ids: Vec<String>,
     #[serde(default)]
     data: ReceiptData,
 }
@@ -40,6 +45,8 @@ struct UserReceipt {
 struct ReceiptData {
     #[serde(default)]
     thread_id: Option<String>,
+    #[serde(default)]
+    ts: Option<i64>,
 }
 
 /// A receipt of a joined user of the server that sent it.
@@ -47,7 +54,10 @@ struct ReceiptData {
 struct Receipt {
     user: UserNid,
     thread: Option<String>,
-    event_id: EventId,
+    /// What it is for: an event of which nothing may be known here, and in a partial room any text.
+    event_id: String,
+    /// When it was sent, in milliseconds, as the other server says.
+    at: i64,
 }
 
 /// Receipts for events that are not here yet, with the time until which they are kept.
@@ -74,8 +84,7 @@ impl ParkedReceipts {
 
     #[cfg(test)]
     pub fn park_for_test(&self, room: RoomNid, user: UserNid, event_id: &str, now: Duration) {
-        let event_id = EventId::parse(event_id).expect("an event id");
-        self.park(room, Receipt { user, thread: None, event_id }, now);
+        self.park(room, Receipt { user, thread: None, event_id: event_id.to_owned(), at: 0 }, now);
     }
 
     #[cfg(test)]
@@ -113,7 +122,7 @@ impl Federation {
                 if receipts.len() >= MAX_RECEIPTS {
                     break;
                 }
-                match self.read_receipt(origin, room, &user, receipt) {
+                match self.read_receipt(origin, room, &user, receipt).await {
                     Ok(receipt) => receipts.push((room, receipt)),
                     Err(error) if error.is_ours() => return Err(error),
                     Err(error) => tracing::debug!(%origin, %room_id, %error, "a receipt was not applied"),
@@ -129,7 +138,7 @@ impl Federation {
         Ok(())
     }
 
-    fn read_receipt(
+    async fn read_receipt(
         &self,
         origin: &ServerName,
         room: RoomNid,
@@ -137,14 +146,20 @@ impl Federation {
         receipt: Value,
     ) -> Result<Receipt, EduError> {
         let user = UserId::parse(user).map_err(|_| EduError::Refused("the user id is malformed"))?;
-        let user = self.find_member(origin, room, &user)?;
+        let user = self.find_member(origin, room, &user).await?;
         let receipt: UserReceipt = read_value(receipt)?;
         let thread = receipt.data.thread_id;
         if thread.as_deref().is_some_and(|thread| thread != "main" && EventId::parse(thread).is_err()) {
             return Err(EduError::Refused("the thread id is malformed"));
         }
         let event_id = receipt.event_ids.into_iter().next().ok_or(EduError::Refused("the receipt names no event"))?;
-        Ok(Receipt { user, thread, event_id })
+        if event_id.len() > MAX_ID_BYTES {
+            return Err(EduError::Refused("the event id is too long"));
+        }
+        let now = self.clock.now_ms();
+        let latest = i64::try_from(now.saturating_add(CLOCK_SKEW_MS)).unwrap_or(i64::MAX);
+        let at = receipt.data.ts.unwrap_or_else(|| i64::try_from(now).unwrap_or(i64::MAX)).clamp(0, latest);
+        Ok(Receipt { user, thread, event_id, at })
     }
 
     async fn apply_receipt(&self, room: RoomNid, receipt: Receipt) -> Result<(), EduError> {
@@ -156,9 +171,20 @@ impl Federation {
             self.inbound.parked.park(room, receipt, self.clock.monotonic());
             return Ok(());
         }
-        let target = (ReceiptKind::Read, receipt.thread.as_deref(), &receipt.event_id);
-        match self.rooms.set_receipts(room, receipt.user, &[target]).await {
-            Err(RoomError::EventNotFound) => {
+        let thread = receipt.thread.as_deref();
+        let outcome = match EventId::parse(&receipt.event_id) {
+            Ok(event_id) => {
+                let target = (ReceiptKind::Read, thread, &event_id);
+                self.rooms.set_receipts_at(room, receipt.user, &[target], receipt.at).await
+            }
+            Err(_) => Err(RoomError::EventNotFound),
+        };
+        match outcome {
+            // Of history that will be here only once the room's state is; told as it is until then.
+            Err(RoomError::EventNotFound) if self.rooms.head(room)?.is_partial() => {
+                Ok(self.rooms.note_receipt(room, receipt.user, thread, &receipt.event_id, receipt.at).await?)
+            }
+            Err(RoomError::EventNotFound) if EventId::parse(&receipt.event_id).is_ok() => {
                 self.inbound.parked.park(room, receipt, self.clock.monotonic());
                 Ok(())
             }

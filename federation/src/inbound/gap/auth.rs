@@ -107,7 +107,7 @@ impl Federation {
         event_id: &EventId,
     ) -> Result<(), GapError> {
         let chain = self.ask_event_auth(origin, place, event_id).await?;
-        let fetched = self.check_unknown(place, origin, chain, None).await?;
+        let fetched = self.check_unknown(place, origin, chain).await?;
         Ok(self.store_outliers(place, fetched).await?)
     }
 

@@ -14,18 +14,17 @@ use super::GapError;
 use crate::client::{encode_path, encode_query};
 use crate::inbound::order::Incoming;
 use crate::inbound::work::RoomPlace;
+use crate::remote::{Kind, Spool, parse_body, read_answer};
 use crate::{Ask, Federation, RemoteError};
 
 /// How long a small question may take.
 const ASK_TIME: Duration = Duration::from_secs(15);
-/// How long the whole state of a room may take.
-const STATE_TIME: Duration = Duration::from_secs(40);
+/// How long all that an event goes back to may take.
+const CHAIN_TIME: Duration = Duration::from_secs(40);
 /// The largest answer with one event.
 const EVENT_BYTES: usize = 256 * 1024;
 /// The largest answer with some events.
 const EVENTS_BYTES: usize = 4 * 1024 * 1024;
-/// The largest answer with the ids of a state: 200,000 of them.
-const IDS_BYTES: usize = 16 * 1024 * 1024;
 /// How many fetched events are checked at a time.
 const CHECKED_TOGETHER: usize = 200;
 
@@ -58,13 +57,32 @@ pub(super) struct StateIds {
     pub auth_chain_ids: Vec<EventId>,
 }
 
-/// A state and its auth chain, not yet parsed: most of it may be known.
+/// An auth chain, not yet parsed: most of it may be known.
 #[derive(Deserialize)]
-pub(super) struct StateEvents {
+struct AuthChain {
     #[serde(default)]
-    pub pdus: Vec<Box<RawValue>>,
-    #[serde(default)]
-    pub auth_chain: Vec<Box<RawValue>>,
+    auth_chain: Vec<Box<RawValue>>,
+}
+
+/// How much the state before an event may take.
+#[derive(Clone, Debug)]
+pub(crate) struct StateLimits {
+    /// For each of two questions.
+    pub time: Duration,
+    /// The largest answer with ids.
+    pub ids_bytes: usize,
+    /// The most ids, those of the auth chain included.
+    pub events: usize,
+    /// The largest answer with events; zero stands for `max_response` of the configuration.
+    pub state_bytes: usize,
+    /// Ask even a server that failed lately.
+    pub despite_backoff: bool,
+}
+
+impl StateLimits {
+    fn bound(&self, path: String, max_bytes: usize) -> Ask {
+        Ask { despite_backoff: self.despite_backoff, ..bounded(Ask::get(path), self.time, max_bytes) }
+    }
 }
 
 /// `timeout` and `max_bytes` of a question.
@@ -102,21 +120,29 @@ impl Federation {
         server: &ServerName,
         place: &RoomPlace,
         event_id: &EventId,
+        limits: &StateLimits,
     ) -> Result<StateIds, RemoteError> {
         let path = room_path("state_ids", place, &[("event_id", event_id.as_str())]);
-        self.client.ask_json(server, bounded(Ask::get(path), STATE_TIME, IDS_BYTES)).await
+        self.client.ask_json(server, limits.bound(path, limits.ids_bytes)).await
     }
 
-    /// `GET /state/{roomId}`: the events of the state before an event.
+    /// `GET /state/{roomId}`: the events of the state before an event, put aside as they come.
     pub(super) async fn ask_state(
         &self,
         server: &ServerName,
         place: &RoomPlace,
         event_id: &EventId,
-    ) -> Result<StateEvents, RemoteError> {
+        limits: &StateLimits,
+    ) -> Result<Spool, RemoteError> {
         let path = room_path("state", place, &[("event_id", event_id.as_str())]);
-        // 0: as large as the configuration allows.
-        self.client.ask_json(server, bounded(Ask::get(path), STATE_TIME, 0)).await
+        let body = self.client.ask_stream(server, limits.bound(path, limits.state_bytes)).await?.into_body();
+        let (room_id, rules) = (place.room_id.clone(), place.rules);
+        let read = move |pieces| {
+            let mut spool = Spool::new(room_id, rules);
+            read_answer(Kind::State, pieces, &mut |list, event| spool.add(list, event))?;
+            Ok(spool)
+        };
+        parse_body(server, body, read).await
     }
 
     /// `GET /event_auth/{roomId}/{eventId}`: all events that an event goes back to.
@@ -128,7 +154,8 @@ impl Federation {
     ) -> Result<Vec<Box<RawValue>>, RemoteError> {
         let (room_id, event_id) = (place.room_id.as_str(), event_id.as_str());
         let path = encode_path(&["_matrix", "federation", "v1", "event_auth", room_id, event_id]);
-        let answer: StateEvents = self.client.ask_json(server, bounded(Ask::get(path), STATE_TIME, 0)).await?;
+        // 0: as large as the configuration allows.
+        let answer: AuthChain = self.client.ask_json(server, bounded(Ask::get(path), CHAIN_TIME, 0)).await?;
         Ok(answer.auth_chain)
     }
 
@@ -154,14 +181,12 @@ impl Federation {
         self.tasks.compute("reading of fetched events", read).await.unwrap_or_default()
     }
 
-    /// Reads many events, and checks those that are not stored in any form, a part at a time. With `wanted`, only
-    /// events among these.
+    /// Reads many events, and checks those that are not stored in any form, a part at a time.
     pub(super) async fn check_unknown(
         &self,
         place: &RoomPlace,
         server: &ServerName,
         events: Vec<Box<RawValue>>,
-        wanted: Option<&HashSet<EventId>>,
     ) -> Result<Vec<Incoming>, RoomError> {
         let mut checked = Vec::new();
         let mut seen: HashSet<EventId> = HashSet::new();
@@ -173,9 +198,8 @@ impl Federation {
                 let objects = part.iter().filter_map(|raw| serde_json::from_str(raw.get()).ok());
                 objects.filter_map(|object| read_event(&place_of, object)).collect::<Vec<_>>()
             };
-            let mut read = self.tasks.compute("reading of a state", read).await.unwrap_or_default();
-            let is_wanted = |id: &EventId| wanted.is_none_or(|wanted| wanted.contains(id));
-            read.retain(|event| is_wanted(event.event_id()) && seen.insert(event.event_id().clone()));
+            let mut read = self.tasks.compute("reading of an auth chain", read).await.unwrap_or_default();
+            read.retain(|event| seen.insert(event.event_id().clone()));
             let ids: Vec<EventId> = read.iter().map(|event| event.event_id().clone()).collect();
             let unknown: HashSet<EventId> = self.rooms.unknown_events(place.room, &ids, true)?.into_iter().collect();
             read.retain(|event| unknown.contains(event.event_id()));

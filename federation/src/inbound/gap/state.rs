@@ -1,19 +1,28 @@
 //! The state before an event that follows events nobody could deliver: ids first, then what is unknown of it.
 
 use std::collections::{BTreeSet, HashSet};
+use std::slice::from_ref;
+use std::time::Duration;
 
 use futures_util::StreamExt;
-use rooms::{RoomError, RoomNid};
+use rooms::{GivenState, RoomError, RoomNid};
 use spec::ids::{EventId, ServerName};
 
-use super::fetch::StateIds;
+use super::fetch::{StateIds, StateLimits};
 use super::{GapError, Incoming, RoomPlace};
 use crate::inbound::order;
 use crate::inbound::work::{is_lasting, retry_busy};
+use crate::remote::Spool;
 use crate::{Federation, RemoteError};
 
-/// The most events of a state with its auth chain.
-const MAX_STATE_EVENTS: usize = 200_000;
+/// What filling a gap may take: 200,000 events with their auth chain.
+const OF_A_GAP: StateLimits = StateLimits {
+    time: Duration::from_secs(40),
+    ids_bytes: 16 * 1024 * 1024,
+    events: 200_000,
+    state_bytes: 0,
+    despite_backoff: false,
+};
 /// With more unknown events than this the whole state is fetched at once.
 const MAX_SINGLE_EVENTS: usize = 100;
 /// How many events are asked for at a time.
@@ -42,7 +51,7 @@ pub(crate) async fn fetch_state_before(
         Err(error) => return Err(RemoteError::Malformed { server: own, reason: error.to_string() }),
     };
     for server in servers {
-        failure = match federation.fetch_state(&place, server, event_id).await {
+        failure = match federation.fetch_state(&place, server, event_id, &OF_A_GAP).await {
             Ok(state) => return Ok(state),
             Err(GapError::Remote(error)) => error,
             Err(error) => RemoteError::Malformed { server: server.clone(), reason: error.to_string() },
@@ -61,7 +70,7 @@ impl Federation {
     ) -> Result<Option<Vec<EventId>>, RoomError> {
         let event_id = &event.pdu().event_id;
         for server in self.servers_to_ask(place, event)? {
-            match self.fetch_state(place, &server, event_id).await {
+            match self.fetch_state(place, &server, event_id, &OF_A_GAP).await {
                 Ok(state) => return Ok(Some(state)),
                 Err(GapError::Room(error)) if is_lasting(&error) => return Err(error),
                 Err(error) => {
@@ -75,14 +84,17 @@ impl Federation {
         Ok(None)
     }
 
-    async fn fetch_state(
+    /// Fetches the state before an event, and stores what is unknown of it. Returns what is stored of it. Cancel-safe:
+    /// what came by then stays.
+    pub(crate) async fn fetch_state(
         &self,
         place: &RoomPlace,
         server: &ServerName,
         event_id: &EventId,
+        limits: &StateLimits,
     ) -> Result<Vec<EventId>, GapError> {
-        let StateIds { pdu_ids, auth_chain_ids } = self.ask_state_ids(server, place, event_id).await?;
-        if pdu_ids.len().saturating_add(auth_chain_ids.len()) > MAX_STATE_EVENTS {
+        let StateIds { pdu_ids, auth_chain_ids } = self.ask_state_ids(server, place, event_id, limits).await?;
+        if pdu_ids.len().saturating_add(auth_chain_ids.len()) > limits.events {
             return Err(GapError::Unusable("the state is too large"));
         }
         let state: BTreeSet<EventId> = pdu_ids.into_iter().collect();
@@ -94,20 +106,17 @@ impl Federation {
         let named: Vec<EventId> = named.into_iter().collect();
         let unknown: HashSet<EventId> = self.rooms.unknown_events(place.room, &named, true)?.into_iter().collect();
         let (named, wanted) = (named.len(), unknown.len());
-        let fetched = if wanted > MAX_SINGLE_EVENTS {
-            let events = self.ask_state(server, place, event_id).await?;
-            let events = events.auth_chain.into_iter().chain(events.pdus).collect();
-            self.check_unknown(place, server, events, Some(&unknown)).await?
+        if wanted > MAX_SINGLE_EVENTS {
+            let spool = self.ask_state(server, place, event_id, limits).await?;
+            self.store_spooled(place, server, spool, &unknown).await?;
         } else {
             let (fetched, failure) = self.fetch_events(place, server, unknown).await;
+            self.store_outliers(place, fetched).await?;
             // What a server may deliver the next time is worth waiting for: a state without it stays wrong for ever.
             if let Some(error) = failure {
-                self.store_outliers(place, fetched).await?;
                 return Err(error.into());
             }
-            fetched
-        };
-        self.store_outliers(place, fetched).await?;
+        }
         let state: Vec<EventId> = state.into_iter().collect();
         let absent: HashSet<EventId> = self.rooms.unknown_events(place.room, &state, true)?.into_iter().collect();
         tracing::debug!(
@@ -118,6 +127,51 @@ impl Federation {
             return Err(GapError::Unusable("too much of the state cannot be had"));
         }
         Ok(state.into_iter().filter(|id| !absent.contains(id)).collect())
+    }
+
+    /// Fetches the state after an event: that before it, and the event itself. All of it is stored then. Cancel-safe.
+    pub(crate) async fn fetch_state_after(
+        &self,
+        place: &RoomPlace,
+        server: &ServerName,
+        event_id: &EventId,
+        limits: &StateLimits,
+    ) -> Result<GivenState, GapError> {
+        let state = self.fetch_state(place, server, event_id, limits).await?;
+        let is_unknown =
+            || Ok::<_, RoomError>(!self.rooms.unknown_events(place.room, from_ref(event_id), true)?.is_empty());
+        if is_unknown()? {
+            let (fetched, failure) = self.fetch_events(place, server, [event_id.clone()]).await;
+            if let Some(error) = failure {
+                return Err(error.into());
+            }
+            // Much of what authorises it came with the state.
+            self.fetch_auth_events(place, server, fetched.clone()).await?;
+            self.store_outliers(place, fetched).await?;
+            if is_unknown()? {
+                return Err(GapError::Unusable("the event after the state cannot be had"));
+            }
+        }
+        Ok(GivenState { state, then: Some(event_id.clone()) })
+    }
+
+    /// Stores the events of a spool that are wanted, a part at a time.
+    async fn store_spooled(
+        &self,
+        place: &RoomPlace,
+        server: &ServerName,
+        mut spool: Spool,
+        wanted: &HashSet<EventId>,
+    ) -> Result<(), RoomError> {
+        let order = spool.order(spool.find_state("m.room.create", ""));
+        for numbers in order.chunks(OUTLIERS) {
+            let mut received;
+            (spool, received) = self.read_spooled(spool, numbers.to_vec()).await?;
+            received.retain(|event| wanted.contains(event.event_id()));
+            let checked = self.check_fetched(place, server, received).await;
+            self.store_outliers(place, checked).await?;
+        }
+        Ok(())
     }
 
     /// Fetches events one by one, a few at a time; those that do not come are left out. Says why, if the server may

@@ -17,7 +17,7 @@ impl Read for Trickle<'_> {
 
 fn read(body: impl AsRef<[u8]>) -> Result<(Rest, Vec<(List, String)>), String> {
     let mut taken = Vec::new();
-    let rest = read_answer(Trickle(body.as_ref()), &mut |list, event| {
+    let rest = read_answer(Kind::Join, Trickle(body.as_ref()), &mut |list, event| {
         taken.push((list, event.get().to_owned()));
         Ok(())
     })?;
@@ -34,6 +34,7 @@ fn both_versions_of_the_answer_are_read() {
         let (rest, mut taken) = read(&body).unwrap();
         assert_eq!(rest.event.unwrap().get(), r#"{"d":4}"#);
         assert!(!rest.members_omitted);
+        assert_eq!(rest.servers_in_room, ["a.test"].map(|name| ServerName::parse(name).unwrap()));
         taken.sort_by_key(|(list, _)| *list == List::State);
         let expected = [(List::AuthChain, r#"{"c":"}"}"#), (List::State, r#"{"a":1}"#), (List::State, r#"{"b":[2]}"#)];
         assert_eq!(taken, expected.map(|(list, json)| (list, json.to_owned())));
@@ -61,6 +62,8 @@ fn answers_of_another_shape_are_refused() {
         r#"{"state":[],"auth_chain":[],"auth_chain":[]}"#,
         r#"{"state":[],"auth_chain":[],"members_omitted":"no"}"#,
         r#"{"state":[{"a":],"auth_chain":[]}"#,
+        r#"{"state":[],"auth_chain":[],"servers_in_room":"a.test"}"#,
+        r#"{"state":[],"auth_chain":[],"servers_in_room":[7]}"#,
     ];
     for body in bad {
         assert!(read(body).is_err(), "{body}");
@@ -83,7 +86,7 @@ fn what_is_too_large_is_not_collected() {
     assert!(read(skipped(MAX_ELEMENT * 4)).is_ok());
     // Never ends: the parser does.
     let endless = br#"{"x":["#.chain(io::repeat(b'['));
-    let error = read_answer(endless, &mut |_, _| Ok(())).unwrap_err();
+    let error = read_answer(Kind::Join, endless, &mut |_, _| Ok(())).unwrap_err();
     assert!(error.contains("too large"), "{error}");
     // Many events of the allowed size are no matter: none of them is kept.
     let many = vec![format!(r#"{{"a":"{}"}}"#, "x".repeat(MAX_ELEMENT / 2)); 20].join(",");
@@ -93,10 +96,36 @@ fn what_is_too_large_is_not_collected() {
 #[test]
 fn reading_ends_where_an_event_is_refused() {
     let mut seen = 0;
-    let error = read_answer(Trickle(br#"{"state":[{},{},{}],"auth_chain":[]}"#), &mut |_, _| {
+    let error = read_answer(Kind::Join, Trickle(br#"{"state":[{},{},{}],"auth_chain":[]}"#), &mut |_, _| {
         seen += 1;
         if seen == 2 { Err("enough".to_owned()) } else { Ok(()) }
     });
     assert!(error.unwrap_err().contains("enough"));
     assert_eq!(seen, 2);
+}
+
+#[test]
+fn the_answer_to_a_question_for_a_state_is_read_by_its_own_words() {
+    let mut taken = Vec::new();
+    let mut read = |body: &str| {
+        read_answer(Kind::State, Trickle(body.as_bytes()), &mut |list, event| {
+            taken.push((list, event.get().to_owned()));
+            Ok(())
+        })
+        .map(drop)
+    };
+    assert_eq!(read(r#"{"pdus":[{"a":1}],"auth_chain":[{"b":2}]}"#), Ok(()));
+    assert!(read(r#"{"state":[],"auth_chain":[]}"#).unwrap_err().contains("pdus"));
+    assert!(read(r#"[200,{"pdus":[],"auth_chain":[]}]"#).is_err(), "it never came in a list");
+    assert!(read("{}").is_err());
+    assert_eq!(taken, [(List::State, r#"{"a":1}"#.to_owned()), (List::AuthChain, r#"{"b":2}"#.to_owned())]);
+}
+
+#[test]
+fn servers_are_remembered_up_to_a_bound() {
+    let body = |names: Vec<String>| json!({"state": [], "auth_chain": [], "servers_in_room": names}).to_string();
+    let names: Vec<String> = (0..MAX_SERVERS + 5).map(|n| format!("s{n}.test")).collect();
+    assert_eq!(read(body(names)).unwrap().0.servers_in_room.len(), MAX_SERVERS);
+    let odd = vec!["a.test".to_owned(), "no name".to_owned(), "x".repeat(300)];
+    assert_eq!(read(body(odd)).unwrap().0.servers_in_room.len(), 1);
 }

@@ -1,7 +1,8 @@
 //! What the tests of this module start from: this server, `here.test`, and others that answer from rooms made by hand.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -17,6 +18,7 @@ use spec::pdu::Pdu;
 use spec::signing::SigningKey;
 use spec::version::RoomVersion;
 use storage::MemoryDisk;
+use tokio::sync::watch;
 
 use crate::inbound::fixture::assemble;
 use crate::transport::Sending;
@@ -48,13 +50,15 @@ pub struct FarRoom {
     pub id: RoomId,
     pub events: Vec<Arc<Pdu>>,
     pub state: BTreeMap<(String, String), Arc<Pdu>>,
+    /// Whether its servers leave members out when they may.
+    pub omits_members: bool,
 }
 
 impl FarRoom {
     /// A room of `@host:a.test`, named "far".
     pub fn new(version: RoomVersion, join_rule: &str) -> FarRoom {
         let id = RoomId::parse("!room:a.test").unwrap();
-        let mut room = FarRoom { version, id, events: Vec::new(), state: BTreeMap::new() };
+        let mut room = FarRoom { version, id, events: Vec::new(), state: BTreeMap::new(), omits_members: false };
         let host = "@host:a.test";
         let mut create = json!({"room_version": version.as_str()});
         if !version.rules().use_room_create_sender {
@@ -139,6 +143,46 @@ impl FarRoom {
         self.state.values().map(|event| wire(event)).collect()
     }
 
+    /// The state before the event of a question, or the current one if that is none of the room's.
+    fn state_before(&self, asked: &Asked) -> Vec<Arc<Pdu>> {
+        let id = asked.query.iter().find(|(key, _)| key == "event_id").map(|(_, id)| id.as_str());
+        let Some(end) = self.events.iter().position(|event| Some(event.event_id.as_str()) == id) else {
+            return self.state.values().cloned().collect();
+        };
+        let of_state = self.events[..end].iter().filter(|event| event.state_key.is_some());
+        let state: BTreeMap<_, _> = of_state.map(|event| ((&event.kind, &event.state_key), event.clone())).collect();
+        state.into_values().collect()
+    }
+
+    /// An event and all that it goes back to.
+    fn auth_chain(&self, events: &[Arc<Pdu>]) -> Vec<Arc<Pdu>> {
+        let mut wanted: Vec<EventId> = events.iter().flat_map(|event| event.auth_events.clone()).collect();
+        let mut chain: BTreeMap<EventId, Arc<Pdu>> = BTreeMap::new();
+        while let Some(id) = wanted.pop() {
+            let Some(event) = self.events.iter().find(|event| event.event_id == id) else { continue };
+            if chain.insert(id, event.clone()).is_none() {
+                wanted.extend(event.auth_events.clone());
+            }
+        }
+        chain.into_values().collect()
+    }
+
+    /// The answer to a join without members, as it is from a server that can leave them out.
+    fn partial_answer(&self, server: &str, asked: &Asked) -> Value {
+        let join = sign(server, asked.body.clone(), self.version);
+        let state: Vec<Arc<Pdu>> =
+            self.state.values().filter(|event| &*event.kind != "m.room.member").cloned().collect();
+        let cited: Vec<EventId> = serde_json::from_value(join["auth_events"].clone()).unwrap();
+        let of_join = self.events.iter().filter(|event| cited.contains(&event.event_id)).cloned().collect::<Vec<_>>();
+        let mut chain = self.auth_chain(&state.iter().chain(&of_join).cloned().collect::<Vec<_>>());
+        chain.extend(of_join);
+        json!({
+            "origin": server, "members_omitted": true, "servers_in_room": [server],
+            "state": state.iter().map(|event| wire(event)).collect::<Vec<_>>(),
+            "auth_chain": chain.iter().map(|event| wire(event)).collect::<Vec<_>>(), "event": join,
+        })
+    }
+
     /// What a server in the room answers.
     pub fn answer(&self, server: &str, asked: &Asked) -> Value {
         let text = |at: usize| asked.path.get(at).cloned().unwrap_or_default();
@@ -146,6 +190,9 @@ impl FarRoom {
             "make_join" => self.template("join", &text(3)),
             "make_knock" => self.template("knock", &text(3)),
             "make_leave" => self.template("leave", &text(3)),
+            "send_join" if self.omits_members && asked.query.contains(&("omit_members".into(), "true".into())) => {
+                self.partial_answer(server, asked)
+            }
             "send_join" => json!({
                 "origin": server, "members_omitted": false, "state": self.state_json(),
                 "auth_chain": self.state_json(), "event": sign(server, asked.body.clone(), self.version),
@@ -161,18 +208,28 @@ impl FarRoom {
                 let events = self.events[..=newest].iter().rev().take(limit).map(|event| wire(event));
                 json!({"origin": server, "origin_server_ts": 1, "pdus": events.collect::<Vec<_>>()})
             }
-            "state_ids" => json!({
-                "pdu_ids": self.state.values().map(|event| &event.event_id).collect::<Vec<_>>(),
-                "auth_chain_ids": self.state.values().map(|event| &event.event_id).collect::<Vec<_>>(),
-            }),
+            "state_ids" | "state" => {
+                let state = self.state_before(asked);
+                let chain = self.auth_chain(&state);
+                if text(1) == "state_ids" {
+                    let ids =
+                        |events: &[Arc<Pdu>]| events.iter().map(|event| event.event_id.clone()).collect::<Vec<_>>();
+                    json!({"pdu_ids": ids(&state), "auth_chain_ids": ids(&chain)})
+                } else {
+                    let events = |events: &[Arc<Pdu>]| events.iter().map(|event| wire(event)).collect::<Vec<_>>();
+                    json!({"pdus": events(&state), "auth_chain": events(&chain)})
+                }
+            }
+            "get_missing_events" => json!({"events": []}),
+            "send" => json!({"pdus": {}}),
             "timestamp_to_event" => {
                 let first = self.events.iter().find(|event| &*event.kind == "m.room.message").unwrap();
                 json!({"event_id": first.event_id, "origin_server_ts": first.origin_server_ts})
             }
-            "event" => {
-                let event = self.events.iter().find(|event| event.event_id.as_str() == text(2)).unwrap();
-                json!({"origin": server, "origin_server_ts": 1, "pdus": [wire(event)]})
-            }
+            "event" => match self.events.iter().find(|event| event.event_id.as_str() == text(2)) {
+                Some(event) => json!({"origin": server, "origin_server_ts": 1, "pdus": [wire(event)]}),
+                None => json!({"pdus": []}),
+            },
             other => panic!("{server} is asked for {other}"),
         }
     }
@@ -206,6 +263,8 @@ type Answers = Box<dyn Fn(&Asked) -> (StatusCode, Value) + Send + Sync>;
 pub struct World {
     servers: Mutex<HashMap<String, Answers>>,
     asked: Mutex<Vec<(String, Asked)>>,
+    /// The endpoints whose answers are held back.
+    held: watch::Sender<BTreeSet<String>>,
 }
 
 pub fn refusal(errcode: &str) -> Value {
@@ -215,6 +274,16 @@ pub fn refusal(errcode: &str) -> Value {
 impl World {
     pub fn answer(&self, server: &str, answers: impl Fn(&Asked) -> (StatusCode, Value) + Send + Sync + 'static) {
         self.servers.lock().insert(server.to_owned(), Box::new(answers));
+    }
+
+    /// Holds answers of an endpoint back, of all servers.
+    pub fn hold(&self, endpoint: &str) {
+        self.held.send_modify(|held| _ = held.insert(endpoint.to_owned()));
+    }
+
+    /// Lets all answers go.
+    pub fn release(&self) {
+        self.held.send_modify(BTreeSet::clear);
     }
 
     /// A server in the room, whose answers `change` may spoil.
@@ -260,6 +329,7 @@ impl Transport for World {
         let Some(answers) = servers.get(destination.as_str()) else {
             return Box::pin(std::future::ready(unreachable()));
         };
+        let mut endpoint = None;
         let (status, answer) = if request.uri().path() == "/_matrix/key/v2/server" {
             (StatusCode::OK, keys(destination.as_str()))
         } else {
@@ -272,10 +342,17 @@ impl Transport for World {
                 body: serde_json::from_slice(request.body()).unwrap_or(Value::Null),
             };
             self.asked.lock().push((destination.as_str().to_owned(), asked.clone()));
+            endpoint = asked.path.get(1).cloned();
             answers(&asked)
         };
         let body = Full::new(Bytes::from(answer.to_string())).map_err(|never| match never {}).boxed();
-        Box::pin(std::future::ready(Ok(Response::builder().status(status).body(body).unwrap())))
+        let mut held = self.held.subscribe();
+        Box::pin(async move {
+            if let Some(endpoint) = endpoint {
+                held.wait_for(|held| !held.contains(&endpoint)).await.unwrap();
+            }
+            Ok(Response::builder().status(status).body(body).unwrap())
+        })
     }
 
     fn get_url(&self, _: http::Uri) -> Sending<'_> {
@@ -287,14 +364,50 @@ impl Transport for World {
 pub struct Here {
     pub federation: Federation,
     pub world: Arc<World>,
+    disk: MemoryDisk,
     _media: tempfile::TempDir,
 }
 
 impl Here {
     pub fn new() -> Here {
-        let world = Arc::new(World::default());
-        let (federation, dir) =
-            assemble(MemoryDisk::default(), FederationConfig::default(), key_of("here.test"), world.clone());
-        Here { federation, world, _media: dir }
+        Here::with_config(FederationConfig::default())
+    }
+
+    pub fn with_config(config: FederationConfig) -> Here {
+        Here::on(MemoryDisk::default(), Arc::default(), config)
+    }
+
+    /// On a disk that may hold something already.
+    fn on(disk: MemoryDisk, world: Arc<World>, config: FederationConfig) -> Here {
+        let (federation, dir) = assemble(disk.clone(), config, key_of("here.test"), world.clone());
+        Here { federation, world, disk, _media: dir }
+    }
+
+    /// Ends the server and starts it again on its disk.
+    pub async fn restart(self) -> Here {
+        let Here { federation, world, disk, _media } = self;
+        assert!(federation.tasks.drain(Duration::from_secs(10)).await, "a task does not end");
+        federation.store.close().unwrap();
+        drop(federation);
+        let here = Here::on(disk, world, FederationConfig::default());
+        here.federation.start();
+        here
+    }
+
+    /// Waits until it is so, with time passing somewhat faster than it does.
+    pub async fn until(&self, is_so: impl FnMut() -> bool) {
+        self.until_later(Duration::from_millis(50), is_so).await;
+    }
+
+    /// As [`Here::until`], with so much time passing every few milliseconds.
+    pub async fn until_later(&self, step: Duration, mut is_so: impl FnMut() -> bool) {
+        for _ in 0..4000 {
+            if is_so() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            self.federation.clock.advance(step);
+        }
+        panic!("it never was so");
     }
 }

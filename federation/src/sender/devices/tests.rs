@@ -81,7 +81,7 @@ fn a_device_is_told_as_it_is_now() {
         master_key: Some(json!({"m": 1})),
         self_signing_key: None,
     };
-    let render = |update: &Update| render_update(update, "@a:us", Some(&list));
+    let render = |update: &Update| render_update(update, "@a:us", Some(&list), None);
     assert_eq!(
         render(&device(1, "A", 9, Some(5))),
         json!({"edu_type": "m.device_list_update", "content": {
@@ -98,4 +98,15 @@ fn a_device_is_told_as_it_is_now() {
         render(&Update::SigningKeys { user: UserNid(1) }),
         json!({"edu_type": "m.signing_key_update", "content": {"user_id": "@a:us", "master_key": {"m": 1}}})
     );
+    let keyless = users::Device {
+        nid: users::DeviceNid(1),
+        device_id: "C".into(),
+        display_name: Some("Tablet".into()),
+        last_seen_ms: None,
+        last_seen_ip: None,
+    };
+    let named = render_update(&device(1, "C", 9, None), "@a:us", Some(&list), Some(&keyless));
+    let content = &named["content"];
+    assert_eq!((&content["deleted"], &content["device_display_name"]), (&json!(false), &json!("Tablet")));
+    assert!(content.get("keys").is_none(), "a device without keys is there all the same");
 }

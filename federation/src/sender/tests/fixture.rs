@@ -374,7 +374,7 @@ impl Fixture {
 
     async fn take_in(&self, room: RoomNid, pdu: CheckedPdu, relay: bool) -> String {
         let id = pdu.pdu().event_id.as_str().to_owned();
-        let received = Received { pdu, state_before: None, relay };
+        let received = Received { relay, ..pdu.into() };
         let verdicts = self.rooms.receive_all(room, vec![received]).await.unwrap();
         assert_eq!(*verdicts[0].as_ref().unwrap(), Verdict::Accepted);
         id

@@ -22,7 +22,7 @@ impl Look<'_> {
     ) -> Result<(Vec<Event>, Touched), SyncError> {
         let (nid, me) = (room.view.room(), self.caller.user_id.as_str());
         let mut events = Vec::new();
-        let mut touched = Touched::default();
+        let mut touched = Touched { members: occasion.resynced, ..Touched::default() };
         let lazy = occasion.state.iter().any(|state| state.lazy_members);
         if let Some(up_to) = occasion.up_to {
             for seq in room.rooms.state_changes(nid, up_to, room.until)? {
@@ -116,7 +116,7 @@ impl Look<'_> {
         let mut sent = Vec::with_capacity(seen.len());
         for member in seen {
             let id = room.rooms.user_id(member)?;
-            let Some(seq) = room.rooms.state_seq(nid, timeline.snapshot, MEMBER, id.as_str())? else { continue };
+            let Some(seq) = room.find_member(timeline, member, id.as_str())? else { continue };
             if self.sync.sent_members.has(to, nid, member, seq, since) {
                 continue;
             }

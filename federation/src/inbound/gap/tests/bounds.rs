@@ -107,7 +107,7 @@ async fn few_servers_are_asked_for_the_same() {
         });
         let key = SigningKey::from_seed([7; 32], "x").unwrap();
         let pdu = Pdu::sign(member.as_object().unwrap().clone(), &server, &key, VERSION.rules()).unwrap();
-        let join = Received { pdu: CheckedPdu::of_ours(Arc::new(pdu)), state_before: None, relay: false };
+        let join = Received::from(CheckedPdu::of_ours(Arc::new(pdu)));
         here.federation.rooms.receive_all(room, vec![join]).await.unwrap().remove(0).unwrap();
     }
     let place = here.federation.find_place(room).unwrap();
