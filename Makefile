@@ -66,7 +66,8 @@ test-openapi: ## property tests of the client API against the specification's Op
 	$(CARGO) build --release --locked
 	. scripts/env.sh && tests/openapi/run.sh $(ARGS) "$$CARGO_TARGET_DIR/release/conduit"
 
-test-appservices: ## a real bridge (heisenbridge, ngircd) against a release build
+test-appservices: ## real application services (heisenbridge with ngircd, an encrypting bot with mautrix) against a release build
+	@scripts/setup.sh appservices
 	$(CARGO) build --release --locked
 	. scripts/env.sh && tests/appservices/run.sh "$$CARGO_TARGET_DIR/release/conduit"
 

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import aiohttp
@@ -13,7 +12,7 @@ from mautrix.types import EncryptionKeyAlgorithm, EventType, MessageType, RoomCr
 
 import bot
 from olm_client import decrypt, open_client, say
-from programs import LIMIT, Program, free_ports, make_server, show_logs, wait_for_server
+from programs import Program, free_ports, make_server, show_logs, wait_for_server, wait_until
 
 PASSWORD = "a long password"
 
@@ -51,16 +50,6 @@ class Device:
 
     async def wait_for(self, text: str):
         await wait_until(lambda: (bot.USER_ID, text) in self.read, f"{text!r} ({self.unread} not read)")
-
-
-async def wait_until(found, what: str):
-    deadline = time.monotonic() + LIMIT
-    while time.monotonic() < deadline:
-        answer = found()
-        if await answer if asyncio.iscoroutine(answer) else answer:
-            return
-        await asyncio.sleep(0.2)
-    raise SystemExit(f"FAILED: {what} did not come")
 
 
 async def register(url: str, name: str):
@@ -113,8 +102,7 @@ async def talk_with(devices: list[Device], server: Program, service: Program, ur
     room = await make_room(phone)
     await wait_until(lambda: has_joined(phone, room), "the bot's joining")
     print("ok   the bot was invited and joined")
-    await wait_until(lambda: bot_device(phone), "the bot's keys")
-    device = await bot_device(phone)
+    device = await wait_until(lambda: bot_device(phone), "the bot's keys")
     await wait_until(lambda: is_full(url, device), "one-time keys of the bot")
     print("ok   told how many one-time keys it has, the bot uploaded some")
     await phone.say(room, "hello")
@@ -125,10 +113,7 @@ async def talk_with(devices: list[Device], server: Program, service: Program, ur
     await wait_until(lambda: is_full(url, device), "new one-time keys of the bot")
     print("ok   one-time keys that were claimed are replaced")
     await laptop.start(alice_id)
-    # Told of the laptop, the bot begins a session that the laptop can read.
-    await asyncio.sleep(2)
-    await phone.say(room, "is my laptop there?")
-    await laptop.wait_for("You said: is my laptop there?")
+    await wait_until(lambda: answers_for(phone, laptop, room), "an answer that the new device can read")
     await laptop.say(room, "it is")
     await phone.wait_for("You said: it is")
     print("ok   told of a new device, the bot shares its keys with it")
@@ -157,6 +142,15 @@ async def talk_with(devices: list[Device], server: Program, service: Program, ur
     assert len(answers) == len(set(answers)) and not phone.unread, (answers, phone.unread)
 
 
+async def answers_for(phone: Device, other: Device, room: str) -> bool:
+    """Whether the bot knows of another device by now, and begins a session that it can read."""
+    said = f"is my other device there? {len(phone.read)}"
+    await phone.say(room, said)
+    await phone.wait_for(f"You said: {said}")
+    await asyncio.sleep(1)
+    return (bot.USER_ID, f"You said: {said}") in other.read
+
+
 async def has_joined(device: Device, room: str) -> bool:
     return bot.USER_ID in await device.client.get_joined_members(room)
 
@@ -167,7 +161,8 @@ async def is_full(url: str, device: str) -> bool:
 
 def main():
     binary = sys.argv[1]
-    logging.basicConfig(level=logging.ERROR)
+    # mautrix looks for cross-signing keys and says so when there are none.
+    logging.basicConfig(level=logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="conduit-appservices-") as folder:
         folder = Path(folder)
         port, service_port = free_ports(2)

@@ -50,9 +50,13 @@ class Program:
 
 
 async def wait_until(found, what: str):
+    """What `found` gives, or the coroutine that it gives, once that is something."""
     deadline = time.monotonic() + LIMIT
     while time.monotonic() < deadline:
-        if (value := found()) is not None:
+        value = found()
+        if asyncio.iscoroutine(value):
+            value = await value
+        if value:
             return value
         await asyncio.sleep(0.1)
     raise SystemExit(f"FAILED: {what} did not come")

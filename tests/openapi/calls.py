@@ -31,6 +31,8 @@ def banned(world):
     return {"body": {"user_id": world.bob.user_id}}
 
 
+# Operations that only application services may call.
+OF_SERVICES = {"pingAppservice", "updateAppserviceRoomDirectoryVisibility"}
 # What is done in each world in which an operation is tried with drawn requests.
 PREPARED = {"unban": banned}
 # Operations whose call here changes the world before it is sent.

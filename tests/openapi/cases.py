@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 
-from calls import CALLS
+from calls import CALLS, OF_SERVICES
 from client import Request
+from neighbours import AS_TOKEN
 from values import OFTEN, USUALLY, Values, fill
 
 # What is no JSON, or no JSON that Matrix allows, or more than anybody sends.
@@ -91,6 +92,8 @@ def request(operation, world, path_parameters, query, body, token):
 
 
 def token_of(operation, world, values):
+    if operation.id in OF_SERVICES and values.chance(USUALLY):
+        return AS_TOKEN
     if "/admin/" in operation.path and values.chance(USUALLY):
         return world.administrator.token
     return world.caller.token if operation.needs_token or values.chance(OFTEN) else None
@@ -116,6 +119,7 @@ def fixed(operation, world):
             changes = CALLS[operation.id](world)
             call = {**call, **changes, "path": {**call["path"], **changes.get("path", {})}}
         token = world.administrator.token if "/admin/" in operation.path else world.caller.token
+        token = AS_TOKEN if operation.id in OF_SERVICES else token
         token = call.get("token", token)
         made.append(request(operation, world, call["path"], call["query"], call["body"], token))
         if operation.id in CALLS:

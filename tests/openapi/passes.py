@@ -54,7 +54,7 @@ class Run:
         self.seen.setdefault(finding, (what, request.curl()))
 
     def world(self):
-        return World(self.wire, self.administrator, self.server.name)
+        return World(self.wire, self.administrator, self.server)
 
     def send(self, operation, request):
         """The answer, or None when there was none, which is reported."""

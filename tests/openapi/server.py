@@ -1,4 +1,4 @@
-"""A server on loopback with an empty data folder, which talks to nobody."""
+"""A server on loopback with an empty data folder, which talks to nobody but its neighbours."""
 
 import hashlib
 import hmac
@@ -11,6 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from neighbours import Neighbours
+
 START_SECONDS, STOP_SECONDS = 30, 30
 SHARED_SECRET = "what only the run of the tests knows"
 # `interval`: nothing here is about power failures, and every case writes.
@@ -21,12 +23,21 @@ listeners = ["127.0.0.1:{port}"]
 registration = "open"
 registration_shared_secret = "{secret}"
 durability = "interval"
+allow_private_addresses = true
 
 [media]
 unauthenticated_downloads = true
+url_previews = true
+# What is drawn leads nowhere else.
+url_preview_allowed = ["127.0.0.1"]
+url_preview_hourly_pages = 1000000
+
+[appservices]
+folder = "{folder}/services"
 
 [client]
 public_baseurl = "http://{name}"
+support_page = "https://example.org/help"
 
 [federation]
 enabled = false
@@ -51,6 +62,10 @@ class Server:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.name = f"localhost:{self.port}"
+        self.neighbours = Neighbours(self.name)
+        services = self.folder / "services"
+        services.mkdir()
+        (services / "bridge.yaml").write_text(self.neighbours.registration())
         config = self.folder / "conduit.toml"
         config.write_text(CONFIG.format(name=self.name, folder=self.folder, port=self.port, secret=SHARED_SECRET))
         with open(self.folder / "log", "wb") as log:
@@ -81,6 +96,12 @@ class Server:
 
     def stop(self):
         """Returns whether it was still running and ended when asked to."""
+        try:
+            return self.stop_process()
+        finally:
+            self.neighbours.stop()
+
+    def stop_process(self):
         if self.process.poll() is not None:
             return False
         self.process.send_signal(signal.SIGTERM)

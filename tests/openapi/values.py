@@ -4,6 +4,7 @@ import copy
 import time
 
 from client import encode
+from neighbours import AS_ID, PROTOCOL
 from world import PASSWORD
 
 USUALLY, OFTEN, SELDOM = 0.85, 0.6, 0.2
@@ -91,6 +92,9 @@ class Values:
             "txnId": world.transaction,
             "version": lambda: world.backup,
             "sessionId": lambda: "session1",
+            "protocol": lambda: PROTOCOL,
+            "appserviceId": lambda: AS_ID,
+            "networkId": lambda: "libera",
         }
         names = [item["name"] for item in operation.definition["parameters"] if item["in"] == "path"]
         return {name: makers.get(name, lambda: "nothing")() for name in names}
@@ -114,8 +118,9 @@ class Values:
             "timeout_ms": lambda: self.pick(0, 1, 10),
             "ts": lambda: int(time.time() * 1000) - self.random.randrange(5000),
             "user_id": lambda: world.bob.user_id,
-            "userid": lambda: world.bob.user_id,
-            "alias": self.alias,
+            # Of the network behind the application service.
+            "userid": lambda: f"@_irc_bob:{world.server_name}",
+            "alias": lambda: f"#_irc_tea:{world.server_name}",
             "room_id": lambda: self.room.room_id,
             "username": self.fresh,
             "version": lambda: world.backup,
@@ -125,6 +130,7 @@ class Values:
             "after": lambda: "mine",
             "width": lambda: self.pick(16, 32, 100),
             "height": lambda: self.pick(16, 32, 100),
+            "url": lambda: world.page,
         }
         return makers[name]() if name in makers else None
 

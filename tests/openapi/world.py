@@ -67,8 +67,9 @@ class World:
 
     numbers = itertools.count(1)
 
-    def __init__(self, wire, administrator, server_name):
-        self.wire, self.administrator, self.server_name = wire, administrator, server_name
+    def __init__(self, wire, administrator, server):
+        self.wire, self.administrator, self.server_name = wire, administrator, server.name
+        self.page = server.neighbours.page
         self.number = next(self.numbers)
         self.transactions = itertools.count(1)
         self.caller = register(wire, f"alice{self.number}")
