@@ -121,7 +121,10 @@ impl Append<'_> {
         Ok(a == b || outlier && self.stored(a)?.pdu.event_id == self.stored(b)?.pdu.event_id)
     }
 
-    pub(crate) fn states_after(&self, events: impl IntoIterator<Item = RoomSeq>) -> Result<BTreeSet<SnapshotId>, RoomError> {
+    pub(crate) fn states_after(
+        &self,
+        events: impl IntoIterator<Item = RoomSeq>,
+    ) -> Result<BTreeSet<SnapshotId>, RoomError> {
         events.into_iter().map(|seq| Ok(self.stored(seq)?.after)).collect()
     }
 
