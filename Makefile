@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 CARGO = export PATH="$$HOME/.cargo/bin:$$PATH" && . scripts/env.sh && cargo
 
-.PHONY: help setup run test sim check deny bench bench-federation test-clients test-interop test-appservices test-openapi complement fuzz config endpoints clean
+.PHONY: help setup run test sim check deny bench bench-federation test-clients test-calls test-interop test-appservices test-openapi complement fuzz config endpoints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 22
@@ -55,6 +55,12 @@ test-clients: ## real clients against a release build; ARGS=js|nio|rust|all
 	@scripts/setup.sh clients
 	$(CARGO) build --release --locked
 	. scripts/env.sh && tests/clients/run.sh $(or $(ARGS),all) "$$CARGO_TARGET_DIR/release/conduit"
+
+test-calls: ## calls of livekit-client and Element Call in a browser; ARGS="level1 --only mute" or "ec --only legacy"
+	@scripts/setup.sh calls
+	$(CARGO) build --release --locked --bin conduit
+	$(CARGO) build --release --locked -p sfu --example bare
+	. scripts/env.sh && tests/calls/run.sh "$$CARGO_TARGET_DIR/release/conduit" $(ARGS)
 
 test-interop: ## federation of a release build with Synapse and with itself; ARGS="--only moderation --versions 12"
 	@scripts/setup.sh interop

@@ -232,6 +232,7 @@ impl SimServer {
             rooms: rooms.clone(),
             users: users.clone(),
             media: media.expect("the media open"),
+            calls: None,
             clock,
             random,
             tasks: tasks.clone(),
