@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 CARGO = export PATH="$$HOME/.cargo/bin:$$PATH" && . scripts/env.sh && cargo
 
-.PHONY: help setup run test sim check deny bench bench-federation test-clients test-interop test-appservices test-openapi complement fuzz config endpoints clean
+.PHONY: help setup run test sim check deny bench bench-federation bench-calls bench-turn test-clients test-calls test-turn test-interop test-appservices test-openapi complement fuzz config endpoints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 22
@@ -51,10 +51,26 @@ bench-federation: setup ## measure a release build with other servers, beside Sy
 	$(CARGO) build --release --locked
 	. scripts/env.sh && bench/federation/run.sh "$$CARGO_TARGET_DIR/release/conduit" $(ARGS)
 
+bench-calls: setup ## measure the media server, beside Janus
+	$(CARGO) build --release --locked -p sfu --example bare
+	. scripts/env.sh && bench/calls/run.sh "$$CARGO_TARGET_DIR/release/examples/bare" $(ARGS)
+
+bench-turn: setup ## measure the TURN server, beside coturn
+	. scripts/env.sh && bench/turn/run.sh
+
 test-clients: ## real clients against a release build; ARGS=js|nio|rust|all
 	@scripts/setup.sh clients
 	$(CARGO) build --release --locked
 	. scripts/env.sh && tests/clients/run.sh $(or $(ARGS),all) "$$CARGO_TARGET_DIR/release/conduit"
+
+test-calls: ## calls of livekit-client and Element Call in a browser; ARGS="level1 --only mute" or "ec --only legacy"
+	@scripts/setup.sh calls
+	$(CARGO) build --release --locked --bin conduit
+	$(CARGO) build --release --locked -p sfu --example bare
+	. scripts/env.sh && tests/calls/run.sh "$$CARGO_TARGET_DIR/release/conduit" $(ARGS)
+
+test-turn: setup ## coturn's programs against the TURN server
+	. scripts/env.sh && tests/turn/run.sh
 
 test-interop: ## federation of a release build with Synapse and with itself; ARGS="--only moderation --versions 12"
 	@scripts/setup.sh interop

@@ -3,6 +3,7 @@
 #
 #   scripts/setup.sh              compiler, libclang, ccache, the Rust toolchain
 #   scripts/setup.sh clients      also what the tests with real clients need
+#   scripts/setup.sh calls        also what the tests of calls in a browser need
 #   scripts/setup.sh interop      also what the tests with Synapse need
 #   scripts/setup.sh openapi      also what the tests against the OpenAPI definitions need
 #   scripts/setup.sh appservices  also what the tests with application services need
@@ -48,6 +49,7 @@ install_rust
 for extra in "$@"; do
   case $extra in
     clients) install_packages python3 python3-venv python3-dev libolm-dev nodejs npm ;;
+    calls) install_packages chromium nodejs npm python3 openssl ;;
     interop) install_packages python3 python3-venv openssl ;;
     openapi) install_packages python3 python3-venv ;;
     appservices) install_packages python3 python3-venv python3-dev libolm-dev ngircd ;;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use appservices::{Dispatcher, DispatcherParts};
 use axum::Router;
+use calls::Calls;
 use client_api::ClientApiParts;
 use federation::{
     ClientParts, Destinations, DestinationsParts, Federation, FederationClient, FederationConfig, FederationParts,
@@ -22,6 +23,7 @@ use sync::{Sync, SyncParts};
 use users::{RegistrationMode, Users, UsersConfig};
 
 use crate::backup::is_unfinished;
+use crate::calls::{CallDomains, Carriers, assemble_calls};
 use crate::config::{Config, DurabilityMode, Registration};
 use crate::server::{Environment, StartError};
 use crate::signing::read_signing_keys;
@@ -53,13 +55,19 @@ pub fn all_keyspaces() -> Vec<KeyspaceInfo> {
     let mut keyspaces = [rooms::KEYSPACES, users::KEYSPACES, media::KEYSPACES, client_api::KEYSPACES].concat();
     keyspaces.extend(federation::keyspaces());
     keyspaces.extend(appservices::KEYSPACES);
+    keyspaces.extend(calls::KEYSPACES);
     keyspaces.extend(push::KEYSPACES);
     keyspaces.extend(search::KEYSPACES);
     keyspaces
 }
 
 /// Opens the store and builds everything on top of it.
-pub(crate) fn assemble_parts(config: &Config, environment: &Environment, tasks: &Tasks) -> Result<Parts, StartError> {
+pub(crate) fn assemble_parts(
+    config: &Config,
+    environment: &Environment,
+    tasks: &Tasks,
+    carriers: Carriers,
+) -> Result<Parts, StartError> {
     let Environment { clock, random, .. } = environment;
     if is_unfinished(&config.data_dir) {
         return Err(StartError::UnfinishedBackup { data_dir: config.data_dir.clone() });
@@ -109,10 +117,13 @@ pub(crate) fn assemble_parts(config: &Config, environment: &Environment, tasks: 
         config: config.sync.clone(),
     });
     let search = open_search(config, environment, tasks, &rooms, &users)?;
+    let domains = CallDomains { store: &store, rooms: &rooms, users: &users, client: &outside.client };
+    let signalling = carriers.router();
+    let calls = assemble_calls(config, environment, tasks, carriers, domains);
     spawn_until_shutdown(
         tasks,
         "maintenance",
-        maintain(rooms.clone(), users.clone(), media.clone(), previews.clone(), clock.clone()),
+        maintain(rooms.clone(), users.clone(), media.clone(), previews.clone(), calls.clone(), clock.clone()),
     );
     spawn_until_shutdown(tasks, "delayed events", send_delayed(rooms.clone(), users.clone()));
     spawn_until_shutdown(tasks, "presence expiry", expire_presence(users.clone(), clock.clone()));
@@ -134,6 +145,7 @@ pub(crate) fn assemble_parts(config: &Config, environment: &Environment, tasks: 
         rooms: rooms.clone(),
         users: users.clone(),
         media: media.clone(),
+        calls: Some(calls.clone()),
         clock: clock.clone(),
         random: random.clone(),
         tasks: tasks.clone(),
@@ -168,13 +180,21 @@ pub(crate) fn assemble_parts(config: &Config, environment: &Environment, tasks: 
         media: media.clone(),
         previews,
         sync,
+        calls,
         search: search.clone(),
         clock: clock.clone(),
         tasks: tasks.clone(),
         config: config.client.clone(),
         rate_limits: config.rate_limits.clone(),
     });
-    Ok(Parts { store, users, media, search, federation: outside_client, router: router.merge(federation.router()) })
+    Ok(Parts {
+        store,
+        users,
+        media,
+        search,
+        federation: outside_client,
+        router: router.merge(federation.router()).merge(signalling),
+    })
 }
 
 /// The client for every address that others name.
@@ -303,7 +323,7 @@ fn spawn_until_shutdown(tasks: &Tasks, name: &'static str, work: impl Future<Out
 }
 
 /// Takes out, now and then, what has expired.
-async fn maintain(rooms: Rooms, users: Users, media: Media, previews: Previews, clock: Clock) {
+async fn maintain(rooms: Rooms, users: Users, media: Media, previews: Previews, calls: Calls, clock: Clock) {
     loop {
         clock.sleep(MAINTENANCE_INTERVAL).await;
         if let Err(error) = rooms.forget_transactions().await {
@@ -320,6 +340,9 @@ async fn maintain(rooms: Rooms, users: Users, media: Media, previews: Previews, 
         }
         if let Err(error) = previews.sweep().await {
             tracing::error!(%error, "stale previews of URLs were not taken out");
+        }
+        if let Err(error) = calls.sweep().await {
+            tracing::error!(%error, "what is over of calls was not taken out");
         }
     }
 }

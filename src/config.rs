@@ -59,7 +59,7 @@ runtime::config_section! {
     sections {
         client: client_api::ClientApiConfig, users: users::UsersSettings, media: media::MediaConfig, sync: sync::SyncConfig, push: push::PushConfig, search: search::SearchConfig, tls: TlsConfig,
         federation: federation::FederationConfig, metrics: MetricsConfig, log: LogConfig, rate_limits: client_api::RateLimitsConfig, delayed_events: rooms::DelayedEventsConfig,
-        appservices: users::AppServicesSettings, server_notices: users::ServerNoticesConfig
+        calls: calls::CallsConfig, sfu: sfu::SfuConfig, turn: turn::TurnConfig, appservices: users::AppServicesSettings, server_notices: users::ServerNoticesConfig
     }
 }
 
@@ -132,6 +132,9 @@ impl Config {
         }
         if self.registration_shared_secret.as_deref().is_some_and(str::is_empty) {
             found.push(("registration_shared_secret", "an empty secret would let everybody in".to_owned()));
+        }
+        if self.calls.public_url.as_deref().is_some_and(|url| calls::CallAddresses::below(url).is_none()) {
+            found.push(("calls.public_url", "an http or https address is needed".to_owned()));
         }
         if let Err((key, reason)) = self.search.check() {
             found.push((key, reason));

@@ -11,6 +11,7 @@
 mod appservices;
 mod assemble;
 mod backup;
+mod calls;
 mod cli;
 mod config;
 mod control;

@@ -17,6 +17,7 @@ use users::{AppServiceError, Users};
 
 use crate::assemble::{Parts, STORE_DIR, assemble_parts};
 use crate::backup::BackupSource;
+use crate::calls::Carriers;
 use crate::config::{Config, ListenAddress};
 use crate::control::Control;
 use crate::listen::{ListenError, Listener, Serving, ServingMetrics};
@@ -136,7 +137,10 @@ impl Server {
         let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
         let metrics_listener = config.metrics.listener.as_ref().map(|address| Listener::bind(address, None));
         let metrics_listener = metrics_listener.transpose()?;
-        let Parts { store, users, media, search, federation, router } = assemble_parts(&config, &environment, &tasks)?;
+        let carriers = Carriers::start(&config, &environment, &tasks, certificate.as_ref()).await?;
+        // What carries calls has threads of its own.
+        let parts = assemble_parts(&config, &environment, &tasks, carriers).inspect_err(|_| tasks.shut_down())?;
+        let Parts { store, users, media, search, federation, router } = parts;
         let data_dir: Arc<Path> = config.data_dir.clone().into();
         let backup = BackupSource {
             data_dir: data_dir.clone(),

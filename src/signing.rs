@@ -30,7 +30,7 @@ pub(crate) fn read_signing_keys(data_dir: &Path, random: &Random) -> Result<OwnK
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let key = make_key(random)?;
-            write_file(&path, &render_key(&key)).map_err(failed)?;
+            write_file(&path, render_key(&key).as_bytes()).map_err(failed)?;
             Ok(OwnKeys { current: Arc::new(key), old: Vec::new() })
         }
         Err(error) => Err(failed(error)),
@@ -50,7 +50,7 @@ pub(crate) fn rotate_signing_key(data_dir: &Path, random: &Random, now_ms: u64) 
     let mut lines = text.lines().filter(|line| !line.trim().is_empty());
     let ended = lines.next().map(|line| format!("{} {now_ms}\n", line.trim_end())).unwrap_or_default();
     let older: String = lines.map(|line| format!("{line}\n")).collect();
-    write_file(&path, &format!("{}{ended}{older}", render_key(&key))).map_err(failed)?;
+    write_file(&path, format!("{}{ended}{older}", render_key(&key)).as_bytes()).map_err(failed)?;
     Ok(key.key_id().to_owned())
 }
 
@@ -84,10 +84,10 @@ fn render_key(key: &SigningKey) -> String {
 }
 
 /// Written whole and made durable before it is used: a key that got lost cannot be made again.
-fn write_file(path: &Path, text: &str) -> io::Result<()> {
+pub(crate) fn write_file(path: &Path, contents: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("key.new");
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(text.as_bytes())?;
+    file.write_all(contents)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
     path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())

@@ -49,6 +49,9 @@ runtime::config_section! {
         /// Restarts of delayed events, and what else is done to them: each participant of a call
         /// restarts one every few seconds.
         pub delayed_events: RateLimit = RateLimit::new(10.0, 100);
+        /// What a client asks for to join or to leave a call: each participant asks once for each
+        /// media server of the call, and an office full of them has one address.
+        pub calls: RateLimit = RateLimit::new(5.0, 100);
         /// Changes of profiles: each is told to everybody who shares a room with the user.
         pub profile: RateLimit = RateLimit::new(1.0, 30);
         /// Snapshots of all rooms, or of one to look into it, by the deprecated `/initialSync`:

@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ::calls::CallError;
 use ::media::MediaError;
 use ::search::SearchError;
 use ::sync::SyncError;
@@ -239,6 +240,30 @@ impl From<MediaError> for ApiError {
             MediaError::Storage(error) => error.into(),
             MediaError::Commit(error) => error.into(),
             MediaError::Disk { .. } | MediaError::Interrupted => ApiError::internal(&error),
+        }
+    }
+}
+
+impl From<CallError> for ApiError {
+    fn from(error: CallError) -> Self {
+        let message = error.to_string();
+        match error {
+            CallError::Off => ApiError::unrecognized(),
+            CallError::BadRequest(_) => ApiError::bad_json(message),
+            CallError::NotVerified(_) => ApiError::new(StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED", message),
+            CallError::NotInRoom | CallError::Forbidden(_) => ApiError::forbidden(message),
+            CallError::OtherMediaServer | CallError::UnknownDelay => ApiError::invalid_param(message),
+            CallError::TooMany => ApiError::limit_exceeded(60_000),
+            CallError::RemoteRefused { status: status @ (400 | 403), errcode, .. } => {
+                refused_remotely(status, &errcode, message)
+            }
+            CallError::RemoteRefused { .. } | CallError::RemoteUnavailable(_) => {
+                ApiError::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", message)
+            }
+            CallError::Users(error) => error.into(),
+            CallError::Rooms(error) => error.into(),
+            CallError::Storage(error) => error.into(),
+            CallError::Commit(error) => error.into(),
         }
     }
 }

@@ -15,6 +15,7 @@ mod admin;
 mod aliases;
 mod appservices;
 mod backup_keys;
+mod calls;
 mod capabilities;
 mod config;
 mod context;
@@ -72,6 +73,7 @@ mod well_known;
 
 use std::sync::Arc;
 
+use ::calls::Calls;
 use ::media::{Media, Previews};
 use ::search::Search;
 use ::sync::Sync;
@@ -101,6 +103,8 @@ pub struct ClientApiParts {
     pub previews: Previews,
     /// Sync.
     pub sync: Sync,
+    /// Calls.
+    pub calls: Calls,
     /// The search in messages, if it is enabled.
     pub search: Option<Search>,
     /// Other servers, asked about rooms.
@@ -129,6 +133,7 @@ pub(crate) struct EdgeParts {
     pub(crate) media: Media,
     pub(crate) previews: Previews,
     pub(crate) sync: Sync,
+    pub(crate) calls: Calls,
     pub(crate) search: Option<Search>,
     pub(crate) remote_rooms: Arc<dyn RemoteRooms>,
     pub(crate) remote_users: Arc<dyn RemoteUsers>,
@@ -163,6 +168,7 @@ states! {
     media: Media,
     previews: Previews,
     sync: Sync,
+    calls: Calls,
     search: Option<Search>,
     remote_rooms: Arc<dyn RemoteRooms>,
     remote_users: Arc<dyn RemoteUsers>,
@@ -182,6 +188,7 @@ pub fn router(parts: ClientApiParts) -> Router {
         media,
         previews,
         sync,
+        calls,
         search,
         remote_rooms,
         remote_users,
@@ -200,6 +207,7 @@ pub fn router(parts: ClientApiParts) -> Router {
         media,
         previews,
         sync,
+        calls,
         search,
         remote_rooms,
         remote_users,

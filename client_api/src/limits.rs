@@ -47,6 +47,8 @@ pub enum LimitClass {
     Search,
     /// Restarting, cancelling and sending delayed events.
     DelayedEvents,
+    /// Joining and leaving calls.
+    Calls,
     /// Changing one's profile.
     Profile,
     /// Snapshots of rooms, by the endpoints that were there before `/sync`.
@@ -109,6 +111,7 @@ impl RateLimits {
             LimitClass::UrlPreview => self.config.url_preview,
             LimitClass::Search => self.config.search,
             LimitClass::DelayedEvents => self.config.delayed_events,
+            LimitClass::Calls => self.config.calls,
             LimitClass::Profile => self.config.profile,
             LimitClass::InitialSync => self.config.initial_sync,
             LimitClass::Events => self.config.events,

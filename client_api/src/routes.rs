@@ -16,11 +16,11 @@ use crate::error::ApiError;
 use crate::limits::LimitClass;
 use crate::trace::TraceRequests;
 use crate::{
-    account, account_data, admin, aliases, appservices, backup_keys, capabilities, context, create_room, delayed,
-    devices, filter, hierarchy, keys, login, media, media_legacy, members, membership, messages, notifications,
-    old_sync, openid, presence, profile, public_rooms, push_rules, pushers, receipts, registration, relations, report,
-    room_keys, search, send, server_notices, shared_secret, state, sync, tags, thread_subscriptions, threads,
-    to_device, typing, upgrade, url_preview, user_directory, versions, well_known,
+    account, account_data, admin, aliases, appservices, backup_keys, calls, capabilities, context, create_room,
+    delayed, devices, filter, hierarchy, keys, login, media, media_legacy, members, membership, messages,
+    notifications, old_sync, openid, presence, profile, public_rooms, push_rules, pushers, receipts, registration,
+    relations, report, room_keys, search, send, server_notices, shared_secret, state, sync, tags, thread_subscriptions,
+    threads, to_device, typing, upgrade, url_preview, user_directory, versions, well_known,
 };
 
 /// Who may call an endpoint.
@@ -122,6 +122,7 @@ fn all_routes() -> Vec<Route> {
         timeline_routes(),
         membership_routes(),
         delayed_routes(),
+        call_routes(),
         appservice_routes(),
         media_routes(),
     ]
@@ -416,6 +417,32 @@ fn delayed_routes() -> Vec<Route> {
         .limited(LimitClass::DelayedEvents),
         post("/_matrix/client/v1/delayed_events/{delayId}/{action}", Auth::GuestReader, delayed::act_as_owner)
             .limited(LimitClass::DelayedEvents),
+    ]
+}
+
+/// Under `/_rtc/jwt` is what clients of all servers use (MSC4195, with OpenID).
+fn call_routes() -> Vec<Route> {
+    vec![
+        get("/_matrix/client/v3/voip/turnServer", Auth::GuestReader, calls::get_turn_server).limited(LimitClass::Calls),
+        get("/_matrix/client/v1/rtc/transports", Auth::GuestReader, calls::get_transports).limited(LimitClass::Calls),
+        get("/_matrix/client/unstable/org.matrix.msc4143/rtc/transports", Auth::GuestReader, calls::get_transports)
+            .limited(LimitClass::Calls),
+        post("/_matrix/client/v1/rtc/livekit/get_token", Auth::Guest, calls::get_token).limited(LimitClass::Calls),
+        post("/_matrix/client/unstable/io.element.msc4195/rtc/livekit/get_token", Auth::Guest, calls::get_token)
+            .limited(LimitClass::Calls),
+        post("/_matrix/client/v1/rtc/livekit/delegate_delayed_leave", Auth::Guest, calls::delegate_leave)
+            .limited(LimitClass::Calls),
+        post(
+            "/_matrix/client/unstable/io.element.msc4195/rtc/livekit/delegate_delayed_leave",
+            Auth::Guest,
+            calls::delegate_leave,
+        )
+        .limited(LimitClass::Calls),
+        post("/_rtc/jwt/sfu/get", Auth::Anybody, calls::service::get_for_device).limited(LimitClass::Calls),
+        post("/_rtc/jwt/get_token", Auth::Anybody, calls::service::get_for_member).limited(LimitClass::Calls),
+        post("/_rtc/jwt/delegate_delayed_leave", Auth::Anybody, calls::service::delegate_leave)
+            .limited(LimitClass::Calls),
+        get("/_rtc/jwt/healthz", Auth::Anybody, calls::service::get_health),
     ]
 }
 

@@ -1,5 +1,7 @@
 //! Client-Server API §`GET /_matrix/client/versions`.
 
+use ::calls::Calls;
+use axum::extract::State;
 use serde_json::json;
 
 use crate::json::{Answer, answer};
@@ -10,7 +12,7 @@ const VERSIONS: [&str; 20] = [
 ];
 
 /// `GET /_matrix/client/versions`.
-pub(crate) async fn get_versions() -> Answer {
+pub(crate) async fn get_versions(State(calls): State<Calls>) -> Answer {
     answer(&json!({
         "versions": VERSIONS,
         "unstable_features": {
@@ -28,6 +30,8 @@ pub(crate) async fn get_versions() -> Answer {
             // Delayed events, under their unstable and their stable paths.
             "org.matrix.msc4140": true,
             "org.matrix.msc4140.stable": true,
+            // Where the media server of group calls is.
+            "org.matrix.msc4143": calls.is_enabled(),
             // Deleting account data.
             "org.matrix.msc3391": true,
             // Filtering by relation types.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ::calls::Calls;
 use axum::extract::State;
 use serde_json::{Map, Value, json};
 
@@ -9,11 +10,18 @@ use crate::config::ClientApiConfig;
 use crate::error::ApiError;
 use crate::json::{Answer, answer};
 
-/// `GET /.well-known/matrix/client`.
-pub(crate) async fn get_client(State(config): State<Arc<ClientApiConfig>>) -> Answer {
+/// `GET /.well-known/matrix/client`, with the transports of calls for clients that do not ask their homeserver for them
+/// (MSC4143).
+pub(crate) async fn get_client(State(config): State<Arc<ClientApiConfig>>, State(calls): State<Calls>) -> Answer {
     let base_url =
         config.public_baseurl.as_ref().ok_or_else(|| ApiError::not_found("no public_baseurl is configured"))?;
-    answer(&json!({"m.homeserver": {"base_url": base_url}}))
+    let mut document = Map::new();
+    document.insert("m.homeserver".to_owned(), json!({"base_url": base_url}));
+    let transports = calls.transports().unwrap_or_default();
+    if !transports.is_empty() {
+        document.insert("org.matrix.msc4143.rtc_foci".to_owned(), transports.into());
+    }
+    answer(&document)
 }
 
 /// `GET /.well-known/matrix/support`.

@@ -22,6 +22,7 @@ mod inbound;
 mod keys;
 mod policy;
 mod remote;
+mod remote_calls;
 mod remote_media;
 mod remote_users;
 mod sender;
@@ -33,6 +34,7 @@ mod transport;
 use std::sync::Arc;
 
 use axum::Router;
+use calls::Calls;
 use media::Media;
 use rooms::Rooms;
 use runtime::{Clock, Metrics, Random, Tasks};
@@ -47,6 +49,7 @@ pub use destinations::{Destinations, DestinationsParts};
 pub use error::RemoteError;
 pub use keys::{KeyError, KeyRing, KeyRingParts, OldKey, OwnKeys};
 pub use policy::PolicyClient;
+pub use remote_calls::CallsClient;
 pub use remote_media::RemoteMediaClient;
 pub use serve::{Auth, RouteInfo, route_table};
 pub use transport::{AnswerBody, BodyError, HttpsTransport, Transport, TransportError};
@@ -61,6 +64,8 @@ pub struct FederationParts {
     pub users: Users,
     /// The content repository.
     pub media: Media,
+    /// Calls, if other servers may ask for tokens for them.
+    pub calls: Option<Calls>,
     /// Time.
     pub clock: Clock,
     /// Randomness.
@@ -95,6 +100,7 @@ pub struct Inner {
     pub(crate) rooms: Rooms,
     pub(crate) users: Users,
     pub(crate) media: Media,
+    pub(crate) calls: Option<Calls>,
     pub(crate) clock: Clock,
     pub(crate) random: Random,
     pub(crate) tasks: Tasks,
@@ -129,6 +135,7 @@ impl Federation {
             rooms,
             users,
             media,
+            calls,
             clock,
             random,
             tasks,
@@ -146,6 +153,7 @@ impl Federation {
             rooms,
             users,
             media,
+            calls,
             clock,
             random,
             tasks,

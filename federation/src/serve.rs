@@ -25,6 +25,7 @@ use crate::{Federation, inbound};
 mod access;
 mod answer;
 mod arguments;
+mod calls;
 mod devices;
 mod events;
 mod handshake;
@@ -104,7 +105,7 @@ impl Route {
 }
 
 fn all_routes() -> Vec<Route> {
-    [server_routes(), event_routes(), membership_routes(), query_routes(), media_routes()]
+    [server_routes(), event_routes(), membership_routes(), query_routes(), media_routes(), call_routes()]
         .into_iter()
         .flatten()
         .collect()
@@ -171,6 +172,13 @@ fn media_routes() -> Vec<Route> {
     vec![
         get("/_matrix/federation/v1/media/download/{mediaId}", media::download),
         get("/_matrix/federation/v1/media/thumbnail/{mediaId}", media::get_thumbnail),
+    ]
+}
+
+fn call_routes() -> Vec<Route> {
+    vec![
+        post("/_matrix/federation/v1/rtc/livekit/get_token", calls::get_token),
+        post("/_matrix/federation/unstable/io.element.msc4195/rtc/livekit/get_token", calls::get_token),
     ]
 }
 

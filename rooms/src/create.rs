@@ -224,7 +224,9 @@ fn power_levels(request: &CreateRoom) -> Map<String, Value> {
             "m.room.avatar": 50, "m.room.canonical_alias": 50, "m.room.encryption": 100,
             "m.room.history_visibility": 100, "m.room.name": 50, "m.room.power_levels": 100,
             "m.room.server_acl": 100, "m.room.tombstone": tombstone, "m.room.topic": 50,
-            "org.matrix.msc3401.call.member": 0,
+            // Calls are for everybody: being in one is state, or a slot of the room is.
+            "org.matrix.msc3401.call": 0, "org.matrix.msc3401.call.member": 0, "org.matrix.msc4143.rtc.member": 0,
+            "org.matrix.msc4143.rtc.slot": 0,
         },
     }));
     levels.extend(request.power_levels.clone());

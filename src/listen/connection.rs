@@ -52,7 +52,7 @@ impl Connection {
         let used = Arc::new(AtomicBool::new(false));
         let service = service_fn(|request| self.answer(request, &used));
         let builder = new_builder();
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
         let mut first_request = pin!(tokio::time::sleep(FIRST_REQUEST_LIMIT));
         let (mut awaits_first, mut draining) = (true, false);
         loop {

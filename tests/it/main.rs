@@ -4,6 +4,7 @@
 
 mod appservices;
 mod backup;
+mod calls;
 mod commands;
 mod config;
 mod crash;

@@ -5,6 +5,7 @@
 
 mod arena;
 mod attacks;
+mod partial;
 mod seeds;
 mod transactions;
 mod visibility;

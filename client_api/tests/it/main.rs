@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod appservices;
+mod calls;
 mod coverage;
 mod delayed;
 mod elsewhere;

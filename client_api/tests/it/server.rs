@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use calls::{CallAddresses, CallEvents, Calls, CallsConfig, CallsParts};
 use client_api::{ClientApiConfig, ClientApiParts, RateLimitsConfig};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
@@ -28,6 +29,7 @@ use tower::ServiceExt;
 use users::{RegistrationMode, ServerNoticesConfig, Users, UsersConfig, UsersSettings};
 
 use crate::appservices::Services;
+use crate::calls::FakeMedia;
 use crate::coverage;
 use crate::elsewhere::Elsewhere;
 use crate::pages::Pages;
@@ -54,6 +56,9 @@ pub struct Server {
     pub users: Users,
     pub services: Arc<Services>,
     pub search: Search,
+    pub calls: Calls,
+    pub call_events: CallEvents,
+    pub call_media: Arc<FakeMedia>,
     pub elsewhere: Arc<Elsewhere>,
     pub pages: Arc<Pages>,
     _files: tempfile::TempDir,
@@ -117,8 +122,13 @@ pub fn run_with<F: Future<Output = ()>>(rate_limits: RateLimitsConfig, test: imp
 
 impl Server {
     pub fn start(rate_limits: RateLimitsConfig) -> Server {
-        let keyspaces =
+        Server::start_with(rate_limits, CallsConfig::default())
+    }
+
+    pub fn start_with(rate_limits: RateLimitsConfig, calls_config: CallsConfig) -> Server {
+        let mut keyspaces =
             [rooms::KEYSPACES, users::KEYSPACES, media::KEYSPACES, search::KEYSPACES, client_api::KEYSPACES].concat();
+        keyspaces.extend(calls::KEYSPACES);
         let store = Store::open(Options::new(Backend::Memory, keyspaces)).unwrap();
         let (clock, random) = (Clock::fake(1_700_000_000_000), Random::seeded(7));
         let tasks = Tasks::new(&Metrics::new());
@@ -175,6 +185,21 @@ impl Server {
             config: SearchConfig { commit_interval: Span::seconds(0), ..SearchConfig::default() },
         })
         .unwrap();
+        let (call_events, call_media) = (CallEvents::default(), Arc::<FakeMedia>::default());
+        let calls = Calls::new(CallsParts {
+            store: store.clone(),
+            rooms: rooms.clone(),
+            users: users.clone(),
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+            addresses: CallAddresses::below(calls_config.public_url.as_deref().unwrap_or("https://hs.test")),
+            config: calls_config,
+            media: Some(call_media.clone()),
+            turn: Some(call_media.clone()),
+            remote: call_media.clone(),
+            events: call_events.clone(),
+        });
+        calls.start();
         let config = ClientApiConfig {
             public_baseurl: Some("https://hs.test".into()),
             support_page: Some("https://hs.test/help".into()),
@@ -189,6 +214,7 @@ impl Server {
             previews: Previews::new(media.clone(), pages.clone()),
             media: media.clone(),
             sync,
+            calls: calls.clone(),
             search: Some(search.clone()),
             remote_rooms: elsewhere.clone(),
             remote_users: elsewhere.clone(),
@@ -207,6 +233,9 @@ impl Server {
             users,
             services,
             search,
+            calls,
+            call_events,
+            call_media,
             elsewhere,
             pages,
             _files: files,

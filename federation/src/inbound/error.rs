@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::response::{IntoResponse, Response};
+use calls::CallError;
 use http::{HeaderValue, StatusCode, header};
 use media::MediaError;
 use rooms::RoomError;
@@ -313,6 +314,27 @@ impl From<MediaError> for ServeError {
             | MediaError::InvalidUrl
             | MediaError::UrlDenied
             | MediaError::PageUnavailable => ServeError::internal(&error),
+        }
+    }
+}
+
+impl From<CallError> for ServeError {
+    fn from(error: CallError) -> Self {
+        let message = error.to_string();
+        match error {
+            CallError::Off => ServeError::unrecognized(),
+            CallError::BadRequest(_) => ServeError::bad_json(message),
+            CallError::NotVerified(_) => ServeError::unauthorized(message),
+            CallError::NotInRoom | CallError::Forbidden(_) => ServeError::forbidden(message),
+            CallError::OtherMediaServer | CallError::UnknownDelay => ServeError::invalid_param(message),
+            CallError::TooMany => ServeError::limit_exceeded(RETRY_AFTER_MS),
+            CallError::RemoteRefused { .. } | CallError::RemoteUnavailable(_) => {
+                ServeError::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", message)
+            }
+            CallError::Users(error) => error.into(),
+            CallError::Rooms(error) => error.into(),
+            CallError::Storage(error) => error.into(),
+            CallError::Commit(error) => error.into(),
         }
     }
 }

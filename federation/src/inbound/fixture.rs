@@ -214,6 +214,7 @@ pub(crate) fn assemble(
         rooms,
         users,
         media,
+        calls: None,
         clock,
         random,
         tasks,

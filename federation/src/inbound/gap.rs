@@ -51,6 +51,9 @@ pub(crate) enum GapError {
     /// What it delivered cannot be used.
     #[error("{0}")]
     Unusable(&'static str),
+    /// It gives the state before an event but not the event: it may not, where history is not shown to newcomers.
+    #[error("the event after the state cannot be had")]
+    Withheld,
 }
 
 /// What has been gathered for a gap.
@@ -100,7 +103,7 @@ impl Federation {
             match error {
                 GapError::Room(_) => return Err(error),
                 // The state before the events may be had all the same.
-                GapError::Remote(_) | GapError::Unusable(_) => {
+                GapError::Remote(_) | GapError::Unusable(_) | GapError::Withheld => {
                     tracing::debug!(room_id = %place.room_id, %origin, %error, "missing events were not delivered");
                 }
             }

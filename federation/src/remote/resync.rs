@@ -251,10 +251,28 @@ impl Federation {
         }
         let mut given = Vec::with_capacity(partial.follows.len());
         for event_id in &partial.follows {
-            let state = self.fetch_state_after(place, server, event_id, &limits()).await;
+            let state = self.fetch_state_beyond(place, server, event_id, &partial.join, &limits()).await;
             given.push(blame_gap(server, state)?);
         }
         Ok(given)
+    }
+
+    /// The state after an event, or before the one that follows it, if the server may not give the event.
+    async fn fetch_state_beyond(
+        &self,
+        place: &RoomPlace,
+        server: &ServerName,
+        event_id: &EventId,
+        follower: &EventId,
+        limits: &StateLimits,
+    ) -> Result<GivenState, GapError> {
+        match self.fetch_state_after(place, server, event_id, limits).await {
+            Err(GapError::Withheld) => {
+                let state = self.fetch_state(place, server, follower, limits).await?;
+                Ok(GivenState { state, then: None })
+            }
+            outcome => outcome,
+        }
     }
 
     fn limits_of_resync(&self, deadline: &Deadline) -> StateLimits {
@@ -300,15 +318,17 @@ impl Federation {
         events: &[PartialEvent],
         states: &mut States,
     ) -> Result<Vec<(EventId, GivenState)>, Failure> {
-        let unknown: BTreeSet<&EventId> = events.iter().flat_map(|event| &event.unknown).collect();
-        for event_id in &unknown {
-            if states.known.contains_key(*event_id) || states.asked >= MAX_STATES || states.deadline.is_over() {
-                continue;
+        for event in events {
+            for event_id in &event.unknown {
+                if states.known.contains_key(event_id) || states.asked >= MAX_STATES || states.deadline.is_over() {
+                    continue;
+                }
+                states.asked += 1;
+                let found = self.find_state_after(place, partial, event_id, &event.id, &states.deadline).await?;
+                states.known.insert(event_id.clone(), found);
             }
-            states.asked += 1;
-            let found = self.find_state_after(place, partial, event_id, &states.deadline).await?;
-            states.known.insert((*event_id).clone(), found);
         }
+        let unknown: BTreeSet<&EventId> = events.iter().flat_map(|event| &event.unknown).collect();
         let given = unknown.into_iter().filter_map(|id| Some((id.clone(), states.known.get(id)?.clone()?)));
         Ok(given.collect())
     }
@@ -318,13 +338,15 @@ impl Federation {
         place: &RoomPlace,
         partial: &PartialRoom,
         event_id: &EventId,
+        follower: &EventId,
         deadline: &Deadline,
     ) -> Result<Option<GivenState>, Failure> {
         for server in self.servers_of_partial(place.room, partial)? {
             if deadline.is_over() {
                 break;
             }
-            let state = self.fetch_state_after(place, &server, event_id, &self.limits_of_resync(deadline)).await;
+            let limits = self.limits_of_resync(deadline);
+            let state = self.fetch_state_beyond(place, &server, event_id, follower, &limits).await;
             match blame_gap(&server, state) {
                 Ok(state) => return Ok(Some(state)),
                 Err(Failure::Remote(error)) => {
@@ -364,6 +386,7 @@ fn blame_gap<T>(server: &ServerName, outcome: Result<T, GapError>) -> Result<T, 
         GapError::Remote(error) => Failure::Remote(error),
         GapError::Room(error) => blame(server, error),
         GapError::Unusable(reason) => Failure::malformed(server, reason),
+        GapError::Withheld => Failure::malformed(server, error.to_string()),
     })
 }
 

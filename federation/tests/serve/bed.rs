@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
+use calls::{CallAddresses, CallEvents, Calls, CallsConfig, CallsParts, Grant, MediaServer};
 use federation::{
-    AnswerBody, Ask, ClientParts, Destinations, DestinationsParts, Federation, FederationClient, FederationConfig,
-    FederationParts, KeyRing, KeyRingParts, OwnKeys, RemoteError, RemoteMediaClient, Transport, TransportError,
+    AnswerBody, Ask, CallsClient, ClientParts, Destinations, DestinationsParts, Federation, FederationClient,
+    FederationConfig, FederationParts, KeyRing, KeyRingParts, OwnKeys, RemoteError, RemoteMediaClient, Transport,
+    TransportError,
 };
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
@@ -61,9 +63,21 @@ pub struct Server {
     pub rooms: Rooms,
     pub users: Users,
     pub media: Media,
+    pub calls: Calls,
     pub client: FederationClient,
     pub router: Router,
     _dir: TempDir,
+}
+
+/// A media server whose tokens say what they are for.
+struct Grants;
+
+impl MediaServer for Grants {
+    fn token(&self, grant: &Grant) -> String {
+        json!({"sub": grant.identity, "publish": grant.can_publish, "create": grant.may_create}).to_string()
+    }
+
+    fn disconnect(&self, _: &str, _: &str) {}
 }
 
 /// Runs a test with this server and another.
@@ -97,7 +111,7 @@ impl Server {
         let key = Arc::new(SigningKey::from_seed([seed; 32], &format!("k{seed}")).unwrap());
         let (clock, random, metrics) = (Clock::system(), Random::seeded(u64::from(seed)), Metrics::new());
         let tasks = Tasks::new(&metrics);
-        let mut keyspaces = [rooms::KEYSPACES, users::KEYSPACES, media::KEYSPACES].concat();
+        let mut keyspaces = [rooms::KEYSPACES, users::KEYSPACES, media::KEYSPACES, calls::KEYSPACES].concat();
         keyspaces.extend(federation::keyspaces());
         let store = Store::open(Options::new(Backend::Memory, keyspaces)).unwrap();
         let rooms = Rooms::new(RoomsParts {
@@ -150,12 +164,26 @@ impl Server {
             remote: Arc::new(RemoteMediaClient::new(client.clone())),
         })
         .unwrap();
+        let calls = Calls::new(CallsParts {
+            store: store.clone(),
+            rooms: rooms.clone(),
+            users: users.clone(),
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+            config: CallsConfig::default(),
+            addresses: CallAddresses::below(&format!("https://{name}")),
+            media: Some(Arc::new(Grants)),
+            turn: None,
+            remote: Arc::new(CallsClient::new(client.clone())),
+            events: CallEvents::default(),
+        });
         let federation = Federation::new(FederationParts {
             appservices: Arc::new(users::NoAppServices),
             store,
             rooms: rooms.clone(),
             users: users.clone(),
             media: media.clone(),
+            calls: Some(calls.clone()),
             clock,
             random,
             tasks,
@@ -169,7 +197,7 @@ impl Server {
         });
         let router = federation.router();
         net.0.lock().unwrap().insert(name.as_str().to_owned(), router.clone());
-        Server { name, key, rooms, users, media, client, router, _dir: dir }
+        Server { name, key, rooms, users, media, calls, client, router, _dir: dir }
     }
 
     /// An account of this server's.

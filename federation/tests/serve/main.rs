@@ -4,6 +4,7 @@
 
 mod bed;
 mod bounds;
+mod calls;
 mod events;
 mod gates;
 mod invites;

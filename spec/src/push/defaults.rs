@@ -71,15 +71,18 @@ const fn off(rule: DefaultRule) -> DefaultRule {
 }
 
 /// Every default rule, by kind and then highest priority first. The poll rules carry the unstable names of
-/// MSC3930, which is accepted but not yet in a specification release. Those of threads (MSC4306) are there to be switched
-/// on: users whose clients cannot subscribe would hear of no thread any more.
+/// MSC3930, which is accepted but not yet in a specification release; those of invitations to calls the unstable names of
+/// MSC4075, which is open. Those of threads (MSC4306) are there to be switched on: users whose clients cannot subscribe
+/// would hear of no thread any more.
 #[rustfmt::skip]
 pub(super) const DEFAULT_RULES: &[DefaultRule] = &[
     DefaultRule { kind: RuleKind::Override, rule_id: MASTER_RULE, enabled: false, conditions: &[], actions: Nothing },
     over(".m.rule.suppress_notices", &[Match("content.msgtype", "m.notice")], Nothing),
     over(".m.rule.invite_for_me", &[Match("type", "m.room.member"), Match("content.membership", "invite"), MatchUser("state_key")], NotifyWithSound("default")),
     over(".m.rule.member_event", &[Match("type", "m.room.member")], Nothing),
+    over(".org.matrix.msc4075.rule.rtc.invite_for_me", &[Match("type", "org.matrix.msc4075.rtc.invite"), ContainsUser("content.m\\.mentions.user_ids")], NotifyWithSound("ring")),
     over(".m.rule.is_user_mention", &[ContainsUser("content.m\\.mentions.user_ids")], NotifyHighlightedWithSound),
+    over(".org.matrix.msc4075.rule.rtc.invite_for_room", &[Match("type", "org.matrix.msc4075.rtc.invite"), IsTrue("content.m\\.mentions.room"), SenderMayNotify("room")], NotifyWithSound("ring")),
     over(".m.rule.is_room_mention", &[IsTrue("content.m\\.mentions.room"), SenderMayNotify("room")], NotifyHighlighted),
     over(".m.rule.tombstone", &[Match("type", "m.room.tombstone"), Match("state_key", "")], NotifyHighlighted),
     over(".m.rule.reaction", &[Match("type", "m.reaction")], Nothing),

@@ -129,6 +129,19 @@ fn mentions_edits_and_polls_decide_as_specified() {
 }
 
 #[test]
+fn invitations_to_calls_ring_for_whom_they_mention() {
+    let invite = |mentions: Value| typed("org.matrix.msc4075.rtc.invite", json!({"m.mentions": mentions}));
+    invite(json!({"user_ids": [ALICE]})).expect(".org.matrix.msc4075.rule.rtc.invite_for_me", "nring");
+    invite(json!({"user_ids": [BOB]})).expect("", "-");
+    let room = || invite(json!({"room": true}));
+    room().sender_may_notify().expect(".org.matrix.msc4075.rule.rtc.invite_for_room", "nring");
+    room().expect("", "-");
+    // As clients of the time before send it: a mention like any other.
+    let notification = json!({"notification_type": "ring", "m.mentions": {"user_ids": [ALICE]}});
+    typed("org.matrix.msc4075.rtc.notification", notification).expect(".m.rule.is_user_mention", "nhdefault");
+}
+
+#[test]
 fn own_events_never_notify() {
     let mut case = message(json!({"body": "hi"}));
     case.event["sender"] = json!(ALICE);
@@ -390,10 +403,10 @@ fn default_rules_are_shown_as_specified() {
         ],
         "actions": ["notify", {"set_tweak": "sound", "value": "default"}, {"set_tweak": "highlight"}],
     });
-    assert_eq!(shown["override"][4], mention);
+    assert_eq!(shown["override"][5], mention);
     assert_eq!(shown["override"][2]["conditions"][2]["pattern"], ALICE);
     let count = |kind: &str| shown[kind].as_array().unwrap().len();
-    assert_eq!(RuleKind::ALL.map(|kind| count(kind.as_str())), [12, 0, 0, 0, 10]);
+    assert_eq!(RuleKind::ALL.map(|kind| count(kind.as_str())), [14, 0, 0, 0, 10]);
 }
 
 #[test]

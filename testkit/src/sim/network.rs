@@ -92,6 +92,8 @@ struct State {
     /// Links that carry nothing at present, in this direction.
     down: BTreeSet<Link>,
     conditions: Conditions,
+    /// How much later requests arrive whose path begins so.
+    held: Vec<(String, Duration)>,
     /// Each link draws its own fates, so that traffic elsewhere does not change them.
     links: BTreeMap<Link, Random>,
     observer: Option<Observer>,
@@ -108,6 +110,7 @@ impl SimNetwork {
             servers: BTreeMap::new(),
             down: BTreeSet::new(),
             conditions: Conditions::calm(),
+            held: Vec::new(),
             links: BTreeMap::new(),
             observer: None,
             under_way: 0,
@@ -132,6 +135,16 @@ impl SimNetwork {
     /// What all links do from now on.
     pub fn set_conditions(&self, conditions: Conditions) {
         self.0.state.lock().conditions = conditions;
+    }
+
+    /// From now on requests whose path begins with `path` take `time` longer, on all links.
+    pub fn hold(&self, path: &str, time: Duration) {
+        self.0.state.lock().held.push((path.to_owned(), time));
+    }
+
+    /// Nothing is held any longer that is asked from now on.
+    pub fn release(&self) {
+        self.0.state.lock().held.clear();
     }
 
     /// Cuts a link in both directions.
@@ -179,7 +192,7 @@ impl SimNetwork {
     ) -> Result<Response<Bytes>, TransportError> {
         let _moving = Moving::start(self);
         let (fate, there, back) = self.draw(asker, asked);
-        self.0.clock.sleep(there).await;
+        self.0.clock.sleep(there + self.held_for(request.uri().path())).await;
         let (router, connections) = self.router_of(asker, asked)?;
         match fate {
             Fate::LostBefore => return Err(broken()),
@@ -205,6 +218,11 @@ impl SimNetwork {
             observer(&Carried { asker, asked, method, uri, request, status, answer });
         }
         if is_lost { Err(broken()) } else { Ok(Response::from_parts(head, body)) }
+    }
+
+    fn held_for(&self, path: &str) -> Duration {
+        let state = self.0.state.lock();
+        state.held.iter().filter(|(held, _)| path.starts_with(held)).map(|(_, time)| *time).sum()
     }
 
     fn router_of(&self, asker: &ServerName, asked: &ServerName) -> Result<(Router, CancellationToken), TransportError> {

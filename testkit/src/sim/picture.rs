@@ -23,6 +23,8 @@ pub struct EventPicture {
     pub prev_events: Vec<String>,
     /// What the server thinks of it.
     pub flags: EventFlags,
+    /// Whether that, and the states, are final: not so for what came in a partial room that the server left as such.
+    pub is_final: bool,
     /// Its number there.
     pub seq: RoomSeq,
     /// `type`.
@@ -124,6 +126,7 @@ impl Picture {
                 after: states.read(event.state_after()),
                 prev_events: follows.prev_events.iter().map(|id| id.as_str().to_owned()).collect(),
                 flags: event.flags(),
+                is_final: rooms.is_state_known(&event).expect("what is provisional can be read"),
                 seq: event.seq(),
                 kind: event.kind().to_owned(),
                 sender: event.sender().to_owned(),
@@ -167,7 +170,7 @@ impl Picture {
 
     /// The events that were not allowed where they stand.
     pub fn rejected(&self) -> impl Iterator<Item = (&String, &EventPicture)> {
-        self.events.iter().filter(|(_, event)| event.flags.has(EventFlags::REJECTED))
+        self.events.iter().filter(|(_, event)| event.is_final && event.flags.has(EventFlags::REJECTED))
     }
 
     /// All that lies before the extremities, and they themselves, as far as `union` knows it.
@@ -253,7 +256,7 @@ fn compare_states(one: &Picture, other: &Picture, problems: &mut Vec<String>) {
     let mut differing = Vec::new();
     for (id, event) in &one.events {
         let Some(same) = other.events.get(id) else { continue };
-        if event.before != same.before || event.after != same.after {
+        if event.is_final && same.is_final && (event.before != same.before || event.after != same.after) {
             differing.push((event.seq, id, event, same));
         }
     }

@@ -38,7 +38,7 @@ pub struct SimServer {
     key: Arc<SigningKey>,
     seed: u64,
     starts: u64,
-    trusted: Vec<String>,
+    config: FederationConfig,
     disk: MemoryDisk,
     media_dir: TempDir,
     running: Option<Running>,
@@ -57,21 +57,29 @@ pub struct Member {
 
 impl SimServer {
     /// Starts a server and attaches it to the network. Its key and its randomness come from `seed`. It believes what the
-    /// `trusted` say of others' keys.
+    /// `trusted` say of others' keys. With `partial_joins` it enters rooms before it knows their members.
     ///
     /// # Panics
     /// If it does not start.
     #[must_use]
-    pub fn start(name: &str, seed: u64, trusted: &[&str], runtime: &SimRuntime, network: &SimNetwork) -> SimServer {
+    pub fn start(
+        name: &str,
+        seed: u64,
+        trusted: &[&str],
+        partial_joins: bool,
+        runtime: &SimRuntime,
+        network: &SimNetwork,
+    ) -> SimServer {
         let name = ServerName::parse(name).expect("a server name");
         let mut key = [0; 32];
         Random::seeded(seed).fill(&mut key);
         let key = Arc::new(SigningKey::from_seed(key, "sim").expect("a key"));
         let media_dir = tempfile::Builder::new().prefix("conduit-sim").tempdir().expect("a temporary folder");
-        let trusted =
+        let trusted: Vec<String> =
             trusted.iter().filter(|trusted| **trusted != name.as_str()).map(|name| (*name).to_owned()).collect();
+        let config = FederationConfig { partial_joins, ..federation_config(trusted) };
         let (starts, disk) = (0, MemoryDisk::new());
-        let mut server = SimServer { name, key, seed, starts, trusted, disk, media_dir, running: None };
+        let mut server = SimServer { name, key, seed, starts, config, disk, media_dir, running: None };
         server.run(runtime, network);
         server
     }
@@ -177,7 +185,7 @@ impl SimServer {
         let random = Random::seeded(self.seed.wrapping_mul(1000).wrapping_add(self.starts));
         let (clock, metrics) = (runtime.clock().clone(), Metrics::new());
         let tasks = Tasks::new(&metrics);
-        let config = Arc::new(federation_config(&self.trusted));
+        let config = Arc::new(self.config.clone());
         let rooms = Rooms::new(RoomsParts {
             store: store.clone(),
             clock: clock.clone(),
@@ -232,6 +240,7 @@ impl SimServer {
             rooms: rooms.clone(),
             users: users.clone(),
             media: media.expect("the media open"),
+            calls: None,
             clock,
             random,
             tasks: tasks.clone(),
@@ -264,6 +273,13 @@ impl SimServer {
 }
 
 impl Member {
+    /// Whether the user's server is in the room and does not know all members yet.
+    #[must_use]
+    pub fn is_partial(&self, room: &spec::ids::RoomId) -> bool {
+        let head = self.rooms.known_room(room).and_then(|nid| self.rooms.head(nid));
+        self.is_resident(room) && head.is_ok_and(|head| head.is_partial())
+    }
+
     /// Whether the user's server is in the room.
     #[must_use]
     pub fn is_resident(&self, room: &spec::ids::RoomId) -> bool {
@@ -279,9 +295,9 @@ impl Member {
 }
 
 /// Short waits, so that a simulated minute is long; nothing that is told regularly.
-fn federation_config(trusted: &[String]) -> FederationConfig {
+fn federation_config(trusted_key_servers: Vec<String>) -> FederationConfig {
     FederationConfig {
-        trusted_key_servers: trusted.to_vec(),
+        trusted_key_servers,
         request_timeout: Span::seconds(4),
         join_timeout: Span::seconds(20),
         backoff: Span::seconds(1),

@@ -25,6 +25,8 @@ const SILENCE: Duration = Duration::from_secs(9);
 const DRAIN: Duration = Duration::from_secs(900);
 /// How many times everybody speaks in the end, so that the last words of each reach all others.
 const LAST_WORDS: usize = 3;
+/// The longest that the state of a room is held back from who joins it.
+const STATE_HELD_MS: u64 = 9_000;
 /// How many requests for history a server makes in the end at most.
 const BACKFILLS: usize = 60;
 
@@ -61,7 +63,7 @@ pub struct World {
 
 impl World {
     /// Three to five servers with two users each, and a room of the first one's. What is not given is drawn from the
-    /// seed.
+    /// seed. In half of the worlds rooms are entered before their members are known, which come late.
     ///
     /// # Panics
     /// If anything cannot be made.
@@ -84,8 +86,13 @@ impl World {
         let network = SimNetwork::new(seed, runtime.clock().clone());
         let names = ["one.test", "two.test", "three.test", "four.test", "five.test"];
         let names: Vec<&str> = names.into_iter().take(servers as usize).collect();
+        let partial_joins = seed.is_multiple_of(2);
+        if partial_joins {
+            let time = Duration::from_millis(Random::seeded(seed ^ 0x51a7e).below(STATE_HELD_MS));
+            network.hold("/_matrix/federation/v1/state_ids/", time);
+        }
         let start = |(index, name): (usize, &&str)| {
-            SimServer::start(name, seed * 10 + index as u64 + 1, &names, &runtime, &network)
+            SimServer::start(name, seed * 10 + index as u64 + 1, &names, partial_joins, &runtime, &network)
         };
         let servers: Vec<SimServer> = names.iter().enumerate().map(start).collect();
         introduce(&servers, &runtime);
@@ -140,6 +147,13 @@ impl World {
             let (member, room, via) = (self.member(index), self.room.clone(), self.via());
             let joined = self.runtime.run(ACTION, async move { join(&member, &room, &via).await });
             joined.unwrap_or_else(|error| panic!("seed {}: {} cannot join: {error}", self.seed, self.users[index].1));
+            // Whoever does not know all members lets nobody in.
+            for _ in 0..100 {
+                if !self.lacks_members() {
+                    break;
+                }
+                self.runtime.pass(Duration::from_millis(500));
+            }
         }
         self.drain();
     }
@@ -215,7 +229,7 @@ impl World {
         });
     }
 
-    /// Mends everything and waits until all is said.
+    /// Mends everything and waits until all is said, and no server lacks members of the room.
     ///
     /// # Panics
     /// If that takes too long.
@@ -227,11 +241,16 @@ impl World {
         loop {
             self.runtime.pass(Duration::from_secs(1));
             let staged: usize = self.servers.iter().map(|server| server.federation().staged_events()).sum();
-            if staged == 0 && self.network.idle_for() >= SILENCE {
+            if staged == 0 && !self.lacks_members() && self.network.idle_for() >= SILENCE {
                 return;
             }
             assert!(clock.monotonic() < until, "seed {}: the servers never fall silent\n{}", self.seed, self.log());
         }
+    }
+
+    /// Whether a server that is in the room does not know all members yet.
+    fn lacks_members(&self) -> bool {
+        self.users.iter().any(|(server, user)| self.servers[*server].member(user).is_partial(&self.room))
     }
 
     /// Brings the world to rest: everybody says a last word until all know each other's, and asks for what is missing

@@ -17,22 +17,22 @@ export function ensure(condition, message) {
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Asks `check` ten times a second until it gives something truthy; `what` names the thing in the error. */
-export async function until(what, check) {
-  const deadline = Date.now() + WAIT_LIMIT_MS;
+export async function until(what, check, limit = WAIT_LIMIT_MS) {
+  const deadline = Date.now() + limit;
   for (;;) {
     const value = await check();
     if (value) return value;
-    if (Date.now() > deadline) throw new Error(`waited ${WAIT_LIMIT_MS / 1000} s in vain for ${what}`);
+    if (Date.now() > deadline) throw new Error(`waited ${limit / 1000} s in vain for ${what}`);
     await sleep(100);
   }
 }
 
 /** Runs one step and prints `ok NAME` or `FAIL NAME: cause`; undefined when it failed. */
-export async function step(name, work) {
+export async function step(name, work, bound = STEP_LIMIT_MS) {
   const started = Date.now();
   let timer;
   const limit = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no result after ${STEP_LIMIT_MS / 1000} s`)), STEP_LIMIT_MS);
+    timer = setTimeout(() => reject(new Error(`no result after ${bound / 1000} s`)), bound);
   });
   try {
     const value = await Promise.race([work(), limit]);
@@ -48,8 +48,8 @@ export async function step(name, work) {
 }
 
 /** Like `step`, for a step without which the scenario cannot go on. */
-export async function must(name, work) {
-  const value = await step(name, work);
+export async function must(name, work, bound = STEP_LIMIT_MS) {
+  const value = await step(name, work, bound);
   if (value === undefined) throw new Abort(name);
   return value;
 }
@@ -67,6 +67,6 @@ export function finish() {
 }
 
 function describe(error) {
-  const where = error?.stack?.split("\n").find((line) => line.includes("scenario.js"))?.trim() ?? "";
+  const where = error?.stack?.split("\n").find((line) => line.includes("scenario"))?.trim() ?? "";
   return `${error?.message ?? error} ${where}`;
 }

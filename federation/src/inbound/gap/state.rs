@@ -149,7 +149,7 @@ impl Federation {
             self.fetch_auth_events(place, server, fetched.clone()).await?;
             self.store_outliers(place, fetched).await?;
             if is_unknown()? {
-                return Err(GapError::Unusable("the event after the state cannot be had"));
+                return Err(GapError::Withheld);
             }
         }
         Ok(GivenState { state, then: Some(event_id.clone()) })

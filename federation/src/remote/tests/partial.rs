@@ -286,3 +286,23 @@ async fn a_second_user_comes_in_through_another_server_while_members_are_unknown
     assert!(rooms.is_server_joined(nid, &name("b.test")).unwrap());
     assert_eq!(rooms.head(nid).unwrap().joined_count(), 4 + 1 + 2);
 }
+
+#[tokio::test]
+async fn what_newcomers_are_not_shown_is_not_needed() {
+    let here = Here::new();
+    let room = large_room(30);
+    let message = room.lock().add("@m1:a.test", "m.room.message", None, json!({"body": "x", "msgtype": "m.text"}));
+    here.world.answer("b.test", |_| (StatusCode::NOT_FOUND, refusal("M_NOT_FOUND")));
+    let inner = room.clone();
+    here.world.answer("a.test", move |asked| {
+        if asked.path[1] == "event" && asked.path[2] == message.event_id.as_str() {
+            return (StatusCode::NOT_FOUND, refusal("M_NOT_FOUND"));
+        }
+        (StatusCode::OK, inner.lock().answer("a.test", asked))
+    });
+    here.join(&room, &[]).await.unwrap();
+    here.until_full(here.nid(&room)).await;
+    here.assert_same_state(&room);
+    let asked = here.asked_for_state();
+    assert_eq!(asked.iter().filter(|asked| asked.contains("state_ids")).count(), 2, "before the join itself at last");
+}

@@ -1,0 +1,130 @@
+//! Which layer of which track each participant is sent.
+
+use std::time::Duration;
+
+use livekit_protocol as proto;
+use proto::signal_response::Message as Response;
+use str0m::bwe::{Bitrate, BweKind};
+
+use super::env::Env;
+use super::participant::Subscription;
+use super::track::Track;
+use super::{ParticipantId, PeerAt, Room, TrackId};
+use crate::media::layers::{self, Demand, LAYERS, Layer};
+
+/// What an audio track takes at most, in bit/s.
+const AUDIO_RATE: u64 = 50_000;
+/// A picture is neither paused nor resumed sooner after it was resumed or paused.
+const STEADY: Duration = Duration::from_secs(2);
+/// How long layers are not raised after the line was found too narrow.
+const CALM: Duration = Duration::from_secs(4);
+/// How much more than wanted the way is probed for, in percent.
+const PROBE_PERCENT: u64 = 120;
+
+impl Room {
+    pub(super) fn note_estimate(&mut self, at: PeerAt, kind: &BweKind, env: &mut Env<'_>) {
+        let BweKind::Twcc { estimate, .. } = kind else { return };
+        let estimate = estimate.as_u64();
+        let Some(peer) = self.peer(at) else { return };
+        let fell = estimate < peer.estimate;
+        peer.estimate = estimate;
+        // Less at once, or what does not fit piles up; more with the next regular round.
+        if fell {
+            self.allocate(at.participant, env);
+        }
+    }
+
+    /// Chooses the layers of all pictures of a participant anew.
+    pub(super) fn allocate(&mut self, subscriber: ParticipantId, env: &mut Env<'_>) {
+        let Some(participant) = self.participants.get_mut(subscriber) else { return };
+        let side = participant.receiving_side();
+        let (mut demands, mut shown, mut audio): (Vec<Demand>, Vec<TrackId>, u64) = (Vec::new(), Vec::new(), 0);
+        let mut chosen: Vec<(TrackId, Option<Layer>, bool)> = Vec::new();
+        for (id, wish) in &participant.subscriptions {
+            let Some(track) = self.tracks.get(*id) else { continue };
+            let Some(down) = track.downs.iter().find(|down| down.subscriber == subscriber) else { continue };
+            if !track.is_video() {
+                audio = audio.saturating_add(AUDIO_RATE);
+                chosen.push((*id, (!wish.disabled).then_some(0), false));
+            } else if wish.disabled {
+                chosen.push((*id, None, false));
+            } else {
+                let mut demand = demand_of(track, wish, down.current.or(down.target), env.now);
+                if let Some(current) = down.current.filter(|_| env.now < participant.no_raise_before) {
+                    demand.wanted = demand.wanted.min(current);
+                }
+                if demand.rates.iter().all(|rate| *rate == 0) {
+                    // Nothing has come yet: take what comes first.
+                    chosen.push((*id, Some(wish.layer.min(track.top())), false));
+                } else {
+                    demands.push(demand);
+                    shown.push(*id);
+                }
+            }
+        }
+        let Some(peer) = participant.peer(side) else { return };
+        let desired = layers::desired(&demands).saturating_add(audio);
+        let budget = peer.estimate.saturating_sub(audio);
+        peer.rtc.bwe().set_bitrate(Bitrate::ZERO, Bitrate::bps(desired.saturating_mul(PROBE_PERCENT) / 100));
+        let given = layers::allocate(budget, &demands);
+        participant.meters.note_shortfall(&demands, &given);
+        let falls = |(demand, given): (&Demand, &Option<Layer>)| {
+            demand.current.is_some_and(|current| demand.wanted >= current && given.is_none_or(|given| given < current))
+        };
+        if demands.iter().zip(&given).any(falls) {
+            participant.no_raise_before = env.now + CALM;
+        }
+        chosen.extend(shown.into_iter().zip(given).map(|(id, layer)| (id, layer, layer.is_none())));
+        for (id, layer, paused) in chosen {
+            self.set_target(subscriber, id, layer, paused, env);
+        }
+    }
+
+    fn set_target(
+        &mut self,
+        subscriber: ParticipantId,
+        id: TrackId,
+        target: Option<Layer>,
+        paused: bool,
+        env: &mut Env<'_>,
+    ) {
+        let Some(track) = self.tracks.get_mut(id) else { return };
+        let sid = track.info.sid.clone();
+        let publisher = track.publisher;
+        let Some(down) = track.downs.iter_mut().find(|down| down.subscriber == subscriber) else { return };
+        let turns = paused != down.told_paused;
+        if turns && (paused || target.is_some()) && env.now.saturating_duration_since(down.turned) < STEADY {
+            return;
+        }
+        if turns {
+            down.turned = env.now;
+        }
+        down.target = target;
+        let waits = target.is_some() && target != down.current && down.not_before <= env.now;
+        let tell = std::mem::replace(&mut down.told_paused, paused) != paused;
+        if let (true, Some(stream)) = (waits, target.and_then(|layer| track.stream(layer))) {
+            stream.key_wanted = true;
+            self.ask_key_frames(id, env.now, env);
+        }
+        if !tell {
+            return;
+        }
+        let state = if paused { proto::StreamState::Paused } else { proto::StreamState::Active } as i32;
+        let participant_sid =
+            self.participants.get(publisher).map(|publisher| publisher.sid.clone()).unwrap_or_default();
+        if let Some(participant) = self.participants.get_mut(subscriber) {
+            let info = proto::StreamStateInfo { participant_sid, track_sid: sid, state };
+            participant.send(Response::StreamStateUpdate(proto::StreamStateUpdate { stream_states: vec![info] }));
+        }
+    }
+}
+
+fn demand_of(track: &Track, wish: &Subscription, current: Option<Layer>, now: std::time::Instant) -> Demand {
+    let mut rates = [0; LAYERS];
+    for (rate, stream) in rates.iter_mut().zip(&track.streams) {
+        if stream.is_live(now) {
+            *rate = stream.meter.rate.max(1);
+        }
+    }
+    Demand { rates, wanted: wish.layer, priority: wish.area, current }
+}

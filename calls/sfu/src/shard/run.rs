@@ -1,0 +1,316 @@
+//! The loop of the media thread: poll, take commands and datagrams, do what is due, send.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Token};
+use runtime::Clock;
+use slab::Slab;
+use str0m::net::Protocol;
+
+use super::routes::{Route, Routes};
+use super::tcp::TcpPorts;
+use super::udp::{Buffers, Sender, UdpPort};
+use super::{Board, Command, Seat};
+use crate::report::LegStats;
+use crate::room::{Env, Fixed, Goodbye, JoinOptions, JoinRefusal, Notice, Outbox, PeerAt, Room, RouteChange, TICK};
+use crate::server::{DisconnectReason, Observer};
+
+pub(super) const WAKER: Token = Token(0);
+pub(super) const FIRST_UDP: usize = 1;
+/// Commands of one round, so that media have their turn.
+const COMMANDS_A_ROUND: usize = 256;
+/// How often operators' overview is renewed.
+const OVERVIEW_EVERY: Duration = Duration::from_secs(2);
+/// How long the loop rests at most.
+const REST: Duration = TICK;
+
+/// A room and whether it has something to send.
+pub(super) struct Slot {
+    pub room: Room,
+    pub touched: bool,
+}
+
+/// The media thread's state.
+pub struct Shard {
+    pub(super) fixed: Fixed,
+    pub(super) clock: Clock,
+    /// What [`Clock::monotonic`] is counted from, as the engine wants it.
+    pub(super) started: Instant,
+    pub(super) observer: Arc<dyn Observer>,
+    pub(super) board: Arc<Board>,
+    pub(super) inbox: Receiver<Command>,
+    pub(super) poll: Poll,
+    pub(super) udp: Vec<UdpPort>,
+    pub(super) tcp: TcpPorts,
+    pub(super) sender: Sender,
+    pub(super) rooms: Slab<Slot>,
+    pub(super) by_name: HashMap<String, usize>,
+    pub(super) touched: Vec<usize>,
+    pub(super) routes: Routes,
+    pub(super) wakes: BinaryHeap<Reverse<(Instant, usize, PeerAt)>>,
+    pub(super) out: Outbox,
+    /// Sockets that may still have datagrams.
+    pub(super) readable: Vec<bool>,
+    pub(super) next_tick: Instant,
+    pub(super) next_overview: Instant,
+    pub(super) stopping: bool,
+}
+
+impl Shard {
+    pub(super) fn now(&self) -> Instant {
+        self.started + self.clock.monotonic()
+    }
+
+    /// Runs until stopped. A panic ends all calls of this thread and nothing else; clients come back.
+    pub fn run(mut self) {
+        let mut events = Events::with_capacity(256);
+        let mut buffers = Buffers::new();
+        while !self.stopping {
+            let round = catch_unwind(AssertUnwindSafe(|| self.round(&mut events, &mut buffers)));
+            if round.is_err() {
+                tracing::error!("the media thread panicked: its calls are ended; this is a bug in the server");
+                self.start_over();
+            }
+        }
+    }
+
+    fn start_over(&mut self) {
+        for (_, slot) in &self.rooms {
+            for identity in slot.room.active_identities() {
+                self.observer.left(&slot.room.name, identity, LegStats::default());
+            }
+        }
+        self.rooms.clear();
+        self.by_name.clear();
+        self.touched.clear();
+        self.routes = Routes::default();
+        self.wakes.clear();
+        self.out = Outbox::default();
+        self.renew_board(true);
+    }
+
+    fn round(&mut self, events: &mut Events, buffers: &mut Buffers) {
+        let now = self.now();
+        let more = self.readable.contains(&true);
+        let wake = self.wakes.peek().map(|Reverse((at, ..))| at.saturating_duration_since(now));
+        let rest = wake.unwrap_or(REST).min(self.next_tick.saturating_duration_since(now)).min(REST);
+        if let Err(error) = self.poll.poll(events, Some(if more { Duration::ZERO } else { rest }))
+            && error.kind() != ErrorKind::Interrupted
+        {
+            tracing::error!(%error, "the media thread cannot poll");
+            std::thread::sleep(REST);
+        }
+        let begun = self.now();
+        let mut arrived = Vec::new();
+        for event in events.iter() {
+            match event.token().0.checked_sub(FIRST_UDP) {
+                None => {}
+                Some(index) if index < self.udp.len() => {
+                    if let Some(readable) = self.readable.get_mut(index) {
+                        *readable = true;
+                    }
+                }
+                Some(_) => self.tcp.serve(event.token(), self.poll.registry(), begun, &mut arrived),
+            }
+        }
+        self.take_commands();
+        for datagram in arrived {
+            self.receive_tcp(&datagram, begun);
+        }
+        for index in 0..self.udp.len() {
+            self.receive_udp(index, buffers, begun);
+        }
+        self.wake_due(begun);
+        if begun >= self.next_tick {
+            self.tick(begun);
+        }
+        self.flush();
+        self.fixed.metrics.round_seconds.observe_duration(self.now().saturating_duration_since(begun));
+    }
+
+    fn take_commands(&mut self) {
+        for _ in 0..COMMANDS_A_ROUND {
+            let Ok(command) = self.inbox.try_recv() else { return };
+            match command {
+                Command::Join { options, reply } => {
+                    // Whoever asked may have given up; the link is closed then and the participant goes.
+                    let _ = reply.send(self.join(*options));
+                }
+                Command::Message { seat, message } => self.with_room(seat.room, |room, env| {
+                    if room.is_linked(seat.participant, seat.connection) {
+                        room.take_message(seat.participant, *message, env);
+                    }
+                }),
+                Command::Lost { seat } => self.with_room(seat.room, |room, env| {
+                    if room.is_linked(seat.participant, seat.connection) {
+                        room.lose_link(seat.participant, seat.connection, env);
+                    }
+                }),
+                Command::Disconnect { room, identity, reason } => {
+                    let goodbye = match reason {
+                        DisconnectReason::Removed => Goodbye::Removed,
+                        DisconnectReason::RoomClosed => Goodbye::RoomClosed,
+                        DisconnectReason::Shutdown => Goodbye::Shutdown,
+                    };
+                    self.with_named(&room, |room, env| room.remove_identity(&identity, goodbye, env));
+                }
+                Command::Mute { room, identity, track } => {
+                    self.with_named(&room, |room, _| room.mute_track(&identity, &track));
+                }
+                Command::Stop { done } => {
+                    let rooms: Vec<usize> = self.rooms.iter().map(|(key, _)| key).collect();
+                    for key in rooms {
+                        self.with_room(key, |room, env| room.close(Goodbye::Shutdown, env));
+                    }
+                    self.stopping = true;
+                    let _ = done.send(());
+                }
+            }
+        }
+    }
+
+    fn join(&mut self, options: JoinOptions) -> Result<Seat, JoinRefusal> {
+        let connection = options.link.connection;
+        let name = options.grant.room.clone();
+        let key = match self.by_name.get(&name) {
+            Some(key) => *key,
+            None if options.resume.is_some() => return Err(JoinRefusal::NoSession),
+            None if !options.grant.may_create => return Err(JoinRefusal::NoRoom),
+            None if self.rooms.len() >= self.fixed.config.max_rooms as usize => return Err(JoinRefusal::Full),
+            None => self.open_room(name),
+        };
+        let participants: usize = self.rooms.iter().map(|(_, slot)| slot.room.len()).sum();
+        if options.resume.is_none() && participants >= self.fixed.config.max_participants as usize {
+            return Err(JoinRefusal::Full);
+        }
+        let mut joined = Err(JoinRefusal::NoRoom);
+        self.with_room(key, |room, env| joined = room.join(options, env));
+        self.renew_board(false);
+        joined.map(|participant| Seat { room: key, participant, connection })
+    }
+
+    fn open_room(&mut self, name: String) -> usize {
+        let sid = format!("RM_{}", self.fixed.random.token(12));
+        tracing::info!(room = %sid, "a call begins");
+        let room = Room::new(name.clone(), sid, self.now(), self.clock.now_ms());
+        let key = self.rooms.insert(Slot { room, touched: false });
+        self.by_name.insert(name, key);
+        key
+    }
+
+    fn with_named(&mut self, name: &str, act: impl FnOnce(&mut Room, &mut Env<'_>)) {
+        if let Some(key) = self.by_name.get(name).copied() {
+            self.with_room(key, act);
+        }
+    }
+
+    /// Lets a room do something, and takes over where datagrams are to go and when it wants to be woken.
+    pub(super) fn with_room(&mut self, key: usize, act: impl FnOnce(&mut Room, &mut Env<'_>)) {
+        let now = self.now();
+        let Some(slot) = self.rooms.get_mut(key) else { return };
+        let mut env = Env { fixed: &self.fixed, now, now_ms: self.clock.now_ms(), out: &mut self.out };
+        act(&mut slot.room, &mut env);
+        if !std::mem::replace(&mut slot.touched, true) {
+            self.touched.push(key);
+        }
+        for change in self.out.routes.drain(..) {
+            match change {
+                RouteChange::AddName(name, at) => self.routes.add_name(name, Route { room: key, at }),
+                RouteChange::RemoveName(name) => self.routes.remove_name(&name),
+                RouteChange::RemoveAddress(address) => self.routes.remove_address(address, key),
+            }
+        }
+        self.wakes.extend(self.out.wakes.drain(..).map(|(at, peer)| Reverse((at, key, peer))));
+        for notice in self.out.notices.drain(..) {
+            match notice {
+                Notice::Joined { identity } => self.observer.joined(&slot.room.name, &identity),
+                Notice::Left { identity, stats } => self.observer.left(&slot.room.name, &identity, stats),
+            }
+        }
+    }
+
+    fn wake_due(&mut self, now: Instant) {
+        while let Some(Reverse((at, key, peer))) = self.wakes.peek().copied() {
+            if at > now {
+                break;
+            }
+            self.wakes.pop();
+            self.with_room(key, |room, env| room.wake(peer, env));
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.next_tick = now + TICK;
+        self.tcp.close_unclaimed(now, self.poll.registry());
+        let keys: Vec<usize> = self.rooms.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            let mut over = false;
+            self.with_room(key, |room, env| {
+                room.tick(env);
+                over = room.is_over(env);
+            });
+            if over {
+                self.close_room(key);
+            }
+        }
+        let overview = now >= self.next_overview;
+        if overview {
+            self.next_overview = now + OVERVIEW_EVERY;
+        }
+        self.renew_board(overview);
+    }
+
+    fn close_room(&mut self, key: usize) {
+        let Some(slot) = self.rooms.try_remove(key) else { return };
+        tracing::info!(room = %slot.room.sid, "a call ends");
+        self.by_name.remove(&slot.room.name);
+        self.routes.remove_room(key);
+        self.touched.retain(|other| *other != key);
+    }
+
+    fn renew_board(&self, overview: bool) {
+        let now = self.now();
+        let participants = self.rooms.iter().map(|(_, slot)| slot.room.len()).sum();
+        let rooms = overview.then(|| self.rooms.iter().map(|(_, slot)| slot.room.overview(now)).collect());
+        let mut state = self.board.0.lock();
+        if state.rooms.len() != self.by_name.len() || overview {
+            state.rooms = self.by_name.keys().cloned().collect();
+        }
+        state.participants = participants;
+        if let Some(rooms) = rooms {
+            state.overview = rooms;
+        }
+        drop(state);
+        self.fixed.metrics.rooms.set(i64::try_from(self.rooms.len()).unwrap_or(i64::MAX));
+        self.fixed.metrics.participants.set(i64::try_from(participants).unwrap_or(i64::MAX));
+    }
+
+    /// Lets all rooms that did something finish, and sends what they have.
+    pub(super) fn flush(&mut self) {
+        while let Some(key) = self.touched.pop() {
+            if let Some(slot) = self.rooms.get_mut(key) {
+                slot.touched = true;
+            }
+            self.with_room(key, |room, env| room.flush(env));
+            if let Some(slot) = self.rooms.get_mut(key) {
+                slot.touched = false;
+            }
+        }
+        let metrics = &self.fixed.metrics;
+        for datagram in self.out.datagrams.drain(..) {
+            if datagram.proto == Protocol::Udp {
+                self.sender.push(&self.udp, &datagram, metrics);
+            } else {
+                metrics.datagrams_out.add(1);
+                self.tcp.send(datagram.destination, &datagram.contents, self.poll.registry());
+            }
+        }
+        self.sender.flush(&self.udp, metrics);
+    }
+}

@@ -1,0 +1,78 @@
+//! The ports of calls: the media server, the TURN server, and other homeservers.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use spec::ids::{ServerName, UserId};
+
+use crate::error::CallError;
+use crate::openid::OpenIdProof;
+use crate::seat::Seat;
+
+/// What a port returns that asks others: a boxed future.
+pub type CallAnswer<'a, T> = Pin<Box<dyn Future<Output = Result<T, CallError>> + Send + 'a>>;
+
+/// What a participant may do on the media server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The call, by its name there.
+    pub room: String,
+    /// The participant, by its name there.
+    pub identity: String,
+    /// Whether it may send media, and not only receive.
+    pub can_publish: bool,
+    /// Whether it may be the first in the call.
+    pub may_create: bool,
+    /// For how long it may join.
+    pub lifetime: Duration,
+}
+
+/// The media server of group calls. No method waits for anything.
+pub trait MediaServer: Send + Sync {
+    /// The signed token with which a participant joins.
+    fn token(&self, grant: &Grant) -> String;
+
+    /// Ends a participation, if there is one.
+    fn disconnect(&self, room: &str, identity: &str);
+}
+
+/// Credentials for a TURN server (Client-Server API §`GET /voip/turnServer`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TurnCredentials {
+    /// The user name.
+    pub username: String,
+    /// The password.
+    pub password: String,
+    /// Where it is: `turn:` and `turns:` addresses.
+    pub uris: Vec<String>,
+    /// For how long they are good.
+    pub ttl: Duration,
+}
+
+/// The TURN server. No method waits for anything.
+pub trait TurnServer: Send + Sync {
+    /// Credentials for a user.
+    fn credentials(&self, user_key: &str, lifetime: Duration) -> TurnCredentials;
+}
+
+/// What is asked of the homeserver whose media server a user of this one wants to join (MSC4195, federation API).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteSeat {
+    /// The user, of this server.
+    pub user: UserId,
+    /// The address of the media server.
+    pub url: String,
+    /// The place.
+    pub seat: Seat,
+}
+
+/// What other homeservers can be asked about calls; each method has its own time limit. The federation edge implements
+/// it.
+pub trait RemoteCalls: Send + Sync {
+    /// Whose OpenID token it is, as its server says (Server-Server API §OpenID).
+    fn openid_user<'a>(&'a self, server: &'a ServerName, proof: &'a OpenIdProof) -> CallAnswer<'a, UserId>;
+
+    /// A token for the media server of another homeserver.
+    fn token<'a>(&'a self, server: &'a ServerName, wanted: &'a RemoteSeat) -> CallAnswer<'a, String>;
+}

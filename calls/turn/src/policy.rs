@@ -1,0 +1,78 @@
+//! To whom may be relayed. A relay is a way into the operator's network, so what is not public is refused.
+
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use crate::Shortcut;
+use crate::config::{Network, PortRange};
+
+/// What the relay is on its own machine, and what the operator allows.
+pub(crate) struct Policy {
+    /// Networks where peers may be although they are not public.
+    pub(crate) allowed: Vec<Network>,
+    /// Addresses of this relay: those it listens on, relays from, and tells its clients.
+    pub(crate) own: Vec<IpAddr>,
+    pub(crate) relay_ports: PortRange,
+    /// Ports of the listeners.
+    pub(crate) listener_ports: Vec<u16>,
+    pub(crate) shortcut: Option<Arc<dyn Shortcut>>,
+}
+
+/// How datagrams get to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// Through a socket.
+    Network,
+    /// The peer is an address that this relay gave to another client: handed over here, never through a socket.
+    Relay,
+    /// The peer is in this process.
+    Shortcut,
+}
+
+impl Policy {
+    /// How to reach `peer`; `None` if nothing may be relayed to it.
+    pub(crate) fn route(&self, peer: SocketAddr) -> Option<Route> {
+        if self.shortcut.as_ref().is_some_and(|shortcut| shortcut.is_own(peer)) {
+            return Some(Route::Shortcut);
+        }
+        if self.own.contains(&peer.ip()) {
+            if self.relay_ports.contains(peer.port()) {
+                return Some(Route::Relay);
+            }
+            // Whatever the operator allows: a relay that talks to itself goes round in circles.
+            if self.listener_ports.contains(&peer.port()) {
+                return None;
+            }
+        }
+        (peer.port() != 0 && self.is_open(peer.ip())).then_some(Route::Network)
+    }
+
+    /// Whether datagrams may go to and come from `ip` through a socket.
+    pub(crate) fn is_open(&self, ip: IpAddr) -> bool {
+        if ip.is_unspecified() || ip.is_multicast() {
+            return false;
+        }
+        let allowed = || self.allowed.iter().any(|network| network.contains(ip));
+        allowed() || (outbound::is_public(ip) && !is_another_form(ip) && !self.own.contains(&ip))
+    }
+
+    /// Whether a permission for `peer` may be given. The port of a permission does not count (RFC 8656 §9), except
+    /// that it tells which of our own addresses is meant.
+    pub(crate) fn may_permit(&self, peer: SocketAddr) -> bool {
+        self.is_open(peer.ip()) || matches!(self.route(peer), Some(Route::Relay | Route::Shortcut))
+    }
+}
+
+/// Whether an IPv6 address stands for an IPv4 one (mapped, compatible, NAT64, 6to4, Teredo): there is no need to reach
+/// an IPv4 peer this way, and it would get around rules for IPv4.
+fn is_another_form(ip: IpAddr) -> bool {
+    let IpAddr::V6(ip) = ip else { return false };
+    starts(ip, &[0, 0, 0, 0]) || starts(ip, &[0x64, 0xff9b]) || starts(ip, &[0x2002]) || starts(ip, &[0x2001, 0])
+}
+
+fn starts(ip: Ipv6Addr, prefix: &[u16]) -> bool {
+    ip.segments().starts_with(prefix)
+}

@@ -1,0 +1,7 @@
+//! The relay from outside, over loopback sockets.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod client;
+mod connections;
+mod datagrams;
+mod server;
