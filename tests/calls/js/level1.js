@@ -2,7 +2,7 @@
 // Environment: SERVER (its base URL), ONLY (part of a scenario's name), MODES ("pinned-v1,newest-v0"), LOGS (a folder).
 
 import { closeBrowsers } from "./browser.js";
-import { fail, finish, step, until } from "./report.js";
+import { fail, finish, step } from "./report.js";
 import { House, Stage } from "./stage.js";
 import { connection } from "./scenarios/connection.js";
 import { crowd } from "./scenarios/crowd.js";
@@ -46,7 +46,6 @@ class Server {
 async function play(scenario, shared, mode, label) {
   const [name, run, limit = SCENARIO_LIMIT_MS] = scenario;
   const stage = new Stage({ ...shared, mode, name });
-  stage.until = until;
   await step(`${label}: ${name}`, async () => {
     try {
       const said = await run(stage);

@@ -21,6 +21,23 @@ window.RTCPeerConnection = class extends window.RTCPeerConnection {
   }
 };
 
+/** A tone, half of each second, shared by the page: longer than the beeps of the made-up microphone, and for any number of people. */
+let tone;
+function toneTrack() {
+  if (!tone) {
+    const context = new AudioContext();
+    tone = context.createMediaStreamDestination();
+    const pulse = new OscillatorNode(context, { type: "square", frequency: 1 });
+    const volume = new GainNode(context, { gain: 0.2 });
+    pulse.connect(new GainNode(context, { gain: 0.2 })).connect(volume.gain); // between silence and 0.4
+    const sound = new OscillatorNode(context, { frequency: 440 });
+    sound.connect(volume).connect(tone);
+    sound.start();
+    pulse.start();
+  }
+  return tone.stream.getAudioTracks()[0].clone();
+}
+
 /** The driver's way in. */
 window.call = (identity, method, parameters) => {
   if (method === "join") people.set(identity, new Participant(identity));
@@ -123,6 +140,8 @@ class Participant {
     for (let at = 0; at < data.length; at += 4) for (let part = 0; part < 3; part++) sum[part] += data[at + part];
     return sum.map((one) => Math.round(one / 256));
   }
+
+  async publishTone() { await this.room.localParticipant.publishTrack(toneTrack(), { source: Track.Source.Microphone }); }
 
   async microphone(on) { await this.room.localParticipant.setMicrophoneEnabled(on); }
 
@@ -253,8 +272,7 @@ window.transports = async () => {
       state: connection.connectionState,
       lines: connection.getTransceivers().length,
       receiving: connection.getTransceivers().filter((one) => one.currentDirection?.includes("recv")).length,
-      restarts: pair?.localCandidateId, protocol: remote?.protocol, ufrag: remote?.usernameFragment, port: remote?.port,
-      rtt: pair?.currentRoundTripTime,
+      own: pair?.localCandidateId, protocol: remote?.protocol, port: remote?.port, rtt: pair?.currentRoundTripTime,
     });
   }
   return found;

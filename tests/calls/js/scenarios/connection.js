@@ -1,6 +1,6 @@
 // What happens when wires break, browsers die and names are taken.
 
-import { ensure, sleep } from "../report.js";
+import { ensure, sleep, until } from "../report.js";
 import { allMeet } from "../person.js";
 
 /** Alice behind a wire that can be cut, and bob; both publish and have met. */
@@ -72,12 +72,12 @@ async function changesWhileCut(stage) {
 async function iceRestart(stage) {
   const call = await aliceBehindWire(stage);
   const before = await identifiers(call.alice, call.bob);
-  const pairs = (await call.alice.transports()).map((one) => one.restarts).join();
+  const pairs = (await call.alice.transports()).map((one) => one.own).join();
   await call.alice.call("simulate", "signal-reconnect");
   await wentOn(call, before);
-  await stage.until("another pair of addresses", async () => {
+  await until("another pair of addresses", async () => {
     const now = await call.alice.transports();
-    return now.every((one) => one.state === "connected") && now.map((one) => one.restarts).join() !== pairs;
+    return now.every((one) => one.state === "connected") && now.map((one) => one.own).join() !== pairs;
   });
   await allMeet([call.alice, call.bob]);
 }

@@ -1,6 +1,6 @@
 // Twenty people join at once, three times.
 
-import { ensure } from "../report.js";
+import { ensure, until } from "../report.js";
 
 const CROWD = 20;
 const PAGES = 4;
@@ -8,7 +8,7 @@ const PAGES = 4;
 async function storms(stage) {
   const watcher = await stage.person("watcher");
   await watcher.join();
-  await watcher.publish({ camera: false });
+  await watcher.call("publishTone");
   const pages = await Promise.all(Array.from({ length: PAGES }, (_, at) => stage.page(`page ${at}`)));
   const times = [];
   for (let round = 1; round <= 3; round++) {
@@ -16,9 +16,9 @@ async function storms(stage) {
     const started = Date.now();
     await Promise.all(crowd.map(async (one) => {
       await one.join();
-      await one.publish({ camera: false });
+      await one.call("publishTone");
     }));
-    await stage.until(`everybody to hear everybody in round ${round}`, async () => {
+    await until(`everybody to hear everybody in round ${round}`, async () => {
       const counts = await Promise.all([watcher, ...crowd].map(heard));
       return counts.every((count) => count === CROWD);
     }, 60_000).catch(async (error) => {
@@ -26,7 +26,7 @@ async function storms(stage) {
     });
     times.push(`${Math.round((Date.now() - started) / 100) / 10} s`);
     await Promise.all(crowd.map((one) => one.leave()));
-    await stage.until("the watcher to be alone", async () => Object.keys((await watcher.view()).others).length === 0, 15_000);
+    await until("the watcher to be alone", async () => Object.keys((await watcher.view()).others).length === 0, 15_000);
     stage.people = [watcher, stage.people.at(-1)];
   }
   ensure((await watcher.call("log")).state === "connected", "the watcher lost the connection");

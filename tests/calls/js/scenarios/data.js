@@ -1,6 +1,6 @@
 // Everything beside pictures and sound: messages, calls of procedures, names, who speaks.
 
-import { ensure, sleep } from "../report.js";
+import { ensure, sleep, until } from "../report.js";
 
 async function three(stage) {
   const people = await Promise.all(["alice", "bob", "carol"].map((name) => stage.person(name)));
@@ -43,7 +43,7 @@ async function lossy(stage) {
   for (let at = 0; at < 50; at++) await alice.call("send", `lossy ${at}`, { reliable: false });
   for (const one of [bob, carol]) {
     let got;
-    await stage.until(`most lossy messages at ${one.identity}`, async () => {
+    await until(`most lossy messages at ${one.identity}`, async () => {
       got = (await one.call("log")).messages.filter((message) => message.text.startsWith("lossy"));
       return got.length >= 45;
     });
@@ -65,18 +65,18 @@ async function streamsAndProcedures(stage) {
 async function names(stage) {
   const [alice, bob] = await three(stage);
   await alice.call("describe", { name: "Alice L.", metadata: "m", attributes: { raised: "yes" } });
-  await stage.until("bob to read them", async () => {
+  await until("bob to read them", async () => {
     const seen = (await bob.view()).others.alice;
     return seen.name === "Alice L." && seen.metadata === "m" && seen.attributes.raised === "yes";
   });
   const dave = await stage.person("dave");
   await dave.join();
-  await stage.until("a later one to read them", async () => (await dave.view()).others.alice?.attributes.raised === "yes");
+  await until("a later one to read them", async () => (await dave.view()).others.alice?.attributes.raised === "yes");
 }
 
 async function speakers(stage) {
   const [alice, bob] = await three(stage);
-  await alice.publish({ camera: false });
+  await alice.call("publishTone");
   await bob.event("activeSpeakersChanged", (one) => one.speakers.join() === "alice");
   await alice.call("microphone", false);
   const since = await bob.eventCount();

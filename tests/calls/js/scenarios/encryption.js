@@ -1,6 +1,6 @@
 // End-to-end encryption by livekit-client's worker; the server only forwards.
 
-import { ensure } from "../report.js";
+import { ensure, until } from "../report.js";
 import { allMeet } from "../person.js";
 
 async function pair(stage, secrets) {
@@ -28,7 +28,7 @@ async function sameKey(stage) {
 
 async function otherKey(stage) {
   const [alice, bob] = await pair(stage, ["a shared secret", "another secret"]);
-  await stage.until("packets at bob", async () => (await bob.track(alice, "camera"))?.packets > 50);
+  await until("packets at bob", async () => (await bob.track(alice, "camera"))?.packets > 50);
   await bob.event("encryptionError");
   const { frames } = await bob.track(alice, "camera");
   ensure(frames === 0, `bob decoded ${frames} pictures without the key`);

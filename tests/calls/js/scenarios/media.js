@@ -1,6 +1,6 @@
 // Pictures and sound: they flow, stop and come back.
 
-import { ensure } from "../report.js";
+import { ensure, until } from "../report.js";
 import { allMeet } from "../person.js";
 
 async function two(stage, publish = {}) {
@@ -62,8 +62,7 @@ async function publisherRenegotiates(stage) {
     await alice.call("camera", true);
     await bob.sees(alice);
     await alice.call("unpublish", "camera");
-    const gone = bob.event("trackUnsubscribed", (one) => one.source === "camera");
-    await gone;
+    await until("the camera to be gone", async () => !(await bob.track(alice, "camera")));
     await bob.hears(alice);
   }
   await alice.call("unpublish", "microphone");
@@ -77,10 +76,10 @@ async function muteAndUnmute(stage) {
   await allMeet([alice, bob]);
   for (const [source, method] of [["microphone", "microphone"], ["camera", "camera"]]) {
     await alice.call(method, false);
-    await alice.stage.until(`bob to know that the ${source} is off`, async () => (await bob.track(alice, source)).muted, 5000);
+    await until(`bob to know that the ${source} is off`, async () => (await bob.track(alice, source)).muted, 5000);
     await bob.misses(alice, source);
     await alice.call(method, true);
-    await alice.stage.until(`bob to know that the ${source} is on`, async () => !(await bob.track(alice, source)).muted, 5000);
+    await until(`bob to know that the ${source} is on`, async () => !(await bob.track(alice, source)).muted, 5000);
     await (source === "camera" ? bob.sees(alice) : bob.hears(alice));
   }
   await allMeet([alice, bob]);
@@ -95,7 +94,7 @@ async function joinsMuted(stage) {
   const bob = await stage.person("bob");
   await bob.join();
   for (const source of ["microphone", "camera"]) {
-    await stage.until(`bob to know that the ${source} is off`, async () => (await bob.track(alice, source))?.muted);
+    await until(`bob to know that the ${source} is off`, async () => (await bob.track(alice, source))?.muted);
   }
   await alice.publish();
   await Promise.all([bob.sees(alice), bob.hears(alice)]);
@@ -118,7 +117,7 @@ async function subscribesByHand(stage) {
   const bob = await stage.person("bob");
   await Promise.all([alice.join(), bob.join({ connect: { autoSubscribe: false } })]);
   await alice.publish();
-  await stage.until("bob to know the tracks", async () => (await bob.track(alice, "camera")) && (await bob.track(alice, "microphone")));
+  await until("bob to know the tracks", async () => (await bob.track(alice, "camera")) && (await bob.track(alice, "microphone")));
   ensure(!(await bob.track(alice, "camera")).subscribed, "bob was subscribed without asking");
   await bob.call("subscribe", "alice", "camera", true);
   const { sid } = await bob.sees(alice);

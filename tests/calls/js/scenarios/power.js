@@ -1,6 +1,6 @@
 // What a token does not allow, and what an operator can do.
 
-import { ensure } from "../report.js";
+import { ensure, until } from "../report.js";
 
 async function listener(stage) {
   const alice = await stage.person("alice");
@@ -43,7 +43,7 @@ async function muted(stage) {
   await alice.publish({ camera: false });
   const { sid } = await bob.hears(alice);
   await stage.server.order("mute", { room: stage.room, identity: "alice", track: sid });
-  await stage.until("bob to know that alice is muted", async () => (await bob.track(alice, "microphone")).muted, 5000);
+  await until("bob to know that alice is muted", async () => (await bob.track(alice, "microphone")).muted, 5000);
   await bob.misses(alice, "microphone");
   await alice.call("microphone", true);
   await bob.hears(alice);

@@ -1,6 +1,6 @@
 // Which layer of a picture somebody gets, and which layers are sent at all.
 
-import { ensure } from "../report.js";
+import { ensure, until } from "../report.js";
 
 async function publisherAndViewer(stage, publisherOptions = {}, viewerOptions = {}) {
   const alice = await stage.person("alice");
@@ -8,7 +8,7 @@ async function publisherAndViewer(stage, publisherOptions = {}, viewerOptions = 
   await Promise.all([alice.join({ options: publisherOptions }), bob.join({ options: viewerOptions })]);
   await alice.publish({ microphone: false });
   await bob.sees(alice);
-  await stage.until("both layers to be sent", async () => (await alice.layers()).filter((one) => one.frames > 10).length === 2);
+  await until("both layers to be sent", async () => (await alice.layers()).filter((one) => one.frames > 10).length === 2);
   const [small, large] = await alice.layers();
   ensure(small.width < large.width, `the layers are ${small.width} and ${large.width} wide`);
   return { alice, bob, small: small.width, large: large.width };
@@ -52,7 +52,7 @@ async function onlyWhatIsWanted(stage) {
   const active = async (width) => (await alice.layers()).find((one) => one.width === width)?.active;
   const sending = async () => (await alice.layers()).map(({ active, width }) => `${width}:${active}`);
   const sends = async (what, check) => {
-    await stage.until(what, check, 30_000).catch(async (error) => { throw new Error(`${error.message}: ${await sending()}`); });
+    await until(what, check, 30_000).catch(async (error) => { throw new Error(`${error.message}: ${await sending()}`); });
   };
   await bob.call("quality", "alice", "LOW");
   await bob.seesWidth(alice, (width) => width === small);
