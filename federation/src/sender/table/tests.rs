@@ -1,5 +1,6 @@
 use rooms::{RoomNid, RoomSeq};
 use spec::ids::ServerName;
+use storage::StreamPos;
 
 use super::{Stretch, Table, Turn};
 
@@ -89,4 +90,18 @@ fn a_row_that_is_going_needs_another_one() {
     assert!(!table.extend_room(&name("b"), RoomNid(1), RoomSeq(7)));
     table.get(&name("a")).unwrap().rooms.get_mut(&RoomNid(1)).unwrap().stretch.ending = true;
     assert!(!table.extend_room(&name("a"), RoomNid(1), RoomSeq(8)));
+}
+
+#[test]
+fn a_stretch_reaches_back_and_never_forward() {
+    let (mut table, name) = (Table::default(), ServerName::parse("there").unwrap());
+    assert_eq!(table.reach_back(&name, StreamPos(5)), StreamPos(5));
+    table.destination(&name).devices = Some(Stretch::new(StreamPos(7), StreamPos(9)));
+    assert_eq!(table.reach_back(&name, StreamPos(5)), StreamPos(5));
+    assert_eq!(table.reach_back(&name, StreamPos(8)), StreamPos(7));
+    // A row that is being deleted goes only if it still says what it said: a new one has to say something else.
+    table.destination(&name).devices = Some(Stretch { ending: true, ..Stretch::new(StreamPos(7), StreamPos(9)) });
+    assert_eq!(table.reach_back(&name, StreamPos(7)), StreamPos(6));
+    assert_eq!(table.reach_back(&name, StreamPos(8)), StreamPos(6));
+    assert_eq!(table.reach_back(&name, StreamPos(3)), StreamPos(3));
 }
