@@ -2,7 +2,8 @@
 
 mod secret;
 
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -52,11 +53,9 @@ impl Carriers {
     ) -> Result<Carriers, StartError> {
         let mut carriers = Carriers::default();
         let Some(addresses) = call_addresses(config) else { return Ok(carriers) };
-        if config.turn.enabled {
-            carriers.turn = start_turn(config, &addresses, environment, tasks, certificate);
-        }
+        // The relay is started second, because it has to know where the media server is, and named by it only later.
+        let relay = LateTurn::default();
         if config.calls.enabled {
-            let relay = carriers.turn.clone().map(|turn| Arc::new(TurnForMedia(turn)) as Arc<dyn Relay>);
             let started = Sfu::start(SfuParts {
                 config: config.sfu.clone(),
                 clock: environment.clock.clone(),
@@ -65,10 +64,18 @@ impl Carriers {
                 metrics: environment.metrics.clone(),
                 secret: read_secret(&config.data_dir, &environment.random)?,
                 observer: Arc::new(Reporter(carriers.events.clone())),
-                relay,
+                relay: Some(Arc::new(relay.clone())),
             });
             let failed = |error| tracing::error!(%error, "there are no group calls: the media server does not start");
             carriers.sfu = started.await.map_err(failed).ok();
+        }
+        if config.turn.enabled {
+            let media = carriers.sfu.iter().flat_map(Sfu::media_addresses);
+            let neighbours = media.filter(|(transport, _)| *transport == "udp").map(|(_, address)| address).collect();
+            carriers.turn = start_turn(config, &addresses, neighbours, environment, tasks, certificate);
+            if let Some(turn) = &carriers.turn {
+                relay.0.get_or_init(|| turn.clone());
+            }
         }
         Ok(carriers)
     }
@@ -85,6 +92,7 @@ impl Carriers {
 fn start_turn(
     config: &Config,
     addresses: &CallAddresses,
+    neighbours: Vec<SocketAddr>,
     environment: &Environment,
     tasks: &Tasks,
     certificate: Option<&Arc<Certificate>>,
@@ -98,7 +106,7 @@ fn start_turn(
         metrics: environment.metrics.clone(),
         tls: certificate.map(|certificate| Arc::new(Current(certificate.clone())) as Arc<dyn ResolvesServerCert>),
         realm: config.server_name.clone(),
-        shortcut: None,
+        neighbours,
     });
     started
         .map_err(|error| tracing::error!(%error, "nothing is relayed for calls: the TURN server does not start"))
@@ -200,12 +208,14 @@ impl TurnServer for TurnForUsers {
     }
 }
 
-/// The TURN server, as the media server names it to its participants.
-struct TurnForMedia(Turn);
+/// The TURN server, as the media server names it to its participants, once there is one.
+#[derive(Clone, Default)]
+struct LateTurn(Arc<OnceLock<Turn>>);
 
-impl Relay for TurnForMedia {
+impl Relay for LateTurn {
     fn ice_servers(&self, user_key: &str) -> Vec<IceServer> {
-        let turn::Credentials { username, password, uris, .. } = self.0.credentials(user_key, RELAY_LIFETIME);
+        let Some(turn) = self.0.get() else { return Vec::new() };
+        let turn::Credentials { username, password, uris, .. } = turn.credentials(user_key, RELAY_LIFETIME);
         vec![IceServer { urls: uris, username, credential: password }]
     }
 }

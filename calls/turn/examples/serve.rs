@@ -41,7 +41,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         metrics: metrics.clone(),
         tls: Some(Arc::new(make_certificate()?)),
         realm: "conduit.test".to_owned(),
-        shortcut: None,
+        neighbours: Vec::new(),
     })?;
     println!("ready {}", turn.credentials("someone", std::time::Duration::from_secs(3600)).uris.join(" "));
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

@@ -94,8 +94,6 @@ pub(crate) trait Outside {
     fn send_to_client(&mut self, link: &Link, parts: [&[u8]; 3]);
     /// Sends a datagram from the relay socket in `slot`.
     fn send_to_peer(&mut self, slot: usize, peer: SocketAddr, data: &[u8]);
-    /// Hands a datagram to the peer in this process, as if from `relay`.
-    fn send_to_shortcut(&mut self, relay: SocketAddr, peer: SocketAddr, data: &[u8]);
 }
 
 /// A family's relay address.

@@ -58,10 +58,6 @@ impl Outside for Sockets {
     fn send_to_peer(&mut self, slot: usize, peer: SocketAddr, _: &[u8]) {
         assert!(self.open.contains_key(&slot) && outbound::is_public(peer.ip()), "nothing inside is reached: {peer}");
     }
-
-    fn send_to_shortcut(&mut self, _: SocketAddr, peer: SocketAddr, _: &[u8]) {
-        panic!("there is no shortcut: {peer}");
-    }
 }
 
 impl Default for Relay {
@@ -76,7 +72,7 @@ impl Default for Relay {
             own: vec![address],
             relay_ports: config.relay_ports,
             listener_ports: vec![config.port],
-            shortcut: None,
+            neighbours: Vec::new(),
         };
         let metrics = Metrics::new();
         let parts = CoreParts {

@@ -21,11 +21,11 @@ use runtime::{Clock, Metrics, Random, Tasks};
 use rustls::server::ResolvesServerCert;
 use tokio::sync::oneshot;
 
+use crate::TurnError;
 use crate::auth::Auth;
 use crate::config::TurnConfig;
 use crate::core::{Core, CoreParts, Link, Now, RelayAddress};
 use crate::policy::Policy;
-use crate::{Shortcut, TurnError};
 
 use buffers::Buffers;
 use mailbox::Inbox;
@@ -54,12 +54,12 @@ pub(crate) struct Start {
     pub(crate) tasks: Tasks,
     pub(crate) metrics: Metrics,
     pub(crate) tls: Option<Arc<dyn ResolvesServerCert>>,
-    pub(crate) shortcut: Option<Arc<dyn Shortcut>>,
+    pub(crate) neighbours: Vec<SocketAddr>,
 }
 
 /// Opens everything, then starts the thread and the tasks.
 pub(crate) fn start(start: Start) -> Result<Mailbox, TurnError> {
-    let Start { config, auth, clock, random, tasks, metrics, tls, shortcut } = start;
+    let Start { config, auth, clock, random, tasks, metrics, tls, neighbours } = start;
     let poll = Poll::new()?;
     let (mailbox, inbox) = mailbox::open(Arc::new(Waker::new(poll.registry(), WAKER)?));
 
@@ -80,10 +80,10 @@ pub(crate) fn start(start: Start) -> Result<Mailbox, TurnError> {
         own: own_addresses(&config, [relay_v4, relay_v6]),
         relay_ports: config.relay_ports,
         listener_ports: vec![config.port, config.tls_port],
-        shortcut: shortcut.clone(),
+        neighbours,
     };
     let core = Core::new(CoreParts { config: &config, auth, policy, relay_v4, relay_v6, random, metrics: &metrics });
-    let wire = Wire::new(poll.registry().try_clone()?, listeners, shortcut, &metrics);
+    let wire = Wire::new(poll.registry().try_clone()?, listeners, &metrics);
     let next_tick = clock.monotonic();
     let thread = Thread {
         core,
@@ -227,9 +227,6 @@ impl Thread {
                 Letter::Closed { link } => {
                     self.core.closed(&link, &mut self.wire);
                     self.wire.close_connection(&link);
-                }
-                Letter::Shortcut { peer, relay, data } => {
-                    self.core.take_from_shortcut(now, peer, relay, &data, &mut self.wire);
                 }
                 // Who asked may have gone away.
                 Letter::Overview(answer) => _ = answer.send(self.core.overview(now)),

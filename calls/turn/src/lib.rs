@@ -29,7 +29,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use runtime::{Clock, Metrics, Random, Tasks};
 use rustls::server::ResolvesServerCert;
 use tokio::sync::oneshot;
@@ -56,19 +55,8 @@ pub struct TurnParts {
     pub tls: Option<Arc<dyn ResolvesServerCert>>,
     /// The realm, and the name of the relay, unless the settings say otherwise: the server name.
     pub realm: String,
-    /// A peer in this process.
-    pub shortcut: Option<Arc<dyn Shortcut>>,
-}
-
-/// A peer in this process, with which datagrams are exchanged without sockets.
-pub trait Shortcut: Send + Sync {
-    /// Whether `peer` is an address of it. Asked for each datagram that is sent without a channel: quick, no lock held
-    /// long.
-    fn is_own(&self, peer: SocketAddr) -> bool;
-
-    /// Takes a datagram that a client sends to `peer` from its relay address `from_relay`. Called on the relay's
-    /// thread: it must not wait.
-    fn deliver(&self, from_relay: SocketAddr, peer: SocketAddr, data: &[u8]);
+    /// What clients may reach although it is on this machine: the addresses of the media server. Nothing else there is.
+    pub neighbours: Vec<SocketAddr>,
 }
 
 /// The relay cannot start; the operator's mistake, or the machine's.
@@ -145,12 +133,12 @@ impl Turn {
     /// # Errors
     /// [`TurnError`] when a listener, the certificate or the thread cannot be had; nothing is left running then.
     pub fn start(parts: TurnParts) -> Result<Turn, TurnError> {
-        let TurnParts { config, clock, random, tasks, metrics, tls, realm, shortcut } = parts;
+        let TurnParts { config, clock, random, tasks, metrics, tls, realm, neighbours } = parts;
         let secret = config.secret.clone().unwrap_or_else(|| random.token(43));
         let auth = Arc::new(Auth::new(&secret, config.realm.as_deref().unwrap_or(&realm), &random));
         let uris = credentials::uris(&config, &realm, tls.is_some());
         let start =
-            io::Start { config, auth: auth.clone(), clock: clock.clone(), random, tasks, metrics, tls, shortcut };
+            io::Start { config, auth: auth.clone(), clock: clock.clone(), random, tasks, metrics, tls, neighbours };
         let mailbox = io::start(start)?;
         Ok(Turn(Arc::new(Shared { auth, uris, clock, mailbox })))
     }
@@ -172,11 +160,5 @@ impl Turn {
             return Vec::new();
         }
         answered.await.unwrap_or_default()
-    }
-
-    /// Passes on a datagram of the [`Shortcut`]: `peer` is its own address, `relay` the client's relay address. Does
-    /// not wait; `false` when it was dropped because too much is waiting.
-    pub fn from_own(&self, peer: SocketAddr, relay: SocketAddr, data: &[u8]) -> bool {
-        self.0.mailbox.try_post(Letter::Shortcut { peer, relay, data: Bytes::copy_from_slice(data) })
     }
 }

@@ -4,9 +4,7 @@
 mod tests;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 
-use crate::Shortcut;
 use crate::config::{Network, PortRange};
 
 /// What the relay is on its own machine, and what the operator allows.
@@ -18,7 +16,8 @@ pub(crate) struct Policy {
     pub(crate) relay_ports: PortRange,
     /// Ports of the listeners.
     pub(crate) listener_ports: Vec<u16>,
-    pub(crate) shortcut: Option<Arc<dyn Shortcut>>,
+    /// What is reached although it is on this machine.
+    pub(crate) neighbours: Vec<SocketAddr>,
 }
 
 /// How datagrams get to a peer.
@@ -28,15 +27,15 @@ pub(crate) enum Route {
     Network,
     /// The peer is an address that this relay gave to another client: handed over here, never through a socket.
     Relay,
-    /// The peer is in this process.
-    Shortcut,
+    /// The peer is the media server beside this relay: through a socket.
+    Neighbour,
 }
 
 impl Policy {
     /// How to reach `peer`; `None` if nothing may be relayed to it.
     pub(crate) fn route(&self, peer: SocketAddr) -> Option<Route> {
-        if self.shortcut.as_ref().is_some_and(|shortcut| shortcut.is_own(peer)) {
-            return Some(Route::Shortcut);
+        if self.is_neighbour(peer) {
+            return Some(Route::Neighbour);
         }
         if self.own.contains(&peer.ip()) {
             if self.relay_ports.contains(peer.port()) {
@@ -50,7 +49,12 @@ impl Policy {
         (peer.port() != 0 && self.is_open(peer.ip())).then_some(Route::Network)
     }
 
-    /// Whether datagrams may go to and come from `ip` through a socket.
+    /// Whether `peer` is the media server beside this relay.
+    pub(crate) fn is_neighbour(&self, peer: SocketAddr) -> bool {
+        self.neighbours.contains(&peer)
+    }
+
+    /// Whether datagrams may go to and come from any port of `ip` through a socket.
     pub(crate) fn is_open(&self, ip: IpAddr) -> bool {
         if ip.is_unspecified() || ip.is_multicast() {
             return false;
@@ -62,7 +66,7 @@ impl Policy {
     /// Whether a permission for `peer` may be given. The port of a permission does not count (RFC 8656 §9), except
     /// that it tells which of our own addresses is meant.
     pub(crate) fn may_permit(&self, peer: SocketAddr) -> bool {
-        self.is_open(peer.ip()) || matches!(self.route(peer), Some(Route::Relay | Route::Shortcut))
+        self.is_open(peer.ip()) || matches!(self.route(peer), Some(Route::Relay | Route::Neighbour))
     }
 }
 

@@ -65,8 +65,7 @@ impl Core {
         let relay = allocation.relay;
         self.meters.to_peers.count(data.len());
         match route {
-            Route::Network => out.send_to_peer(slot, peer, data),
-            Route::Shortcut => out.send_to_shortcut(relay, peer, data),
+            Route::Network | Route::Neighbour => out.send_to_peer(slot, peer, data),
             Route::Relay => {
                 if let Some(other) = self.ports.find(peer) {
                     self.deliver(now, other, relay, data, Arrival::Inside, out);
@@ -87,20 +86,6 @@ impl Core {
         self.deliver(now, slot, peer, data, Arrival::Socket, out);
     }
 
-    /// Takes in a datagram that the peer in this process sends to a relay address.
-    pub(crate) fn take_from_shortcut(
-        &mut self,
-        now: Now,
-        peer: SocketAddr,
-        relay: SocketAddr,
-        data: &[u8],
-        out: &mut impl Outside,
-    ) {
-        if let Some(slot) = self.ports.find(relay) {
-            self.deliver(now, slot, peer, data, Arrival::Inside, out);
-        }
-    }
-
     fn deliver(
         &mut self,
         now: Now,
@@ -114,7 +99,8 @@ impl Core {
             return;
         };
         let permission = allocation.permission(peer.ip(), now.mono);
-        if !permission.is_some_and(|permission| permission.open || arrival == Arrival::Inside) {
+        let may_come = || arrival == Arrival::Inside || self.policy.is_neighbour(peer);
+        if !permission.is_some_and(|permission| permission.open || may_come()) {
             self.meters.not_permitted.add(1);
             return;
         }

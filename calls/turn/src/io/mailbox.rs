@@ -1,6 +1,5 @@
 //! What the rest of the server tells the thread.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,8 +21,6 @@ pub(crate) enum Letter {
     Frame { link: Link, frame: Bytes },
     /// A connection has ended.
     Closed { link: Link },
-    /// The peer in this process sends a datagram.
-    Shortcut { peer: SocketAddr, relay: SocketAddr, data: Bytes },
     /// Somebody wants to know what is allocated.
     Overview(oneshot::Sender<Vec<AllocationInfo>>),
 }
@@ -57,13 +54,6 @@ impl Mailbox {
     /// Posts a letter when there is room; `false` when the thread has ended. Cancel-safe: the letter is posted or not.
     pub(crate) async fn post(&self, letter: Letter) -> bool {
         let posted = self.letters.send(letter).await.is_ok();
-        self.wake();
-        posted
-    }
-
-    /// Posts a letter if there is room now.
-    pub(crate) fn try_post(&self, letter: Letter) -> bool {
-        let posted = self.letters.try_send(letter).is_ok();
         self.wake();
         posted
     }

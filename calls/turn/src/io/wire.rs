@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -15,7 +14,6 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::outbox::Outbox;
 use super::sockets::{Socket, bind_relay};
 use super::{LISTENERS, RELAYS};
-use crate::Shortcut;
 use crate::core::{Link, Outside};
 use crate::meters::dropped;
 
@@ -30,7 +28,6 @@ pub(super) struct Wire {
     relays: Vec<Option<Socket>>,
     connections: HashMap<u64, Connection>,
     outbox: Outbox,
-    shortcut: Option<Arc<dyn Shortcut>>,
     unsent: Counter,
     slow: Counter,
 }
@@ -43,19 +40,13 @@ struct Connection {
 }
 
 impl Wire {
-    pub(super) fn new(
-        registry: Registry,
-        listeners: Vec<Socket>,
-        shortcut: Option<Arc<dyn Shortcut>>,
-        metrics: &Metrics,
-    ) -> Wire {
+    pub(super) fn new(registry: Registry, listeners: Vec<Socket>, metrics: &Metrics) -> Wire {
         Wire {
             registry,
             listeners,
             relays: Vec::new(),
             connections: HashMap::new(),
             outbox: Outbox::new(),
-            shortcut,
             unsent: dropped(metrics, "send"),
             slow: dropped(metrics, "slow_reader"),
         }
@@ -166,11 +157,5 @@ impl Outside for Wire {
 
     fn send_to_peer(&mut self, slot: usize, peer: SocketAddr, data: &[u8]) {
         self.send(Token(RELAYS + slot), peer, None, [data, &[], &[]]);
-    }
-
-    fn send_to_shortcut(&mut self, relay: SocketAddr, peer: SocketAddr, data: &[u8]) {
-        if let Some(shortcut) = &self.shortcut {
-            shortcut.deliver(relay, peer, data);
-        }
     }
 }

@@ -1,22 +1,12 @@
 use super::*;
 
-struct Inside;
-
-impl Shortcut for Inside {
-    fn is_own(&self, peer: SocketAddr) -> bool {
-        peer == SocketAddr::from(([10, 0, 0, 1], 7882))
-    }
-
-    fn deliver(&self, _: SocketAddr, _: SocketAddr, _: &[u8]) {}
-}
-
 fn policy(allowed: &[&str]) -> Policy {
     Policy {
         allowed: allowed.iter().map(|network| network.parse().unwrap()).collect(),
         own: vec!["10.0.0.1".parse().unwrap(), "1.2.3.4".parse().unwrap()],
         relay_ports: PortRange { first: 49160, last: 49200 },
         listener_ports: vec![3478, 5349],
-        shortcut: Some(Arc::new(Inside)),
+        neighbours: vec![at("10.0.0.1:7882")],
     }
 }
 
@@ -94,7 +84,7 @@ fn what_is_our_own_stays_inside() {
     let policy = policy(&[]);
     assert_eq!(policy.route(at("1.2.3.4:49170")), Some(Route::Relay));
     assert_eq!(policy.route(at("10.0.0.1:49170")), Some(Route::Relay));
-    assert_eq!(policy.route(at("10.0.0.1:7882")), Some(Route::Shortcut));
+    assert_eq!(policy.route(at("10.0.0.1:7882")), Some(Route::Neighbour));
     for peer in ["1.2.3.4:22", "1.2.3.4:3478", "1.2.3.4:5349", "10.0.0.1:8008"] {
         assert_eq!(policy.route(at(peer)), None, "{peer}");
         assert!(!policy.may_permit(at(peer)), "{peer}");

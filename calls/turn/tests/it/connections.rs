@@ -103,7 +103,7 @@ async fn whoever_asks_for_nothing_is_sent_away() {
 
 #[tokio::test]
 async fn connections_have_bounds() {
-    let server = Server::with(|config| config.connections_per_address = 2, None);
+    let server = Server::with(|config| config.connections_per_address = 2, Vec::new());
     let mut held = Vec::new();
     for _ in 0..2 {
         let stream = TcpStream::connect(server.address).await.unwrap();

@@ -1,11 +1,10 @@
 //! Clients over UDP, and the relay's life.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
-use turn::{Shortcut, Transport, TurnError};
+use turn::{Transport, TurnError};
 
 use crate::client::{REFRESH, patiently, udp_client};
 use crate::server::Server;
@@ -109,7 +108,7 @@ async fn an_allocation_ends_in_time() {
 
 #[tokio::test]
 async fn two_clients_reach_each_other() {
-    let server = Server::with(|config| config.allowed_peers.clear(), None);
+    let server = Server::with(|config| config.allowed_peers.clear(), Vec::new());
     let mut a = udp_client(server.address, server.turn.credentials("a", HOUR)).await;
     let mut b = udp_client(server.address, server.turn.credentials("b", HOUR)).await;
     let (relay_a, relay_b) = (a.allocate().await, b.allocate().await);
@@ -123,40 +122,25 @@ async fn two_clients_reach_each_other() {
     server.stop().await;
 }
 
-/// A peer in this process.
-#[derive(Default)]
-struct Inside(Mutex<Vec<(SocketAddr, SocketAddr, Vec<u8>)>>);
-
-impl Shortcut for Inside {
-    fn is_own(&self, peer: SocketAddr) -> bool {
-        peer == SocketAddr::from(([192, 0, 2, 1], 7882))
-    }
-
-    fn deliver(&self, from_relay: SocketAddr, peer: SocketAddr, data: &[u8]) {
-        self.0.lock().unwrap().push((from_relay, peer, data.to_vec()));
-    }
-}
-
 #[tokio::test]
-async fn the_peer_in_this_process_is_reached() {
-    let inside = Arc::new(Inside::default());
-    let server = Server::with(|_| {}, Some(inside.clone()));
+async fn the_media_server_beside_the_relay_is_reached() {
+    let (media, media_address) = peer().await;
+    let server = Server::with(|config| config.allowed_peers.clear(), vec![media_address]);
     let mut client = udp_client(server.address, server.turn.credentials("a", HOUR)).await;
     let relay = client.allocate().await;
-    let own = SocketAddr::from(([192, 0, 2, 1], 7882));
-    client.bind(0x4001, own).await;
+    client.bind(0x4001, media_address).await;
     client.send_channel(0x4001, b"to you").await;
-    // Anything that is answered comes after it.
-    client.permit(own).await;
-    assert_eq!(*inside.0.lock().unwrap(), [(relay, own, b"to you".to_vec())]);
-    assert!(server.turn.from_own(own, relay, b"to me"));
+    let mut buffer = [0; 64];
+    let (length, from) = patiently(media.recv_from(&mut buffer)).await.unwrap();
+    assert_eq!((&buffer[..length], from), (&b"to you"[..], relay));
+    media.send_to(b"to me", relay).await.unwrap();
     assert_eq!(client.channel_data().await, (0x4001, b"to me".to_vec()));
     server.stop().await;
 }
 
 #[tokio::test]
 async fn credentials_are_made_for_clients() {
-    let server = Server::with(|config| config.secret = Some("north".to_owned()), None);
+    let server = Server::with(|config| config.secret = Some("north".to_owned()), Vec::new());
     let credentials = server.turn.credentials("@a:a.org", HOUR);
     assert_eq!((credentials.username.as_str(), credentials.ttl), ("1700003600:@a:a.org", 3600));
     assert_eq!(credentials.uris[0], format!("turn:a.org:{}?transport=udp", server.address.port()));
@@ -167,7 +151,7 @@ async fn credentials_are_made_for_clients() {
 async fn a_taken_port_is_an_error() {
     let first = Server::start();
     let port = first.address.port();
-    let second = Server::try_with(|config| config.port = port, None);
+    let second = Server::try_with(|config| config.port = port, Vec::new());
     assert!(matches!(second.err(), Some(TurnError::Bind { address, .. }) if address.port() == port));
     first.stop().await;
 }

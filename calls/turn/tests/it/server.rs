@@ -10,7 +10,7 @@ use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use turn::{Shortcut, Turn, TurnConfig, TurnError, TurnParts};
+use turn::{Turn, TurnConfig, TurnError, TurnParts};
 
 /// Each relay has ports of its own, below those that the system gives away.
 static NEXT_PORTS: AtomicU16 = AtomicU16::new(20_000);
@@ -48,17 +48,14 @@ fn free_port() -> u16 {
 impl Server {
     /// A relay that may reach loopback.
     pub fn start() -> Server {
-        Server::with(|_| {}, None)
+        Server::with(|_| {}, Vec::new())
     }
 
-    pub fn with(change: impl FnOnce(&mut TurnConfig), shortcut: Option<Arc<dyn Shortcut>>) -> Server {
-        Server::try_with(change, shortcut).unwrap()
+    pub fn with(change: impl FnOnce(&mut TurnConfig), neighbours: Vec<SocketAddr>) -> Server {
+        Server::try_with(change, neighbours).unwrap()
     }
 
-    pub fn try_with(
-        change: impl FnOnce(&mut TurnConfig),
-        shortcut: Option<Arc<dyn Shortcut>>,
-    ) -> Result<Server, TurnError> {
+    pub fn try_with(change: impl FnOnce(&mut TurnConfig), neighbours: Vec<SocketAddr>) -> Result<Server, TurnError> {
         let first = NEXT_PORTS.fetch_add(20, Ordering::Relaxed);
         let mut config = TurnConfig {
             listen: vec!["127.0.0.1".parse().unwrap()],
@@ -85,7 +82,7 @@ impl Server {
             metrics: metrics.clone(),
             tls: Some(Arc::new(OneCertificate(Arc::new(certified)))),
             realm: "a.org".to_owned(),
-            shortcut,
+            neighbours,
         })?;
         Ok(Server { turn, clock, tasks, metrics, address, tls_address, certificate })
     }

@@ -106,24 +106,25 @@ fn two_clients_of_this_relay_reach_each_other_inside() {
 }
 
 #[test]
-fn the_peer_in_this_process_is_reached_without_a_socket() {
+fn the_media_server_beside_the_relay_is_reached_and_nothing_else_there() {
     let mut world = World::new();
     let (client, relay) = world.allocated("a", 4000);
     assert_eq!(world.bind(&client, 0x4000, SFU), None);
     world.channel(&client, 0x4000, b"one");
     world.indicate(&client, SFU, b"two");
-    let sent: Vec<_> = std::mem::take(&mut world.out.shortcut);
     let sfu = SFU.parse().unwrap();
-    assert_eq!(sent, [(relay, sfu, b"one".to_vec()), (relay, sfu, b"two".to_vec())]);
-    world.core.take_from_shortcut(world.now(), sfu, relay, b"back", &mut world.out);
+    let sent: Vec<_> = world.out.peers.drain(..).map(|(_, to, data)| (to, data)).collect();
+    assert_eq!(sent, [(sfu, b"one".to_vec()), (sfu, b"two".to_vec())]);
+    world.peer_sends(SFU, relay, b"back");
     assert_eq!(channel_data(&world.out.clients.pop().unwrap().1), Some((0x4000, &b"back"[..])));
-    // The permission is for the address, but nothing else there may be reached.
+    // The permission is for the address, but nothing else there may be reached, or reach the client.
     world.indicate(&client, "203.0.113.5:22", b"x");
     world.indicate(&client, "203.0.113.5:3478", b"x");
-    assert!(world.out.peers.is_empty() && world.out.shortcut.is_empty());
-    let (other, _) = world.allocated("b", 4001);
-    world.core.take_from_shortcut(world.now(), sfu, "203.0.113.5:1".parse().unwrap(), b"x", &mut world.out);
-    assert!(world.out.clients.is_empty(), "{:?} has not permitted it", other.link);
+    world.peer_sends("203.0.113.5:22", relay, b"x");
+    assert!(world.out.peers.is_empty() && world.out.clients.is_empty());
+    let (_, unwilling) = world.allocated("b", 4001);
+    world.peer_sends(SFU, unwilling, b"x");
+    assert!(world.out.clients.is_empty(), "it has permitted nothing");
 }
 
 #[test]

@@ -8,12 +8,12 @@ use std::time::Duration;
 use runtime::config::{ByteSize, RateLimit};
 use runtime::{Metrics, Random};
 
+use crate::Transport;
 use crate::auth::Auth;
 use crate::codec::{Class, Integrity, Message, Method, Writer, attribute};
 use crate::config::{PortRange, TurnConfig};
 use crate::core::{Core, CoreParts, Link, Now, Outside, RelayAddress};
 use crate::policy::Policy;
-use crate::{Shortcut, Transport};
 
 pub(super) const START: u64 = 1_700_000_000;
 pub(super) const PEER: &str = "8.8.8.8:9000";
@@ -27,7 +27,6 @@ pub(super) struct Recorder {
     pub(super) taken: Vec<u16>,
     pub(super) clients: Vec<(Link, Vec<u8>)>,
     pub(super) peers: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
-    pub(super) shortcut: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
 }
 
 impl Outside for Recorder {
@@ -50,20 +49,6 @@ impl Outside for Recorder {
     fn send_to_peer(&mut self, slot: usize, peer: SocketAddr, data: &[u8]) {
         self.peers.push((self.open[&slot], peer, data.to_vec()));
     }
-
-    fn send_to_shortcut(&mut self, relay: SocketAddr, peer: SocketAddr, data: &[u8]) {
-        self.shortcut.push((relay, peer, data.to_vec()));
-    }
-}
-
-struct Sfu;
-
-impl Shortcut for Sfu {
-    fn is_own(&self, peer: SocketAddr) -> bool {
-        peer == SFU.parse().unwrap()
-    }
-
-    fn deliver(&self, _: SocketAddr, _: SocketAddr, _: &[u8]) {}
 }
 
 pub(super) struct World {
@@ -132,7 +117,7 @@ impl World {
             own: vec![relay_v4.bind, relay_v4.public, relay_v6.public],
             relay_ports: config.relay_ports,
             listener_ports: vec![config.port, config.tls_port],
-            shortcut: Some(Arc::new(Sfu)),
+            neighbours: vec![SFU.parse().unwrap()],
         };
         let metrics = Metrics::new();
         let core = Core::new(CoreParts {
