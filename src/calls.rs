@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use calls::{
     CallAddresses, CallEvents, Calls, CallsParts, Grant, LegStatistics, MediaServer, TurnCredentials, TurnServer,
+    WeakCalls,
 };
 use federation::{CallsClient, FederationClient};
 use http::Uri;
@@ -37,6 +38,8 @@ pub(crate) struct Carriers {
     sfu: Option<Sfu>,
     turn: Option<Turn>,
     events: CallEvents,
+    /// Who says who may join, once that is built.
+    judge: Arc<OnceLock<WeakCalls>>,
 }
 
 impl Carriers {
@@ -63,7 +66,7 @@ impl Carriers {
                 tasks: tasks.clone(),
                 metrics: environment.metrics.clone(),
                 secret: read_secret(&config.data_dir, &environment.random)?,
-                observer: Arc::new(Reporter(carriers.events.clone())),
+                observer: Arc::new(Reporter { events: carriers.events.clone(), judge: carriers.judge.clone() }),
                 relay: Some(Arc::new(relay.clone())),
             });
             let failed = |error| tracing::error!(%error, "there are no group calls: the media server does not start");
@@ -129,7 +132,7 @@ pub(crate) fn assemble_calls(
     carriers: Carriers,
     domains: CallDomains<'_>,
 ) -> Calls {
-    let Carriers { sfu, turn, events } = carriers;
+    let Carriers { sfu, turn, events, judge } = carriers;
     let calls = Calls::new(CallsParts {
         store: domains.store.clone(),
         rooms: domains.rooms.clone(),
@@ -143,6 +146,7 @@ pub(crate) fn assemble_calls(
         remote: Arc::new(CallsClient::new(domains.client.clone())),
         events,
     });
+    judge.get_or_init(|| calls.downgrade());
     calls.start();
     calls
 }
@@ -174,12 +178,19 @@ impl MediaServer for Media {
     }
 }
 
-/// Tells calls who comes and goes on the media server.
-struct Reporter(CallEvents);
+/// Tells calls who comes and goes on the media server, and asks them who may come.
+struct Reporter {
+    events: CallEvents,
+    judge: Arc<OnceLock<WeakCalls>>,
+}
 
 impl Observer for Reporter {
+    fn may_join(&self, room: &str, identity: &str) -> bool {
+        self.judge.get().is_some_and(|calls| calls.may_join(room, identity))
+    }
+
     fn joined(&self, room: &str, identity: &str) {
-        self.0.joined(room, identity);
+        self.events.joined(room, identity);
     }
 
     fn left(&self, room: &str, identity: &str, stats: LegStats) {
@@ -194,7 +205,7 @@ impl Observer for Reporter {
             bytes_down: stats.bytes_down,
             resumes: stats.resumes,
         };
-        self.0.left(room, identity, statistics);
+        self.events.left(room, identity, statistics);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use rooms::Rooms;
@@ -67,6 +67,18 @@ pub struct Inner {
     media: Option<(Arc<dyn MediaServer>, CallAddresses)>,
 }
 
+/// [`Calls`] for what calls themselves hold, such as the media server: does not keep them alive.
+#[derive(Clone, Default)]
+pub struct WeakCalls(Weak<Inner>);
+
+impl WeakCalls {
+    /// [`Calls::may_join`]; nobody may when calls have ended.
+    #[must_use]
+    pub fn may_join(&self, room: &str, identity: &str) -> bool {
+        self.0.upgrade().is_some_and(|inner| Calls(inner).may_join(room, identity))
+    }
+}
+
 impl Deref for Calls {
     type Target = Inner;
 
@@ -76,6 +88,12 @@ impl Deref for Calls {
 }
 
 impl Calls {
+    /// A handle that does not keep calls alive.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakCalls {
+        WeakCalls(Arc::downgrade(&self.0))
+    }
+
     /// Calls on a store. Nothing runs before [`Calls::start`].
     #[must_use]
     pub fn new(parts: CallsParts) -> Calls {

@@ -33,7 +33,7 @@ use storage::KeyspaceInfo;
 
 pub use admit::{Access, Entrance};
 pub use advertise::CallAddresses;
-pub use calls::{Calls, CallsParts};
+pub use calls::{Calls, CallsParts, WeakCalls};
 pub use config::CallsConfig;
 pub use error::CallError;
 pub use events::CallEvents;

@@ -67,10 +67,13 @@ fn a_client_gets_from_discovery_to_the_media_server() {
     let path = |token: &str| format!("/_rtc/sfu/rtc?access_token={token}&auto_subscribe=1");
     assert_eq!(open_socket(&address, &path(token)), "HTTP/1.1 101 Switching Protocols");
     assert!(open_socket(&address, &path("forged")).starts_with("HTTP/1.1 401"));
-    // The token is still good after a restart.
+    // The token is still good after a restart, and worth nothing once its user has left the room.
     let token = token.to_owned();
     server.restart();
     assert_eq!(open_socket(&server.address(), &path(&token)), "HTTP/1.1 101 Switching Protocols");
+    alice.client = server.client();
+    alice.expect("POST", &format!("/rooms/{room}/leave"), Some(&json!({})));
+    assert!(open_socket(&server.address(), &path(&token)).starts_with("HTTP/1.1 403"));
 }
 
 #[test]

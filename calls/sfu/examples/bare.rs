@@ -23,6 +23,10 @@ use sfu::{Grant, LegStats, Observer, Sfu, SfuConfig, SfuParts};
 struct Log;
 
 impl Observer for Log {
+    fn may_join(&self, _room: &str, _identity: &str) -> bool {
+        true
+    }
+
     fn joined(&self, room: &str, identity: &str) {
         println!("joined {room} {identity}");
     }

@@ -33,8 +33,10 @@ pub struct SfuParts {
     pub relay: Option<Arc<dyn Relay>>,
 }
 
-/// Told who comes and goes; must not block.
+/// Told who comes and goes, and asked who may come; must not block.
 pub trait Observer: Send + Sync {
+    /// Whether `identity`, which has a good token for `room`, is still welcome there. Asked whenever it connects.
+    fn may_join(&self, room: &str, identity: &str) -> bool;
     /// The media of `identity` are connected to `room`.
     fn joined(&self, room: &str, identity: &str);
     /// `identity` is no longer in `room`. Follows every `joined`, and nothing else.
@@ -100,6 +102,7 @@ pub(crate) struct Shared {
     pub shard: ShardHandle,
     pub tasks: Tasks,
     pub joins: signal::JoinLimits,
+    pub observer: Arc<dyn Observer>,
     pub relay: Option<Arc<dyn Relay>>,
     pub metrics: signal::SignalMetrics,
 }
@@ -116,6 +119,7 @@ impl Sfu {
             joins: signal::JoinLimits::new(parts.config.joins),
             metrics: signal::SignalMetrics::new(&parts.metrics),
             config: parts.config,
+            observer: parts.observer,
             clock: parts.clock,
             shard: shard.clone(),
             relay: parts.relay,

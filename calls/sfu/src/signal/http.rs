@@ -24,6 +24,8 @@ const MAX_MESSAGE: usize = 2 * 1024 * 1024;
 pub enum Refusal {
     #[error("no permissions to access the room")]
     Unauthorised,
+    #[error("the participant is not in the room any more")]
+    Unwelcome,
     #[error("invalid join request")]
     BadRequest,
     #[error("requested room does not exist")]
@@ -38,6 +40,7 @@ impl Refusal {
     fn status(self) -> StatusCode {
         match self {
             Refusal::Unauthorised => StatusCode::UNAUTHORIZED,
+            Refusal::Unwelcome => StatusCode::FORBIDDEN,
             Refusal::BadRequest => StatusCode::BAD_REQUEST,
             Refusal::NoRoom => StatusCode::NOT_FOUND,
             Refusal::Full => StatusCode::SERVICE_UNAVAILABLE,
@@ -48,6 +51,7 @@ impl Refusal {
     pub fn name(self) -> &'static str {
         match self {
             Refusal::Unauthorised => "unauthorised",
+            Refusal::Unwelcome => "unwelcome",
             Refusal::BadRequest => "bad_request",
             Refusal::NoRoom => "no_room",
             Refusal::Full => "full",
@@ -180,6 +184,9 @@ fn admit(
     let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = header.and_then(|value| value.strip_prefix("Bearer ")).or(query.access_token.as_deref());
     let grant = shared.key.verify(token.ok_or(Refusal::Unauthorised)?, shared.clock.now_ms())?;
+    if !shared.observer.may_join(&grant.room, &grant.identity) {
+        return Err(Refusal::Unwelcome);
+    }
     let hello = hello?;
     if hello.resume.is_none() {
         let board = shared.shard.board();

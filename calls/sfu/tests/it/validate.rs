@@ -14,6 +14,10 @@ use tower::ServiceExt;
 struct Nobody;
 
 impl Observer for Nobody {
+    fn may_join(&self, _room: &str, identity: &str) -> bool {
+        identity != "kicked"
+    }
+
     fn joined(&self, _room: &str, _identity: &str) {}
     fn left(&self, _room: &str, _identity: &str, _stats: LegStats) {}
 }
@@ -83,6 +87,14 @@ async fn a_bad_token_is_refused() {
     let (sfu, tasks) = start(|_| {}).await;
     assert_eq!(validate(&sfu, "x.y.z").await.0, StatusCode::UNAUTHORIZED);
     assert_eq!(ask(&sfu, Method::GET, "/rtc/v1/validate").await.0, StatusCode::UNAUTHORIZED);
+    tasks.drain(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn who_is_not_welcome_any_more_is_refused_with_a_good_token() {
+    let (sfu, tasks) = start(|_| {}).await;
+    let token = sfu.token(&Grant { identity: "kicked".to_owned(), ..grant(true) });
+    assert_eq!(validate(&sfu, &token).await.0, StatusCode::FORBIDDEN);
     tasks.drain(Duration::from_secs(5)).await;
 }
 
