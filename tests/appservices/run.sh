@@ -11,17 +11,10 @@ binary=$(realpath "${1:?PATH_TO_CONDUIT_BINARY}")
 cache=${CONDUIT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/conduit}
 venv=$cache/appservices/venv
 
-need() { # need COMMAND PACKAGE...: installs the Debian packages when the command fails
-  local command=$1; shift
-  $command >/dev/null 2>&1 && return
-  local sudo=; [ "$(id -u)" = 0 ] || sudo=sudo
-  $sudo apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq "$@"
-}
+. "$here/../packages.sh"
 
 has_ngircd() { PATH=$PATH:/usr/sbin command -v ngircd; }
 has_olm() { [ -e /usr/include/olm/olm.h ]; }
-has_venv() { python3 -c 'import ensurepip, venv'; }
 
 need has_ngircd ngircd
 need has_venv python3 python3-venv

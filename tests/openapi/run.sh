@@ -13,15 +13,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${CONDUIT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/conduit}
 venv=$cache/openapi/venv
 
-need() { # need COMMAND PACKAGE...: installs the Debian packages when the command fails
-  local command=$1; shift
-  $command >/dev/null 2>&1 && return
-  local sudo=; [ "$(id -u)" = 0 ] || sudo=sudo
-  $sudo apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq "$@"
-}
-
-has_venv() { python3 -c 'import ensurepip, venv'; }
+. "$here/../packages.sh"
 
 if ! cmp -s "$here/requirements.txt" "$venv/installed"; then
   need has_venv python3 python3-venv
