@@ -6,6 +6,7 @@ export BENCH=${BENCH:-$CONDUIT_CACHE/bench}
 shared_bench=${SHARED_BENCH:-$root/../shared/bench}
 conduit_port=${CONDUIT_BENCH_PORT:-6197}
 conduit_url=http://127.0.0.1:$conduit_port
+conduit_data=$BENCH/run/conduit/data
 conduit_pid=
 
 need() { # need COMMAND PACKAGE...: installs the Debian packages when the command is missing
@@ -24,18 +25,22 @@ build_hsload() { # sets HSLOAD
 }
 
 start_conduit() { # start_conduit BINARY [KEY=VALUE...]: with empty data; sets conduit_pid
-  local binary=$1 data=$BENCH/run/conduit set=()
+  rm -rf "$BENCH/run/conduit"
+  launch_conduit "$@"
+}
+
+launch_conduit() { # launch_conduit BINARY [KEY=VALUE...]: with the data that is there; sets conduit_pid
+  local binary=$1 set=()
   shift
-  rm -rf "$data"
-  mkdir -p "$data"
-  for pair in "server_name=localhost:$conduit_port" "listeners=[\"127.0.0.1:$conduit_port\"]" "data_dir=$data/data" \
+  mkdir -p "$conduit_data"
+  for pair in "server_name=localhost:$conduit_port" "listeners=[\"127.0.0.1:$conduit_port\"]" "data_dir=$conduit_data" \
     registration=open durability=always rate_limits.enabled=false log.level=warn "$@"; do
     set+=(--set "$pair")
   done
-  CONDUIT_CONFIG=/dev/null "$binary" run "${set[@]}" >"$data/log" 2>&1 </dev/null &
+  CONDUIT_CONFIG=/dev/null "$binary" run "${set[@]}" >>"$BENCH/run/conduit/log" 2>&1 </dev/null &
   conduit_pid=$!
   await_server "$conduit_url" "$conduit_pid" || {
-    tail -n 40 "$data/log" >&2
+    tail -n 40 "$BENCH/run/conduit/log" >&2
     return 1
   }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use admin::{Admin, AdminParts};
 use appservices::{Dispatcher, DispatcherParts};
 use axum::Router;
 use calls::Calls;
@@ -15,6 +16,7 @@ use media::{Media, MediaSetup, Previews};
 use outbound::{WebClient, WebParts};
 use push::{Push, PushParts};
 use rooms::{Rooms, RoomsConfig, RoomsParts};
+use runtime::config::Live;
 use runtime::{Clock, Tasks};
 use search::{Search, SearchParts};
 use spec::ids::ServerName;
@@ -22,11 +24,16 @@ use storage::{Durability, KeyspaceInfo, Options, Store};
 use sync::{Sync, SyncParts};
 use users::{RegistrationMode, Users, UsersConfig};
 
+use crate::administration::{FederatedServers, ThisProgram};
 use crate::backup::is_unfinished;
 use crate::calls::{CallDomains, Carriers, assemble_calls};
 use crate::config::{Config, DurabilityMode, Registration};
+use crate::media::{AccountRoles, expire_media};
+use crate::metrics::{Measured, count_rooms, publish_metrics};
+use crate::reload::{ReloadParts, Reloader};
 use crate::server::{Environment, StartError};
 use crate::signing::read_signing_keys;
+use crate::tls::Certificate;
 
 /// How often it is looked for users who have gone away.
 const PRESENCE_INTERVAL: Duration = Duration::from_secs(10);
@@ -45,15 +52,17 @@ pub(crate) struct Parts {
     pub(crate) users: Users,
     pub(crate) media: Media,
     pub(crate) search: Option<Search>,
-    pub(crate) federation: FederationClient,
+    pub(crate) reloader: Reloader,
+    pub(crate) admin: Admin,
     pub(crate) router: Router,
 }
 
 /// Every keyspace of every crate.
 #[must_use]
 pub fn all_keyspaces() -> Vec<KeyspaceInfo> {
-    let mut keyspaces = [rooms::KEYSPACES, users::KEYSPACES, media::KEYSPACES, client_api::KEYSPACES].concat();
+    let mut keyspaces = [rooms::KEYSPACES, users::KEYSPACES, media::KEYSPACES].concat();
     keyspaces.extend(federation::keyspaces());
+    keyspaces.extend(admin::KEYSPACES);
     keyspaces.extend(appservices::KEYSPACES);
     keyspaces.extend(calls::KEYSPACES);
     keyspaces.extend(push::KEYSPACES);
@@ -67,6 +76,7 @@ pub(crate) fn assemble_parts(
     environment: &Environment,
     tasks: &Tasks,
     carriers: Carriers,
+    certificate: Option<Arc<Certificate>>,
 ) -> Result<Parts, StartError> {
     let Environment { clock, random, .. } = environment;
     if is_unfinished(&config.data_dir) {
@@ -116,6 +126,9 @@ pub(crate) fn assemble_parts(
         tasks: tasks.clone(),
         config: config.sync.clone(),
     });
+    let measured = Measured { store: &store, rooms: &rooms, media: &media, sync: &sync, clock };
+    publish_metrics(&environment.metrics, &measured);
+    media.set_roles(Arc::new(AccountRoles(users.clone())));
     let search = open_search(config, environment, tasks, &rooms, &users)?;
     let domains = CallDomains { store: &store, rooms: &rooms, users: &users, client: &outside.client };
     let signalling = carriers.router();
@@ -125,6 +138,8 @@ pub(crate) fn assemble_parts(
         "maintenance",
         maintain(rooms.clone(), users.clone(), media.clone(), previews.clone(), calls.clone(), clock.clone()),
     );
+    spawn_until_shutdown(tasks, "retention", retain(rooms.clone(), config.retention.clone(), clock.clone()));
+    spawn_until_shutdown(tasks, "room count", count_rooms(rooms.clone(), tasks.clone(), clock.clone()));
     spawn_until_shutdown(tasks, "delayed events", send_delayed(rooms.clone(), users.clone()));
     spawn_until_shutdown(tasks, "presence expiry", expire_presence(users.clone(), clock.clone()));
     let dispatcher = Dispatcher::new(DispatcherParts {
@@ -139,7 +154,17 @@ pub(crate) fn assemble_parts(
     });
     dispatcher.start();
     let Outside { client, keys, destinations, config: federation_config } = outside;
-    let outside_client = client.clone();
+    let rate_limits = Live::new(config.rate_limits.clone());
+    let reloader = Reloader::new(
+        ReloadParts {
+            certificate,
+            users: users.clone(),
+            media: media.clone(),
+            federation: client.clone(),
+            rate_limits: rate_limits.clone(),
+        },
+        config,
+    );
     let federation = Federation::new(FederationParts {
         store: store.clone(),
         rooms: rooms.clone(),
@@ -171,6 +196,28 @@ pub(crate) fn assemble_parts(
         metrics: environment.metrics.clone(),
     });
     push.start();
+    let admin = Admin::open(AdminParts {
+        rooms: rooms.clone(),
+        users: users.clone(),
+        media: media.clone(),
+        calls: calls.clone(),
+        search: search.clone(),
+        store: store.clone(),
+        clock: clock.clone(),
+        random: random.clone(),
+        tasks: tasks.clone(),
+        metrics: environment.metrics.clone(),
+        ports: admin::ports::Ports {
+            remote_rooms: Some(Arc::new(federation.clone())),
+            other_servers: Some(Arc::new(FederatedServers(federation.clone()))),
+            program: Some(Arc::new(ThisProgram::new(config, &store, &media, tasks))),
+            configuration: Some(Arc::new(reloader.clone())),
+            room_data: vec![federation.room_data(), Arc::new(users.clone())],
+        },
+        config: config.admin.clone(),
+    })
+    .map_err(|error| StartError::Part(error.to_string()))?;
+    admin.start();
     let router = client_api::router(ClientApiParts {
         appservices: Arc::new(dispatcher),
         remote_rooms: Arc::new(federation.clone()),
@@ -185,15 +232,16 @@ pub(crate) fn assemble_parts(
         clock: clock.clone(),
         tasks: tasks.clone(),
         config: config.client.clone(),
-        rate_limits: config.rate_limits.clone(),
+        rate_limits,
     });
     Ok(Parts {
         store,
         users,
         media,
         search,
-        federation: outside_client,
-        router: router.merge(federation.router()).merge(signalling),
+        reloader,
+        router: router.merge(federation.router()).merge(signalling).merge(admin::router(admin.clone())),
+        admin,
     })
 }
 
@@ -296,8 +344,8 @@ fn open_store(config: &Config, environment: &Environment) -> Result<Store, Start
 fn rooms_config(config: &Config) -> Result<RoomsConfig, StartError> {
     let version = config.default_room_version.parse();
     let default_room_version = version.map_err(|_| StartError::Part("default_room_version is unknown".to_owned()))?;
-    let delayed_events = config.delayed_events.clone();
-    Ok(RoomsConfig { default_room_version, delayed_events, ..RoomsConfig::default() })
+    let (delayed_events, retention) = (config.delayed_events.clone(), config.retention.clone());
+    Ok(RoomsConfig { default_room_version, delayed_events, retention, ..RoomsConfig::default() })
 }
 
 fn users_config(config: &Config) -> UsersConfig {
@@ -310,7 +358,9 @@ fn users_config(config: &Config) -> UsersConfig {
         registration_token: config.registration_token.clone(),
         registration_shared_secret: config.registration_shared_secret.clone(),
         settings: config.users.clone(),
+        roles: config.roles.clone(),
         server_notices: config.server_notices.clone(),
+        admin_localpart: Some(config.admin.localpart.clone()),
     }
 }
 
@@ -338,12 +388,32 @@ async fn maintain(rooms: Rooms, users: Users, media: Media, previews: Previews, 
         if let Err(error) = media.sweep().await {
             tracing::error!(%error, "unused media were not taken out");
         }
+        match expire_media(&media, &rooms, &users).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "old media were deleted"),
+            Err(error) => tracing::error!(%error, "old media could not be deleted"),
+        }
         if let Err(error) = previews.sweep().await {
             tracing::error!(%error, "stale previews of URLs were not taken out");
         }
         if let Err(error) = calls.sweep().await {
             tracing::error!(%error, "what is over of calls was not taken out");
         }
+    }
+}
+
+/// Deletes messages that have expired, now and then.
+async fn retain(rooms: Rooms, config: rooms::RetentionConfig, clock: Clock) {
+    if !config.enabled {
+        return;
+    }
+    loop {
+        match rooms.purge_expired().await {
+            Ok(done) if done.deleted > 0 => tracing::info!(events = done.deleted, "expired messages were deleted"),
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "expired messages could not be deleted"),
+        }
+        clock.sleep(config.interval.duration().max(MAINTENANCE_INTERVAL)).await;
     }
 }
 

@@ -1,5 +1,6 @@
 //! Calls and what carries them: the media server, the TURN server, and the glue between them and Matrix.
 
+mod quality;
 mod secret;
 
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ use users::Users;
 use crate::config::Config;
 use crate::server::{Environment, StartError};
 use crate::tls::Certificate;
+use quality::QualityMetrics;
 use secret::read_secret;
 
 /// Where the signalling of the media server is, below the public address.
@@ -66,7 +68,11 @@ impl Carriers {
                 tasks: tasks.clone(),
                 metrics: environment.metrics.clone(),
                 secret: read_secret(&config.data_dir, &environment.random)?,
-                observer: Arc::new(Reporter { events: carriers.events.clone(), judge: carriers.judge.clone() }),
+                observer: Arc::new(Reporter {
+                    events: carriers.events.clone(),
+                    judge: carriers.judge.clone(),
+                    quality: QualityMetrics::new(&environment.metrics),
+                }),
                 relay: Some(Arc::new(relay.clone())),
             });
             let failed = |error| tracing::error!(%error, "there are no group calls: the media server does not start");
@@ -182,6 +188,7 @@ impl MediaServer for Media {
 struct Reporter {
     events: CallEvents,
     judge: Arc<OnceLock<WeakCalls>>,
+    quality: QualityMetrics,
 }
 
 impl Observer for Reporter {
@@ -194,6 +201,7 @@ impl Observer for Reporter {
     }
 
     fn left(&self, room: &str, identity: &str, stats: LegStats) {
+        self.quality.count(&stats);
         let permille = |share: f32| (share.clamp(0.0, 1.0) * 1000.0) as u16;
         let statistics = LegStatistics {
             transport: stats.transport.name().to_owned(),

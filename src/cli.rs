@@ -1,12 +1,15 @@
 //! The command line.
 
+mod admin;
 mod appservice;
+mod config;
 mod fsck;
 mod user;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use runtime::{Clock, LogHandle, Random};
@@ -23,6 +26,7 @@ use crate::config::{
 use crate::control::{ControlRequest, send_control_request};
 use crate::server::Server;
 use crate::signing::rotate_signing_key;
+use crate::top;
 
 /// Tried in this order when neither `--config` nor CONDUIT_CONFIG is given.
 const USUAL_FILES: [&str; 2] = ["conduit.toml", "/etc/conduit/conduit.toml"];
@@ -59,6 +63,33 @@ enum Command {
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Have the running server read its configuration again
+    ///
+    /// Says what has changed and what needs a restart. If the configuration has mistakes, nothing changes.
+    Reload,
+    /// Administer the running server: users, rooms, media and everything else
+    ///
+    /// The server explains itself: `conduit admin --help`, `conduit admin user --help`.
+    #[command(disable_help_flag = true)]
+    Admin {
+        /// The operation and its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPERATION")]
+        words: Vec<String>,
+    },
+    /// Watch what the running server does
+    ///
+    /// Shows requests, events, how long things take, queues, memory and the busiest rooms. Press q to leave.
+    Top {
+        /// Seconds between two looks
+        #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
+        interval: u64,
+        /// Print one look and end; rates are those of one interval
+        #[arg(long)]
+        once: bool,
+        /// Print JSON; only with --once
+        #[arg(long, requires = "once")]
+        json: bool,
+    },
     /// Copy everything the running server keeps into a new folder
     Backup {
         /// A folder that does not exist yet or is empty
@@ -106,8 +137,22 @@ enum SearchCommand {
 
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
-    /// Look for mistakes
-    Check,
+    /// Look for mistakes, contradictions and what is usually not meant
+    ///
+    /// Prints one finding a line with what to do about it. Exits with 1 if there is a mistake that keeps the server from
+    /// starting or working; warnings alone end with 0. Looks at files and ports: run it on the server's machine, as the
+    /// server's user.
+    Check {
+        /// Print one JSON object instead
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what differs from the defaults, as a configuration file; secrets are not shown
+    Diff {
+        /// Print JSON instead
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the values in force and where each is from
     Show,
     /// Print a configuration file with every key, its documentation and its default
@@ -121,10 +166,19 @@ pub fn run_command_line() -> ExitCode {
     let outcome = match command_line.command.unwrap_or(Command::Run) {
         Command::Run => load(sources).and_then(|loaded| run_server(sources, loaded)),
         Command::Config(ConfigCommand::Default) => print(&render_default_config()),
-        Command::Config(ConfigCommand::Check) => check_config(sources),
+        Command::Config(ConfigCommand::Check { json }) => return config::check(&find_sources(sources), json),
+        Command::Config(ConfigCommand::Diff { json }) => {
+            load(sources).and_then(|loaded| config::show_differences(&loaded, json))
+        }
         Command::Config(ConfigCommand::Show) => {
             load(sources).and_then(|loaded| print(&render_effective_config(&loaded)))
         }
+        Command::Top { interval, once, json } => load(sources).and_then(|loaded| {
+            let interval = Duration::from_secs(interval);
+            top::run(&loaded.config.data_dir, interval, once, json).and_then(|text| print(&text))
+        }),
+        Command::Reload => load(sources).and_then(|loaded| reload_server(&loaded.config)),
+        Command::Admin { words } => load(sources).and_then(|loaded| admin::run(words, &loaded.config)),
         Command::Backup { directory } => load(sources).and_then(|loaded| back_up(&loaded.config, &directory)),
         Command::Fsck { json } => return fsck::check_data(load(sources).map(|loaded| loaded.config), json),
         Command::Search(SearchCommand::Rebuild) => load(sources).and_then(|loaded| rebuild_search(&loaded.config)),
@@ -185,20 +239,16 @@ fn describe_errors(errors: &ConfigErrors) -> String {
     format!("the configuration has mistakes\n{}", errors.to_string().replace('\n', "\n  ")).replacen('\n', "\n  ", 1)
 }
 
-fn check_config(arguments: &SourceArguments) -> Result<(), String> {
-    let file = find_sources(arguments).file;
-    load(arguments)?;
-    match file {
-        Some(path) => print(&format!("{} is fine\n", path.display())),
-        None => print("there is no configuration file; the defaults are fine\n"),
-    }
-}
-
 fn back_up(config: &Config, directory: &Path) -> Result<(), String> {
     let directory = std::path::absolute(directory).map_err(|error| error.to_string())?;
     let request = ControlRequest::Backup { directory };
     let done = send_control_request(&config.data_dir, &request, &mut |text| eprintln!("{text} …"));
     done.map_err(|error| error.to_string()).and_then(|text| print(&format!("{text}\n")))
+}
+
+fn reload_server(config: &Config) -> Result<(), String> {
+    let done = send_control_request(&config.data_dir, &ControlRequest::Reload, &mut |_| {});
+    done.map_err(|error| error.to_string()).and_then(|text| print(&format!("{}\n", text.trim_end())))
 }
 
 fn rebuild_search(config: &Config) -> Result<(), String> {
@@ -237,6 +287,7 @@ async fn serve_until_stopped(arguments: &SourceArguments, loaded: LoadedConfig, 
     let config = loaded.config.clone();
     let is_first_start = !config.data_dir.join("store").exists();
     let server = Server::start(loaded.config).await.map_err(|error| error.to_string())?;
+    server.set_origin(find_sources(arguments), Some(log.clone()));
     tell_service_manager(NotifyState::Ready);
     tracing::info!(server_name = config.server_name, addresses = %join_addresses(&server), "the server is ready");
     if is_first_start {
@@ -246,7 +297,7 @@ async fn serve_until_stopped(arguments: &SourceArguments, loaded: LoadedConfig, 
         tokio::select! {
             _ = terminate.recv() => break false,
             _ = interrupt.recv() => break false,
-            _ = hang_up.recv() => reload(arguments, &server, log),
+            _ = hang_up.recv() => reload(&server),
             () = server.wait_for_failure() => break true,
         }
     };
@@ -257,14 +308,9 @@ async fn serve_until_stopped(arguments: &SourceArguments, loaded: LoadedConfig, 
     if failed { Err("a part of the server failed; see the log".to_owned()) } else { Ok(()) }
 }
 
-fn reload(arguments: &SourceArguments, server: &Server, log: &LogHandle) {
-    let outcome = load(arguments).and_then(|loaded| {
-        log.set_level(&loaded.config.log.level).map_err(|error| error.to_string())?;
-        server.reload(&loaded.config).map_err(|error| error.to_string())
-    });
-    match outcome {
-        Ok(()) => tracing::info!("the reloadable part of the configuration was read again"),
-        Err(error) => tracing::error!(error, "the configuration was not reloaded"),
+fn reload(server: &Server) {
+    if let Err(error) = server.reload_from_origin() {
+        tracing::error!(%error, "the configuration was not reloaded");
     }
 }
 

@@ -1,6 +1,8 @@
 //! The whole configuration: the keys of the program itself and the sections of the crates.
 
 mod address;
+pub(crate) mod check;
+mod difference;
 mod load;
 mod render;
 
@@ -12,7 +14,10 @@ use runtime::config::{ByteSize, Span};
 use serde::{Deserialize, Serialize};
 
 pub use address::{BadAddress, ListenAddress};
+pub use difference::{Difference, differences_from_defaults, render_differences};
+pub(crate) use difference::{Values, compare, compare_with_defaults, is_reloadable, list_values};
 pub use load::{ConfigError, ConfigErrors, ConfigSources, LoadedConfig, Source, load_config};
+pub(crate) use render::list_effective_values;
 pub use render::{render_default_config, render_effective_config};
 
 runtime::config_section! {
@@ -57,9 +62,9 @@ runtime::config_section! {
         pub shutdown_grace: Span = Span::seconds(10);
     }
     sections {
-        client: client_api::ClientApiConfig, users: users::UsersSettings, media: media::MediaConfig, sync: sync::SyncConfig, push: push::PushConfig, search: search::SearchConfig, tls: TlsConfig,
-        federation: federation::FederationConfig, metrics: MetricsConfig, log: LogConfig, rate_limits: client_api::RateLimitsConfig, delayed_events: rooms::DelayedEventsConfig,
-        calls: calls::CallsConfig, sfu: sfu::SfuConfig, turn: turn::TurnConfig, appservices: users::AppServicesSettings, server_notices: users::ServerNoticesConfig
+        client: client_api::ClientApiConfig, users: users::UsersSettings, roles: users::RolesConfig, media: media::MediaConfig, sync: sync::SyncConfig, push: push::PushConfig, search: search::SearchConfig, tls: TlsConfig,
+        federation: federation::FederationConfig, metrics: MetricsConfig, log: LogConfig, rate_limits: client_api::RateLimitsConfig, delayed_events: rooms::DelayedEventsConfig, retention: rooms::RetentionConfig,
+        calls: calls::CallsConfig, sfu: sfu::SfuConfig, turn: turn::TurnConfig, appservices: users::AppServicesSettings, server_notices: users::ServerNoticesConfig, admin: admin::AdminConfig
     }
 }
 
@@ -140,6 +145,9 @@ impl Config {
             found.push((key, reason));
         }
         if let Err((key, reason)) = self.server_notices.check() {
+            found.push((key, reason));
+        }
+        if let Err((key, reason)) = self.admin.check() {
             found.push((key, reason));
         }
         if self.max_connections == 0 {

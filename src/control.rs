@@ -2,7 +2,10 @@
 //! alone has the database open.
 //!
 //! It is `control.sock` in `data_dir`, for the server's own user only. A client writes one line of
-//! JSON, a [`ControlRequest`], and reads lines, [`ControlReply`], until one is the last.
+//! JSON, a [`ControlRequest`], and reads lines, [`ControlReply`], until one is the last. Where the
+//! server asks something, the client writes another line, a [`ControlAnswer`].
+
+mod operations;
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
@@ -11,17 +14,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use runtime::Tasks;
+use admin::{Action, Actor, Admin, AdminError, Caller, Effect, Face, Needs};
+use runtime::{Metrics, Tasks};
 use search::{BuildStatus, Search};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
+use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::mpsc;
 use users::{AccountKind, AdminRights, NewAccount, UserError, Users};
 
 use crate::appservices;
 use crate::backup::BackupSource;
 use crate::listen::bind_unix;
+use crate::top;
 
 /// The socket's name in `data_dir`.
 const SOCKET_NAME: &str = "control.sock";
@@ -31,6 +38,10 @@ const SOCKET_MODE: u32 = 0o600;
 const MAX_REQUEST: u64 = 256 * 1024;
 /// A client sends its request within this time.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+/// The longest answer to a question, in bytes: a file of 8 MiB, as text in JSON.
+const MAX_ANSWER: u64 = 20 * 1024 * 1024;
+/// A client answers a question within this time: somebody may have to read it.
+const ANSWER_LIMIT: Duration = Duration::from_secs(300);
 
 /// A command for the running server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +54,10 @@ pub enum ControlRequest {
     },
     /// Build the search index from nothing.
     RebuildSearch,
+    /// Read the configuration again, and take over what can be without a restart.
+    Reload,
+    /// Tell the figures of the server, for `conduit top`.
+    Figures,
     /// Add an application service for good.
     AddAppService {
         /// Its registration, in YAML.
@@ -59,6 +74,11 @@ pub enum ControlRequest {
     RemoveAppService {
         /// Its id.
         id: String,
+    },
+    /// Perform an operation of administrators.
+    Admin {
+        /// Its command line, without the name of the program.
+        words: Vec<String>,
     },
     /// Make an account, whoever may register.
     CreateUser {
@@ -99,10 +119,50 @@ impl std::fmt::Debug for Document {
 pub enum ControlReply {
     /// What is being done; more follows.
     Progress(String),
+    /// Something has to be answered before it goes on.
+    Ask(ControlQuestion),
+    /// A file that belongs to the answer; more follows.
+    File {
+        /// Its name, without a path.
+        name: String,
+        /// Its content, in base64.
+        content: String,
+    },
     /// The last line: it is done.
     Done(String),
     /// The last line: it failed.
     Failed(String),
+}
+
+/// What the server asks the client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ControlQuestion {
+    /// Is this meant?
+    Confirm(String),
+    /// The secret for the argument of this name.
+    Secret(String),
+    /// The content of the file at this path, or of the standard input for `-`.
+    Read(String),
+}
+
+/// What the client answers.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ControlAnswer {
+    /// It is meant, or not.
+    Confirmed(bool),
+    /// The content. It may be a secret: it is not shown by `Debug`.
+    Text(String),
+}
+
+impl std::fmt::Debug for ControlAnswer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ControlAnswer::Confirmed(confirmed) => f.debug_tuple("Confirmed").field(confirmed).finish(),
+            ControlAnswer::Text(_) => f.write_str("Text(…)"),
+        }
+    }
 }
 
 /// A command could not be given to the server or failed there.
@@ -129,6 +189,8 @@ pub(crate) struct Control {
     pub(crate) backup: BackupSource,
     pub(crate) users: Users,
     pub(crate) search: Option<Search>,
+    pub(crate) admin: Admin,
+    pub(crate) metrics: Metrics,
     pub(crate) tasks: Tasks,
 }
 
@@ -172,14 +234,12 @@ impl Control {
         tokio::time::timeout(REQUEST_LIMIT, reader.read_line(&mut line)).await??;
         let (replies, mut queue) = mpsc::unbounded_channel();
         let answering = async {
+            let mut dialogue = Dialogue { replies, reader };
             let last = match serde_json::from_str(&line) {
-                Ok(request) => self.answer(request, replies.clone()).await,
+                Ok(request) => self.answer(request, &mut dialogue).await,
                 Err(error) => Err(format!("not a command of this version: {error}")),
             };
-            let last = last.map_or_else(ControlReply::Failed, ControlReply::Done);
-            // The receiver lives until the sender is dropped.
-            let _ = replies.send(last);
-            drop(replies);
+            dialogue.say(last.map_or_else(ControlReply::Failed, ControlReply::Done));
         };
         let writing = async {
             while let Some(reply) = queue.recv().await {
@@ -192,34 +252,92 @@ impl Control {
         tokio::join!(answering, writing).1
     }
 
-    async fn answer(
-        &self,
-        request: ControlRequest,
-        progress: mpsc::UnboundedSender<ControlReply>,
-    ) -> Result<String, String> {
+    async fn answer(&self, request: ControlRequest, dialogue: &mut Dialogue) -> Result<String, String> {
+        let progress = dialogue.replies.clone();
         match request {
+            ControlRequest::Admin { words } => operations::perform(&self.admin, words, dialogue).await,
             ControlRequest::Backup { directory } => {
-                let source = self.backup.clone();
-                let work = move || {
-                    // Progress is for whoever is still there to read it.
-                    source.copy_to(&directory, &|text| drop(progress.send(ControlReply::Progress(text))))
-                };
-                // It waits for the disk: it must not take a core's place among computations.
-                let made = tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?;
-                match &made {
-                    Ok(report) => tracing::info!("{report}"),
-                    Err(error) => tracing::error!(%error, "there is no backup"),
-                }
-                made.map(|report| report.to_string()).map_err(|error| error.to_string())
+                let arguments = json!({"directory": directory});
+                self.record("server backup", arguments, self.back_up(directory, progress)).await
             }
-            ControlRequest::RebuildSearch => rebuild_search(self.search.as_ref(), progress).await,
-            ControlRequest::AddAppService { document } => appservices::add(&self.users, &document.0).await,
+            ControlRequest::RebuildSearch => {
+                self.record("search rebuild", json!({}), rebuild_search(self.search.as_ref(), progress)).await
+            }
+            ControlRequest::Reload => {
+                let words = ["server", "reload"].map(str::to_owned).into();
+                operations::perform(&self.admin, words, dialogue).await
+            }
+            ControlRequest::Figures => top::tell_figures(&self.admin, &self.metrics),
+            ControlRequest::AddAppService { document } => {
+                self.record("appservice add", json!({}), appservices::add(&self.users, &document.0)).await
+            }
             ControlRequest::ListAppServices => Ok(appservices::list(&self.users)),
             ControlRequest::ShowAppService { id } => appservices::show(&self.users, &id),
-            ControlRequest::RemoveAppService { id } => appservices::remove(&self.users, &id).await,
-            ControlRequest::CreateUser { name, password, admin } => {
-                create_user(&self.users, &name, &password, admin).await
+            ControlRequest::RemoveAppService { id } => {
+                self.record("appservice remove", json!({"id": id}), appservices::remove(&self.users, &id)).await
             }
+            ControlRequest::CreateUser { name, password, admin } => {
+                let arguments = json!({"user": name, "admin": admin});
+                self.record("user create", arguments, create_user(&self.users, &name, &password, admin)).await
+            }
+        }
+    }
+
+    /// Does what an older command asks for, and records it as the operation that it is.
+    async fn record(
+        &self,
+        name: &str,
+        arguments: Value,
+        work: impl Future<Output = Result<String, String>>,
+    ) -> Result<String, String> {
+        let action = Action { name: name.to_owned(), needs: Needs::Administrator, effect: Effect::Changes, arguments };
+        let caller = Caller::new(Actor::Operator, Face::CommandLine);
+        let work = async { work.await.map_err(AdminError::Invalid) };
+        self.admin.audited(&caller, action, work).await.map_err(|error| error.to_string())
+    }
+
+    async fn back_up(
+        &self,
+        directory: PathBuf,
+        progress: mpsc::UnboundedSender<ControlReply>,
+    ) -> Result<String, String> {
+        let source = self.backup.clone();
+        let work = move || {
+            // Progress is for whoever is still there to read it.
+            source.copy_to(&directory, &|text| drop(progress.send(ControlReply::Progress(text))))
+        };
+        // It waits for the disk: it must not take a core's place among computations.
+        let made = tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?;
+        match &made {
+            Ok(report) => tracing::info!("{report}"),
+            Err(error) => tracing::error!(%error, "there is no backup"),
+        }
+        made.map(|report| report.to_string()).map_err(|error| error.to_string())
+    }
+}
+
+/// A conversation with a client.
+struct Dialogue {
+    replies: mpsc::UnboundedSender<ControlReply>,
+    reader: tokio::io::BufReader<tokio::io::Take<OwnedReadHalf>>,
+}
+
+impl Dialogue {
+    /// Says something, to whoever is still there.
+    fn say(&self, reply: ControlReply) {
+        drop(self.replies.send(reply));
+    }
+
+    /// Asks something and waits for the answer.
+    async fn ask(&mut self, question: ControlQuestion) -> Result<ControlAnswer, String> {
+        self.say(ControlReply::Ask(question));
+        self.reader.get_mut().set_limit(MAX_ANSWER);
+        let mut line = String::new();
+        let read = tokio::time::timeout(ANSWER_LIMIT, self.reader.read_line(&mut line)).await;
+        match read {
+            Ok(Ok(_)) => serde_json::from_str(&line).map_err(|_| "there was no answer".to_owned()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("the answer took too long".to_owned()),
         }
     }
 }
@@ -279,6 +397,24 @@ pub fn send_control_request(
     request: &ControlRequest,
     progress: &mut dyn FnMut(&str),
 ) -> Result<String, ControlError> {
+    converse(data_dir, request, &mut |reply| {
+        if let ControlReply::Progress(text) = reply {
+            progress(&text);
+        }
+        Ok(None)
+    })
+}
+
+/// As [`send_control_request`], for commands that ask back: `hear` is told each line but the last,
+/// and returns the answer to a question.
+///
+/// # Errors
+/// See [`ControlError`]; what `hear` fails with ends the conversation.
+pub fn converse(
+    data_dir: &Path,
+    request: &ControlRequest,
+    hear: &mut dyn FnMut(ControlReply) -> Result<Option<ControlAnswer>, ControlError>,
+) -> Result<String, ControlError> {
     let mut stream = UnixStream::connect(data_dir.join(SOCKET_NAME)).map_err(|source| {
         let data_dir = data_dir.to_owned();
         match source.kind() {
@@ -286,15 +422,24 @@ pub fn send_control_request(
             _ => ControlError::NotRunning { data_dir, source },
         }
     })?;
-    let mut line = serde_json::to_vec(request).map_err(io::Error::from)?;
-    line.push(b'\n');
-    stream.write_all(&line)?;
-    for line in BufReader::new(stream).lines() {
+    write_line(&mut stream, request)?;
+    let reader = BufReader::new(stream.try_clone()?);
+    for line in reader.lines() {
         match serde_json::from_str(&line?).map_err(io::Error::from)? {
-            ControlReply::Progress(text) => progress(&text),
             ControlReply::Done(text) => return Ok(text),
             ControlReply::Failed(text) => return Err(ControlError::Failed(text)),
+            reply => {
+                if let Some(answer) = hear(reply)? {
+                    write_line(&mut stream, &answer)?;
+                }
+            }
         }
     }
     Err(ControlError::BadAnswer(io::ErrorKind::UnexpectedEof.into()))
+}
+
+fn write_line(stream: &mut UnixStream, value: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(value).map_err(io::Error::from)?;
+    line.push(b'\n');
+    stream.write_all(&line)
 }

@@ -8,6 +8,7 @@
 //! - Nothing is listened on before everything else has started, and the store is closed after the
 //!   last request has been answered.
 
+mod administration;
 mod appservices;
 mod assemble;
 mod backup;
@@ -15,17 +16,27 @@ mod calls;
 mod cli;
 mod config;
 mod control;
+mod health;
 mod listen;
+mod media;
+mod metrics;
+mod reload;
 mod server;
 mod signing;
 mod tls;
+mod top;
 
 pub use cli::run_command_line;
 pub use config::{
-    BadAddress, Config, ConfigError, ConfigErrors, ConfigSources, DurabilityMode, ListenAddress, LoadedConfig,
-    MetricsConfig, Registration, Source, TlsConfig, load_config, render_default_config, render_effective_config,
+    BadAddress, Config, ConfigError, ConfigErrors, ConfigSources, Difference, DurabilityMode, ListenAddress,
+    LoadedConfig, MetricsConfig, Registration, Source, TlsConfig, load_config, render_default_config,
+    render_effective_config,
 };
-pub use control::{ControlError, ControlReply, ControlRequest, Document, Password, send_control_request};
+pub use control::{
+    ControlAnswer, ControlError, ControlQuestion, ControlReply, ControlRequest, Document, Password, converse,
+    send_control_request,
+};
 pub use listen::ListenError;
-pub use server::{Environment, OtherTransport, ReloadError, Server, StartError};
+pub use reload::{ReloadError, Reloaded};
+pub use server::{Environment, OtherTransport, Server, StartError};
 pub use tls::TlsError;

@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::ListenAddress;
+use crate::metrics::routes::{RouteClass, RouteMetrics};
 use crate::tls::Certificate;
 use connection::Connection;
 
@@ -61,6 +62,8 @@ pub(crate) struct ServingMetrics {
     pub(crate) responses: [Counter; 4],
     /// From the request's head to the answer's, long polls left out.
     pub(crate) durations: Histogram,
+    /// By what requests are about.
+    pub(crate) routes: RouteMetrics,
 }
 
 impl ServingMetrics {
@@ -79,11 +82,13 @@ impl ServingMetrics {
                 TIME_BUCKETS,
                 &labels,
             ),
+            routes: RouteMetrics::new(metrics),
         }
     }
 
     /// Counts an answer; `waited` tells a long poll.
-    pub(crate) fn count_response(&self, status: StatusCode, took: Duration, waited: bool) {
+    pub(crate) fn count_response(&self, class: RouteClass, status: StatusCode, took: Duration, waited: bool) {
+        self.routes.count(class, status, took);
         if let Some(counter) = self.responses.get(usize::from(status.as_u16() / 100).wrapping_sub(2)) {
             counter.add(1);
         }

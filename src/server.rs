@@ -5,22 +5,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use admin::Admin;
 use axum::routing::get;
-use federation::FederationClient;
 use http::header;
-use media::Media;
-use runtime::{Clock, Metrics, Random, Tasks};
+use runtime::{Clock, LogHandle, Metrics, Random, Tasks};
 use storage::{Backend, OpenError, Store};
 use tokio::sync::Semaphore;
-use users::{AppServiceError, Users};
 
 use crate::assemble::{Parts, STORE_DIR, assemble_parts};
 use crate::backup::BackupSource;
 use crate::calls::Carriers;
-use crate::config::{Config, ListenAddress};
+use crate::config::{Config, ConfigSources, ListenAddress};
 use crate::control::Control;
+use crate::health::Health;
 use crate::listen::{ListenError, Listener, Serving, ServingMetrics};
+use crate::reload::{ReloadError, Reloaded, Reloader};
 use crate::tls::{Certificate, TlsError};
 
 /// Connections to the metrics listener at a time.
@@ -87,28 +86,15 @@ pub enum StartError {
     Listen(#[from] ListenError),
 }
 
-/// A part of the configuration cannot be read again; the operator's business.
-#[derive(Debug, thiserror::Error)]
-pub enum ReloadError {
-    /// The certificate.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The registrations of application services.
-    #[error(transparent)]
-    AppServices(#[from] AppServiceError),
-}
-
 /// A running server. Stop it by [`Server::shutdown`]; dropping it leaves its tasks running.
 #[derive(Debug)]
 pub struct Server {
     addresses: Vec<ListenAddress>,
     metrics_address: Option<ListenAddress>,
+    admin: Admin,
     tasks: Tasks,
     store: Store,
-    users: Users,
-    media: Media,
-    federation: FederationClient,
-    certificate: Option<Arc<Certificate>>,
+    reloader: Reloader,
     grace: Duration,
 }
 
@@ -139,8 +125,9 @@ impl Server {
         let metrics_listener = metrics_listener.transpose()?;
         let carriers = Carriers::start(&config, &environment, &tasks, certificate.as_ref()).await?;
         // What carries calls has threads of its own.
-        let parts = assemble_parts(&config, &environment, &tasks, carriers).inspect_err(|_| tasks.shut_down())?;
-        let Parts { store, users, media, search, federation, router } = parts;
+        let parts = assemble_parts(&config, &environment, &tasks, carriers, certificate);
+        let parts = parts.inspect_err(|_| tasks.shut_down())?;
+        let Parts { store, users, media, search, reloader, admin, router } = parts;
         let data_dir: Arc<Path> = config.data_dir.clone().into();
         let backup = BackupSource {
             data_dir: data_dir.clone(),
@@ -148,14 +135,23 @@ impl Server {
             media: media.clone(),
             tasks: tasks.clone(),
         };
-        let control = Control { data_dir, backup, users: users.clone(), search, tasks: tasks.clone() };
+        let control = Control {
+            data_dir: data_dir.clone(),
+            backup,
+            users: users.clone(),
+            search,
+            admin: admin.clone(),
+            metrics: environment.metrics.clone(),
+            tasks: tasks.clone(),
+        };
         let control_socket = control.bind().map_err(data_dir_failed)?;
         tasks.spawn("control listener", control.serve(control_socket));
 
         let addresses = listeners.iter().map(|listener| listener.address().clone()).collect();
         let metrics_address = metrics_listener.as_ref().map(|listener| listener.address().clone());
+        let health = Health::new(store.clone(), tasks.clone(), data_dir.clone());
         let serving = Serving {
-            router,
+            router: router.merge(health.router()),
             tasks: tasks.clone(),
             connections: Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS))),
             trusted_proxies: config.trusted_proxies.clone().into(),
@@ -166,12 +162,11 @@ impl Server {
             tasks.spawn_essential("listener", listener.serve(serving.clone()));
         }
         if let Some(listener) = metrics_listener {
-            count_commits(&store, &environment.metrics);
-            let serving = serve_metrics(serving, &environment.metrics);
+            let serving = serve_metrics(serving, &environment.metrics, &health);
             tasks.spawn("metrics listener", listener.serve(serving));
         }
         let grace = config.shutdown_grace.duration();
-        Ok(Server { addresses, metrics_address, tasks, store, users, media, federation, certificate, grace })
+        Ok(Server { addresses, metrics_address, admin, tasks, store, reloader, grace })
     }
 
     /// Where the server listens, with the real ports, in the order of the configuration.
@@ -179,23 +174,36 @@ impl Server {
         &self.addresses
     }
 
+    /// Its administration.
+    pub fn admin(&self) -> &Admin {
+        &self.admin
+    }
+
     /// Where metrics are served, if they are.
     pub fn metrics_address(&self) -> Option<&ListenAddress> {
         self.metrics_address.as_ref()
     }
 
-    /// Takes over the reloadable keys of `config` that belong to a server: the certificate, the
-    /// limits of media and those of federation, and the folder of application services.
+    /// Takes over the reloadable keys of `config`.
     ///
     /// # Errors
-    /// [`ReloadError`]: what cannot be read stays as it was.
-    pub fn reload(&self, config: &Config) -> Result<(), ReloadError> {
-        self.certificate.as_ref().map_or(Ok(()), |certificate| certificate.reload(config))?;
-        self.media.reload(config.media.clone());
-        self.federation.reload(Arc::new(config.federation.clone()));
-        let services = self.users.load_appservices(config.appservices.folder.as_deref())?;
-        tracing::info!(services, "the application services were read again");
-        Ok(())
+    /// [`ReloadError`]: then everything stays as it was.
+    pub fn reload(&self, config: &Config) -> Result<Reloaded, ReloadError> {
+        self.reloader.reload(config)
+    }
+
+    /// Tells where the configuration comes from, for [`Server::reload_from_origin`] and for those who ask for it while
+    /// the server runs, and which log it sets. Once.
+    pub fn set_origin(&self, sources: ConfigSources, log: Option<LogHandle>) {
+        self.reloader.set_origin(sources, log);
+    }
+
+    /// Reads the configuration again from where it came from, and takes over what can be.
+    ///
+    /// # Errors
+    /// [`ReloadError`]: then everything stays as it was.
+    pub fn reload_from_origin(&self) -> Result<Reloaded, ReloadError> {
+        self.reloader.reload_from_origin()
     }
 
     /// Ready when the server wants to stop by itself, because a part that it needs has ended.
@@ -230,36 +238,14 @@ fn read_certificate(config: &Config) -> Result<Option<Arc<Certificate>>, TlsErro
     uses_tls.then(|| Certificate::read(config).map(Arc::new)).transpose()
 }
 
-fn serve_metrics(serving: Serving, metrics: &Metrics) -> Serving {
-    metrics.observe_gauge("conduit_resident_bytes", "Memory in use.", &[], read_resident_bytes);
+fn serve_metrics(serving: Serving, metrics: &Metrics, health: &Health) -> Serving {
     let registry = metrics.clone();
     let render =
         get(async move || ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], registry.render()));
     Serving {
-        router: Router::new().route("/metrics", render),
+        router: health.router().route("/metrics", render),
         connections: Arc::new(Semaphore::new(METRICS_CONNECTIONS)),
         metrics: ServingMetrics::new(metrics, "metrics"),
         ..serving
     }
-}
-
-/// How much is written, and how well commits share the writes.
-fn count_commits(store: &Store, metrics: &Metrics) {
-    let commits = metrics.counter("conduit_commits_total", "Batches committed.", &[]);
-    let groups = metrics.counter("conduit_commit_groups_total", "Writes to the disk that committed them.", &[]);
-    store.on_visible(Arc::new(move |group| {
-        commits.add(group.len() as u64);
-        groups.add(1);
-    }));
-    let read = store.clone();
-    let position = move || read.visible().0 as f64;
-    metrics.observe_gauge("conduit_store_position", "The position of the newest commit.", &[], position);
-}
-
-/// Resident memory as the kernel counts it; 0 where it does not say.
-fn read_resident_bytes() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib: f64 = line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0.0);
-    kib * 1024.0
 }

@@ -39,11 +39,9 @@ impl Certificate {
         Ok(Certificate(RwLock::new(Arc::new(build_server_config(config)?))))
     }
 
-    /// Reads the files again; on an error the old certificate stays.
-    pub(crate) fn reload(&self, config: &Config) -> Result<(), TlsError> {
-        let fresh = Arc::new(build_server_config(config)?);
-        *self.0.write() = fresh;
-        Ok(())
+    /// Puts one that was just read in its place.
+    pub(crate) fn replace(&self, fresh: Certificate) {
+        *self.0.write() = fresh.current();
     }
 
     /// What a handshake that begins now uses.

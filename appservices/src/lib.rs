@@ -26,6 +26,7 @@ mod error;
 mod follow;
 mod interest;
 mod line;
+mod meters;
 mod queries;
 mod rows;
 mod serving;
@@ -142,7 +143,7 @@ impl Dispatcher {
     pub fn new(parts: DispatcherParts) -> Dispatcher {
         let DispatcherParts { store, rooms, users, web, clock, random, tasks, metrics } = parts;
         let interest = RwLock::new(Arc::new(Interest::new(users.appservices(), rooms.clone())));
-        Dispatcher(Arc::new(Inner {
+        let dispatcher = Dispatcher(Arc::new(Inner {
             client: ServiceClient::new(web, clock.clone()),
             arrivals: Arc::default(),
             interest,
@@ -156,7 +157,9 @@ impl Dispatcher {
             clock,
             random,
             tasks,
-        }))
+        }));
+        dispatcher.publish_lag(&metrics);
+        dispatcher
     }
 
     /// Goes on where the last run left off, and runs until shutdown. To be called once. What is committed from now on

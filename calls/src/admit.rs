@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use spec::ids::{RoomId, ServerName, UserId};
+use users::Right;
 
 use crate::calls::Calls;
 use crate::error::CallError;
@@ -82,6 +83,9 @@ impl Calls {
         let nid = self.rooms.user_nid(user)?.ok_or(CallError::NotInRoom)?;
         let room = self.rooms.room_nid(&seat.room)?.ok_or(CallError::NotInRoom)?;
         self.check_guest(room, nid, user, seat.member.device())?;
+        if self.is_own(user) && !self.users.has_right(nid, Right::Call)? {
+            return Err(CallError::Forbidden("your role on this server may not take part in calls"));
+        }
         let device = seat.any_device().map(str::to_owned);
         let grant = GrantRow {
             user: nid,

@@ -1,17 +1,14 @@
 //! One's own account (Client-Server API §"Account registration and management").
 
 use axum::extract::State;
-use rooms::{Membership, MembershipChange, RoomNid, Rooms};
 use runtime::Tasks;
 use serde::Deserialize;
-use serde_json::{Map, json};
-use spec::ids::UserId;
-use users::{AuthData, UiaPurpose, Users};
+use serde_json::json;
+use users::{AuthData, SecurityEventKind, UiaPurpose, Users};
 
 use crate::error::ApiError;
-use crate::extract::User;
+use crate::extract::{Address, User};
 use crate::json::{Answer, JsonBody, answer, answer_empty};
-use crate::login::AuthBody;
 use crate::uia::confirm;
 
 /// `GET /account/whoami`.
@@ -23,9 +20,9 @@ pub(crate) async fn get_whoami(user: User) -> Answer {
     answer(&body)
 }
 
-/// `GET /account/3pid`: this server associates none.
-pub(crate) async fn get_threepids(_: User) -> Answer {
-    answer(&json!({"threepids": []}))
+/// `GET /account/3pid`: those that administrators wrote down.
+pub(crate) async fn get_threepids(user: User, State(users): State<Users>) -> Answer {
+    answer(&json!({"threepids": users.third_party_ids(user.user)?}))
 }
 
 #[derive(Deserialize)]
@@ -44,6 +41,7 @@ fn yes() -> bool {
 pub(crate) async fn change_password(
     user: User,
     State(users): State<Users>,
+    Address(address): Address,
     JsonBody(body): JsonBody<PasswordBody>,
 ) -> Answer {
     if let Some(password) = &body.new_password {
@@ -52,58 +50,30 @@ pub(crate) async fn change_password(
     confirm(&users, UiaPurpose::Account(user.user, "account/password"), body.auth.as_ref()).await?;
     let password = body.new_password.as_deref().ok_or_else(|| ApiError::missing_param("new_password"))?;
     users.set_password(user.user, password).await?;
+    users.note_security(&user.user_id, address, SecurityEventKind::PasswordChanged);
     if body.logout_devices {
         users.delete_all_devices(user.user, Some(&user.device_id)).await?;
     }
     answer_empty()
 }
 
+#[derive(Deserialize)]
+pub(crate) struct DeactivateBody {
+    auth: Option<AuthData>,
+    #[serde(default)]
+    erase: bool,
+}
+
 /// `POST /account/deactivate`. The rooms are left after the answer.
 pub(crate) async fn deactivate(
     user: User,
     State(users): State<Users>,
-    State(rooms): State<Rooms>,
     State(tasks): State<Tasks>,
-    JsonBody(body): JsonBody<AuthBody>,
+    Address(address): Address,
+    JsonBody(body): JsonBody<DeactivateBody>,
 ) -> Answer {
     confirm(&users, UiaPurpose::Account(user.user, "account/deactivate"), body.auth.as_ref()).await?;
-    let (user, user_id) = (user.user, user.user_id.clone());
-    // A request that is dropped must not leave the account half closed.
-    let closing = tasks.clone();
-    let (done, outcome) = tokio::sync::oneshot::channel();
-    tasks.spawn("account deactivation", async move {
-        let invites = rooms.user_rooms(user).map(|rooms| invited_rooms(&rooms)).unwrap_or_default();
-        let outcome = users.deactivate(user).await;
-        if let Ok(joined) = &outcome {
-            let left = joined.iter().copied().chain(invites).collect();
-            if let Err(error) = rooms.cancel_all_delayed(user).await {
-                tracing::warn!(%error, "what a deactivated user had scheduled was not cancelled");
-            }
-            closing.spawn("leaving rooms", leave_rooms(rooms, user_id, left));
-        }
-        // Nobody listens any more if the request was dropped.
-        drop(done.send(outcome.map(drop)));
-    });
-    outcome.await.map_err(|_| ApiError::limit_exceeded(1000))??;
+    users.close_account(&tasks, user.user, body.erase).await?;
+    users.note_security(&user.user_id, address, SecurityEventKind::Deactivated(body.erase));
     answer(&json!({"id_server_unbind_result": "no-support"}))
-}
-
-fn invited_rooms(rooms: &std::collections::BTreeMap<RoomNid, rooms::UserRoom>) -> Vec<RoomNid> {
-    let open = |membership| matches!(membership, Membership::Invite | Membership::Knock);
-    rooms.iter().filter(|(_, row)| open(row.membership)).map(|(room, _)| *room).collect()
-}
-
-async fn leave_rooms(rooms: Rooms, user: UserId, left: Vec<RoomNid>) {
-    for room in left {
-        let Ok(room_id) = rooms.room_id(room) else { continue };
-        let change = MembershipChange {
-            sender: user.clone(),
-            target: user.clone(),
-            membership: Membership::Leave,
-            content: Map::new(),
-        };
-        if let Err(error) = rooms.change_membership(&room_id, change).await {
-            tracing::warn!(room_id = room_id.as_str(), %error, "a deactivated user could not leave a room");
-        }
-    }
 }

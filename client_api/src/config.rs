@@ -27,37 +27,37 @@ runtime::config_section! {
     /// `per_second`, and `burst` at once after a pause. Refused requests get `M_LIMIT_EXCEEDED`.
     pub struct RateLimitsConfig {
         /// Whether any limit applies.
-        pub enabled: bool = true;
+        pub enabled: bool = true, reloadable;
         /// Events sent to rooms.
-        pub message: RateLimit = RateLimit::new(10.0, 100);
+        pub message: RateLimit = RateLimit::new(10.0, 100), reloadable;
         /// Log-ins, for each address and for each account.
-        pub login: RateLimit = RateLimit::new(0.2, 10);
+        pub login: RateLimit = RateLimit::new(0.2, 10), reloadable;
         /// Attempts to register, for each address.
-        pub registration: RateLimit = RateLimit::new(0.1, 5);
+        pub registration: RateLimit = RateLimit::new(0.1, 5), reloadable;
         /// Joins and knocks.
-        pub join: RateLimit = RateLimit::new(0.5, 20);
+        pub join: RateLimit = RateLimit::new(0.5, 20), reloadable;
         /// Invites sent.
-        pub invite: RateLimit = RateLimit::new(0.5, 30);
+        pub invite: RateLimit = RateLimit::new(0.5, 30), reloadable;
         /// Rooms made.
-        pub create_room: RateLimit = RateLimit::new(0.1, 10);
+        pub create_room: RateLimit = RateLimit::new(0.1, 10), reloadable;
         /// Media uploaded.
-        pub media_upload: RateLimit = RateLimit::new(1.0, 20);
+        pub media_upload: RateLimit = RateLimit::new(1.0, 20), reloadable;
         /// Previews of URLs asked for: a client that shows older messages asks for many.
-        pub url_preview: RateLimit = RateLimit::new(2.0, 50);
+        pub url_preview: RateLimit = RateLimit::new(2.0, 50), reloadable;
         /// Searches in the user directory, the room directory and messages.
-        pub search: RateLimit = RateLimit::new(2.0, 20);
+        pub search: RateLimit = RateLimit::new(2.0, 20), reloadable;
         /// Restarts of delayed events, and what else is done to them: each participant of a call
         /// restarts one every few seconds.
-        pub delayed_events: RateLimit = RateLimit::new(10.0, 100);
+        pub delayed_events: RateLimit = RateLimit::new(10.0, 100), reloadable;
         /// What a client asks for to join or to leave a call: each participant asks once for each
         /// media server of the call, and an office full of them has one address.
-        pub calls: RateLimit = RateLimit::new(5.0, 100);
+        pub calls: RateLimit = RateLimit::new(5.0, 100), reloadable;
         /// Changes of profiles: each is told to everybody who shares a room with the user.
-        pub profile: RateLimit = RateLimit::new(1.0, 30);
+        pub profile: RateLimit = RateLimit::new(1.0, 30), reloadable;
         /// Snapshots of all rooms, or of one to look into it, by the deprecated `/initialSync`:
         /// each holds the whole state of every room that it shows.
-        pub initial_sync: RateLimit = RateLimit::new(0.5, 10);
+        pub initial_sync: RateLimit = RateLimit::new(0.5, 10), reloadable;
         /// Calls of the deprecated `/events`: a client calls it again after each answer.
-        pub events: RateLimit = RateLimit::new(5.0, 50);
+        pub events: RateLimit = RateLimit::new(5.0, 50), reloadable;
     }
 }

@@ -9,12 +9,12 @@ use runtime::Tasks;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use spec::ids::{RoomAlias, RoomId, UserId};
-use users::Users;
+use users::{Right, Signal, Users};
 
 use crate::error::{ApiError, unsupported_version};
 use crate::extract::User;
 use crate::json::{Answer, JsonBody, answer};
-use crate::membership::{Everywhere, check_invitable, is_remote, refuse_third_party};
+use crate::membership::{Everywhere, check_invitable, check_may_invite, is_remote, refuse_third_party};
 use crate::profile::member_content;
 use crate::public_rooms::RoomVisibility;
 
@@ -64,6 +64,16 @@ pub(crate) async fn create_room(
     JsonBody(body): JsonBody<CreateBody, CREATE_BODY>,
 ) -> Answer {
     let rooms = &everywhere.rooms;
+    user.check_may(Right::CreateRooms)?;
+    check_may_invite(&user, &body.invite, rooms)?;
+    let mut body = body;
+    if !user.rights.allow(Right::Federate) {
+        body.creation_content.insert("m.federate".into(), false.into());
+    }
+    if user.is_shadow_banned {
+        body.invite.clear();
+    }
+    users.count_signal(user.user, Signal::Invitations, body.invite.len().min(MAX_INVITES)).await;
     for target in body.invite.iter().take(MAX_INVITES) {
         users.find_or_ask_for_user(&*everywhere.services, target).await?;
     }

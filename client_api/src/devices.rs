@@ -5,10 +5,10 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use users::{AuthData, Device, Users};
+use users::{AuthData, Device, SecurityEventKind, Users};
 
 use crate::error::ApiError;
-use crate::extract::{Args, User};
+use crate::extract::{Address, Args, User};
 use crate::json::{Answer, JsonBody, answer, answer_empty, json_response};
 use crate::login::AuthBody;
 use crate::uia::confirm_own;
@@ -72,10 +72,12 @@ pub(crate) async fn delete_device(
     user: User,
     Args(device): Args<String>,
     State(users): State<Users>,
+    Address(address): Address,
     JsonBody(body): JsonBody<AuthBody>,
 ) -> Answer {
     confirm_own(&users, &user, "devices", body.auth.as_ref()).await?;
     users.delete_device(user.user, &device).await?;
+    users.note_security(&user.user_id, address, SecurityEventKind::SignedOut(vec![device]));
     answer_empty()
 }
 
@@ -89,6 +91,7 @@ pub(crate) struct DeleteBody {
 pub(crate) async fn delete_devices(
     user: User,
     State(users): State<Users>,
+    Address(address): Address,
     JsonBody(body): JsonBody<DeleteBody>,
 ) -> Answer {
     if body.devices.len() > MAX_DELETED {
@@ -98,5 +101,6 @@ pub(crate) async fn delete_devices(
     for device in &body.devices {
         users.delete_device(user.user, device).await?;
     }
+    users.note_security(&user.user_id, address, SecurityEventKind::SignedOut(body.devices));
     answer_empty()
 }

@@ -229,6 +229,10 @@ impl From<MediaError> for ApiError {
             MediaError::TooManyPending { retry_after_ms } | MediaError::TooManyPreviews { retry_after_ms } => {
                 ApiError::limit_exceeded(retry_after_ms)
             }
+            MediaError::QuotaExceeded { info_uri, can_upgrade, .. } => {
+                let refused = coded(StatusCode::FORBIDDEN, "M_USER_LIMIT_EXCEEDED");
+                refused.with("info_uri", info_uri).with("can_upgrade", can_upgrade)
+            }
             MediaError::InvalidDescription(_) | MediaError::InvalidSize | MediaError::InvalidUrl => {
                 coded(StatusCode::BAD_REQUEST, "M_INVALID_PARAM")
             }

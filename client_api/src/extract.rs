@@ -35,6 +35,17 @@ pub(crate) struct OptionalUser(pub Option<User>);
 /// Anybody; their address has been counted against the route's rate limit.
 pub(crate) struct Anybody;
 
+/// The address the request comes from, if that is known.
+pub(crate) struct Address(pub Option<IpAddr>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Address {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Address(find_address(parts)))
+    }
+}
+
 /// The parsed arguments of the path.
 pub(crate) struct Args<T>(pub T);
 
@@ -51,11 +62,14 @@ impl FromRequestParts<Edge> for User {
         if session.is_locked && policy.auth != Auth::EvenLocked {
             return Err(UserError::UserLocked.into());
         }
+        if policy.auth != Auth::EvenLocked {
+            edge.users.check_validity(&session)?;
+        }
         check_admission(policy.auth, &session)?;
         if let Some(class) = policy.limit
             && session.is_rate_limited()
         {
-            edge.limits.check(class, Caller::User(session.user))?;
+            edge.limits.check_session(class, &session)?;
         }
         let address = find_address(parts).map(|address| address.to_string());
         edge.users.record_device_seen(&session, address.as_deref()).await?;

@@ -55,6 +55,7 @@ mod routes;
 mod search;
 mod send;
 mod server_notices;
+mod shadow_ban;
 mod shared_secret;
 mod state;
 mod sync;
@@ -80,12 +81,12 @@ use ::sync::Sync;
 use axum::Router;
 use axum::extract::FromRef;
 use rooms::{RemoteRooms, Rooms};
+use runtime::config::Live;
 use runtime::{Clock, Tasks};
 use users::{AppServiceQueries, RemoteUsers, Users};
 
 pub use config::{ClientApiConfig, RateLimitsConfig};
 pub use limits::LimitClass;
-pub use report::{KEYSPACES, Report, reports};
 pub use routes::{Auth, RouteInfo, route_table};
 
 use limits::RateLimits;
@@ -120,7 +121,7 @@ pub struct ClientApiParts {
     /// Settings.
     pub config: ClientApiConfig,
     /// How often clients may do things.
-    pub rate_limits: RateLimitsConfig,
+    pub rate_limits: Live<RateLimitsConfig>,
 }
 
 /// What handlers take their [`axum::extract::State`] from.

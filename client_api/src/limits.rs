@@ -11,7 +11,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rooms::UserNid;
 use runtime::Clock;
-use runtime::config::RateLimit;
+use runtime::config::{Live, RateLimit};
+use users::Session;
 
 use crate::config::RateLimitsConfig;
 use crate::error::ApiError;
@@ -82,7 +83,7 @@ type Key = (LimitClass, Caller);
 /// The buckets of all callers.
 pub(crate) struct RateLimits {
     clock: Clock,
-    config: RateLimitsConfig,
+    config: Live<RateLimitsConfig>,
     hasher: RandomState,
     shards: [Mutex<Shard>; SHARDS],
 }
@@ -95,26 +96,27 @@ struct Shard {
 }
 
 impl RateLimits {
-    pub fn new(clock: Clock, config: RateLimitsConfig) -> RateLimits {
+    pub fn new(clock: Clock, config: Live<RateLimitsConfig>) -> RateLimits {
         RateLimits { clock, config, hasher: RandomState::new(), shards: Default::default() }
     }
 
     fn limit_of(&self, class: LimitClass) -> RateLimit {
+        let config = self.config.get();
         match class {
-            LimitClass::Message => self.config.message,
-            LimitClass::Login => self.config.login,
-            LimitClass::Registration => self.config.registration,
-            LimitClass::Join => self.config.join,
-            LimitClass::Invite => self.config.invite,
-            LimitClass::CreateRoom => self.config.create_room,
-            LimitClass::MediaUpload => self.config.media_upload,
-            LimitClass::UrlPreview => self.config.url_preview,
-            LimitClass::Search => self.config.search,
-            LimitClass::DelayedEvents => self.config.delayed_events,
-            LimitClass::Calls => self.config.calls,
-            LimitClass::Profile => self.config.profile,
-            LimitClass::InitialSync => self.config.initial_sync,
-            LimitClass::Events => self.config.events,
+            LimitClass::Message => config.message,
+            LimitClass::Login => config.login,
+            LimitClass::Registration => config.registration,
+            LimitClass::Join => config.join,
+            LimitClass::Invite => config.invite,
+            LimitClass::CreateRoom => config.create_room,
+            LimitClass::MediaUpload => config.media_upload,
+            LimitClass::UrlPreview => config.url_preview,
+            LimitClass::Search => config.search,
+            LimitClass::DelayedEvents => config.delayed_events,
+            LimitClass::Calls => config.calls,
+            LimitClass::Profile => config.profile,
+            LimitClass::InitialSync => config.initial_sync,
+            LimitClass::Events => config.events,
         }
     }
 
@@ -123,17 +125,34 @@ impl RateLimits {
     /// # Errors
     /// `M_LIMIT_EXCEEDED` with the time until there is one.
     pub fn check(&self, class: LimitClass, caller: Caller) -> Result<(), ApiError> {
-        if !self.config.enabled {
+        self.check_by(self.limit_of(class), class, caller)
+    }
+
+    /// As [`RateLimits::check`], of a user who may have a limit of their own, which is then that of each class.
+    ///
+    /// # Errors
+    /// As [`RateLimits::check`].
+    pub fn check_session(&self, class: LimitClass, session: &Session) -> Result<(), ApiError> {
+        let limit = match session.rate_limit {
+            None => self.limit_of(class),
+            Some(own) if own.is_unlimited() => return Ok(()),
+            Some(own) => RateLimit { per_second: f64::from(own.per_second), burst: own.burst.max(1) },
+        };
+        self.check_by(limit, class, Caller::User(session.user))
+    }
+
+    fn check_by(&self, limit: RateLimit, class: LimitClass, caller: Caller) -> Result<(), ApiError> {
+        if !self.config.get().enabled {
             return Ok(());
         }
-        match self.take(class, caller) {
+        match self.take(limit, class, caller) {
             Ok(()) => Ok(()),
             Err(wait) => Err(ApiError::limit_exceeded(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1))),
         }
     }
 
-    fn take(&self, class: LimitClass, caller: Caller) -> Result<(), Duration> {
-        let RateLimit { per_second, burst } = self.limit_of(class);
+    fn take(&self, limit: RateLimit, class: LimitClass, caller: Caller) -> Result<(), Duration> {
+        let RateLimit { per_second, burst } = limit;
         // A limit of nothing refuses always; tell clients to come back in an hour.
         let interval = Duration::try_from_secs_f64(1.0 / per_second).unwrap_or(Duration::from_secs(3600));
         let tolerance = interval.saturating_mul(burst.max(1) - 1);

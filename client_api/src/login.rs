@@ -7,11 +7,11 @@ use rooms::{Rooms, UserNid};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use spec::ids::UserId;
-use users::{AuthData, AuthIdentifier, DeviceLogin, NewSession, UiaPurpose, Users};
+use users::{AuthData, AuthIdentifier, DeviceLogin, NewSession, SecurityEventKind, UiaPurpose, Users};
 
 use crate::config::ClientApiConfig;
 use crate::error::ApiError;
-use crate::extract::{Anybody, CallingService, User};
+use crate::extract::{Address, Anybody, CallingService, User};
 use crate::json::{Answer, JsonBody, answer, answer_empty};
 use crate::limits::{Caller, LimitClass, RateLimits};
 use crate::uia::confirm;
@@ -50,6 +50,7 @@ pub(crate) async fn log_in(
     State(limits): State<Arc<RateLimits>>,
     State(config): State<Arc<ClientApiConfig>>,
     service: CallingService,
+    Address(address): Address,
     JsonBody(body): JsonBody<LoginBody>,
 ) -> Answer {
     let user = match body.kind.as_str() {
@@ -59,7 +60,11 @@ pub(crate) async fn log_in(
                 limits.check(LimitClass::Login, Caller::User(user))?;
             }
             let password = body.password.as_deref().ok_or_else(|| ApiError::missing_param("password"))?;
-            users.check_password(&user_id, password).await?.user
+            let checked = users.check_password(&user_id, password).await;
+            if checked.is_err() {
+                users.note_security(&user_id, address, SecurityEventKind::LoginFailed);
+            }
+            checked?.user
         }
         "m.login.token" => {
             users.take_login_token(body.token.as_deref().ok_or_else(|| ApiError::missing_param("token"))?)?
@@ -72,7 +77,12 @@ pub(crate) async fn log_in(
         display_name: body.initial_device_display_name.as_deref(),
         refreshable: body.refresh_token,
     };
-    let mut session = describe_session(users.start_session(user, login).await?);
+    let session = users.start_session(user, login).await?;
+    if body.kind != APPSERVICE_LOGIN {
+        let kind = SecurityEventKind::LoggedIn(session.device_id.to_string());
+        users.note_security(&session.user_id, address, kind);
+    }
+    let mut session = describe_session(session);
     if let Some(base_url) = &config.public_baseurl {
         session.insert("well_known".into(), json!({"m.homeserver": {"base_url": base_url}}));
     }
@@ -146,14 +156,16 @@ pub(crate) async fn refresh(_: Anybody, State(users): State<Users>, JsonBody(bod
 }
 
 /// `POST /logout`.
-pub(crate) async fn log_out(user: User, State(users): State<Users>) -> Answer {
+pub(crate) async fn log_out(user: User, State(users): State<Users>, Address(address): Address) -> Answer {
     users.delete_device(user.user, &user.device_id).await?;
+    users.note_security(&user.user_id, address, SecurityEventKind::SignedOut(vec![user.device_id.to_string()]));
     answer_empty()
 }
 
 /// `POST /logout/all`.
-pub(crate) async fn log_out_everywhere(user: User, State(users): State<Users>) -> Answer {
+pub(crate) async fn log_out_everywhere(user: User, State(users): State<Users>, Address(address): Address) -> Answer {
     users.delete_all_devices(user.user, None).await?;
+    users.note_security(&user.user_id, address, SecurityEventKind::SignedOutEverywhere);
     answer_empty()
 }
 

@@ -16,6 +16,8 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
+use users::Right;
+
 use crate::error::ApiError;
 use crate::extract::{Args, User};
 use crate::json::{Answer, answer};
@@ -31,9 +33,16 @@ impl From<InvalidMxc> for ApiError {
     }
 }
 
-/// `GET /media/config`.
-pub(crate) async fn get_config(_: User, State(media): State<Media>) -> Answer {
-    answer(&json!({"m.upload.size": media.config().max_upload.bytes()}))
+/// `GET /media/config`, with what the caller may store in all and stores already (MSC4034).
+pub(crate) async fn get_config(user: User, State(media): State<Media>) -> Answer {
+    let mut limits = json!({
+        "m.upload.size": media.config().max_upload.bytes(),
+        "org.matrix.msc4034.storage.used": media.user_usage(user.user_id.as_str())?.bytes,
+    });
+    if let Some(quota) = media.quota(&user.user_id)? {
+        limits["org.matrix.msc4034.storage.size"] = quota.into();
+    }
+    answer(&limits)
 }
 
 fn describe_upload(headers: &HeaderMap, query: &Query) -> Result<Description, ApiError> {
@@ -44,12 +53,13 @@ fn describe_upload(headers: &HeaderMap, query: &Query) -> Result<Description, Ap
 }
 
 /// Writes a body as it arrives.
-async fn receive_upload(media: &Media, headers: &HeaderMap, body: Body) -> Result<MediaWriter, ApiError> {
+async fn receive_upload(user: &User, media: &Media, headers: &HeaderMap, body: Body) -> Result<MediaWriter, ApiError> {
     let limit = media.config().max_upload.bytes();
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit) {
         return Err(::media::MediaError::TooLarge { limit }.into());
     }
+    media.check_quota(&user.user_id, announced.unwrap_or(0))?;
     let mut upload = media.new_upload();
     let mut body = body;
     while let Some(frame) = body.frame().await {
@@ -69,14 +79,16 @@ pub(crate) async fn upload(
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
+    user.check_may(Right::Upload)?;
     let about = describe_upload(&headers, &query)?;
-    let upload = receive_upload(&media, &headers, body).await?;
+    let upload = receive_upload(&user, &media, &headers, body).await?;
     let mxc = media.upload(&user.user_id, upload, about).await?;
     answer(&json!({"content_uri": mxc.to_string()}))
 }
 
 /// `POST /media/create`.
 pub(crate) async fn reserve(user: User, State(media): State<Media>) -> Answer {
+    user.check_may(Right::Upload)?;
     let reserved = media.reserve(&user.user_id).await?;
     answer(&json!({"content_uri": reserved.mxc.to_string(), "unused_expires_at": reserved.expires_ms}))
 }
@@ -93,7 +105,7 @@ pub(crate) async fn upload_reserved(
     let mxc = Mxc::new(&server, &id)?;
     let about = describe_upload(&headers, &query)?;
     media.check_reserved(&user.user_id, &mxc)?;
-    let upload = receive_upload(&media, &headers, body).await?;
+    let upload = receive_upload(&user, &media, &headers, body).await?;
     media.upload_reserved(&user.user_id, &mxc, upload, about).await?;
     answer(&json!({}))
 }

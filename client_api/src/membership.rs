@@ -9,7 +9,7 @@ use rooms::{Membership, MembershipChange, RemoteRooms, RestrictedJoin, RoomError
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use spec::ids::{RoomAlias, RoomId, ServerName, UserId};
-use users::{AppServiceQueries, InvitePermission, Users};
+use users::{AppServiceQueries, InvitePermission, Right, Signal, Users};
 
 use crate::Edge;
 use crate::aliases::find_local;
@@ -154,10 +154,24 @@ async fn enter(
 ) -> Answer {
     let rooms = &everywhere.rooms;
     check_guest_access(user, rooms, room)?;
+    if reaches_others(rooms, room)? {
+        user.check_may(Right::Federate)?;
+    }
     let mut content = member_content(rooms, users, &user.user_id)?;
     insert_reason(&mut content, reason);
     everywhere.enter(room, via, &user.user_id, membership, content).await?;
+    if membership == Membership::Join {
+        users.count_signal(user.user, Signal::Joins, 1).await;
+    }
     answer(&json!({"room_id": room}))
+}
+
+/// Whether users of other servers are in a room, or may be: also of one that this server does not know.
+fn reaches_others(rooms: &Rooms, room: &RoomId) -> Result<bool, ApiError> {
+    let Some(nid) = rooms.room_nid(room)? else { return Ok(true) };
+    let stays = rooms.room_servers(nid)?;
+    let is_elsewhere = stays.iter().any(|(server, stay)| stay.joined > 0 && server != rooms.server_name());
+    Ok(is_elsewhere || !rooms.is_resident(nid)?)
 }
 
 /// What the client names, then what the alias names.
@@ -268,6 +282,11 @@ pub(crate) async fn invite(
         }
         return Err(ApiError::missing_param("user_id"));
     };
+    check_may_invite(&user, [&target], &rooms)?;
+    if user.is_shadow_banned {
+        return answer_empty();
+    }
+    users.count_signal(user.user, Signal::Invitations, 1).await;
     full_state_for(&user, &room, &rooms).await?;
     if is_remote(&rooms, &target) {
         let nid = find_room(&rooms, &room)?;
@@ -284,6 +303,24 @@ pub(crate) async fn invite(
     check_invitable(&rooms, &users, &user.user_id, &target)?;
     let content = member_content(&rooms, &users, &target)?;
     act(&user, &room, TargetBody { user_id: target, reason: body.reason }, Membership::Invite, content, &rooms).await
+}
+
+/// Refuses invitations that the caller's role may not send.
+///
+/// # Errors
+/// `M_FORBIDDEN`.
+pub(crate) fn check_may_invite<'a>(
+    user: &User,
+    targets: impl IntoIterator<Item = &'a UserId>,
+    rooms: &Rooms,
+) -> Result<(), ApiError> {
+    for target in targets {
+        user.check_may(Right::Invite)?;
+        if is_remote(rooms, target) {
+            user.check_may(Right::Federate)?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether the user is another server's, so that that has to sign their invitation.
@@ -370,6 +407,9 @@ async fn act(
     rooms: &Rooms,
 ) -> Answer {
     find_room(rooms, room)?;
+    if user.is_shadow_banned && target.user_id != user.user_id {
+        return answer_empty();
+    }
     let TargetBody { user_id: target, reason } = target;
     insert_reason(&mut content, reason);
     if membership != Membership::Invite {

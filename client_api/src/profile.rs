@@ -126,7 +126,7 @@ async fn change_field(user: &User, users: &Users, updates: &ProfileUpdates, key:
         ));
     }
     let change = users.set_profile_field(user.user, key, value).await?;
-    if !change.rooms.is_empty() {
+    if !change.rooms.is_empty() && !user.is_shadow_banned {
         updates.start(user.user, user.user_id.clone());
     }
     answer_empty()

@@ -61,7 +61,7 @@ pub(crate) async fn register(
     let password = body.password.as_deref().ok_or_else(|| ApiError::missing_param("password"))?;
     let localpart = body.username.clone().unwrap_or_else(|| users.random_localpart());
     let account = users
-        .create_account(NewAccount {
+        .register_account(NewAccount {
             localpart: &localpart,
             password: Some(password),
             kind: AccountKind::User,

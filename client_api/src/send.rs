@@ -11,6 +11,7 @@ use crate::error::ApiError;
 use crate::extract::{Args, User};
 use crate::json::{Answer, JsonBody, answer_bytes};
 use crate::query::Query;
+use crate::shadow_ban::pretend_to_send;
 
 /// The largest body that can be the content of an event: the event itself may have 65,536 bytes.
 pub(crate) const EVENT_BODY: usize = 128 * 1024;
@@ -53,6 +54,9 @@ pub(crate) async fn send_message(
         users.record_activity(user.user);
         let event = NewDelayedEvent { kind: kind.into(), state_key: None, content, delay_ms, sticky_ms };
         return schedule(&user, &rooms, &room, event, Some(transaction)).await;
+    }
+    if let Some(id) = pretend_to_send(&user, &rooms, &users, &room, Some(&format!("send {kind} {transaction}")))? {
+        return answer_event_id(&id);
     }
     let room = find_room(&rooms, &room)?;
     let timestamp = claimed_time(&user, &query)?;
@@ -119,8 +123,12 @@ pub(crate) async fn redact_event(
     user: User,
     Args((room, redacts, transaction)): Args<(RoomId, EventId, String)>,
     State(rooms): State<Rooms>,
+    State(users): State<Users>,
     JsonBody(body): JsonBody<RedactBody>,
 ) -> Answer {
+    if let Some(id) = pretend_to_send(&user, &rooms, &users, &room, Some(&format!("redact {redacts} {transaction}")))? {
+        return answer_event_id(&id);
+    }
     let nid = find_room(&rooms, &room)?;
     if user.is_suspended {
         let event = rooms.as_user(&room, user.user)?.event(&redacts)?;

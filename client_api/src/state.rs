@@ -6,7 +6,7 @@ use rooms::{Draft, EventFormat, Membership, MembershipChange, NewDelayedEvent, R
 use runtime::Tasks;
 use serde_json::{Map, Value};
 use spec::ids::{RoomAlias, RoomId, UserId};
-use users::Users;
+use users::{Right, Users};
 
 use crate::Edge;
 use crate::delayed::{delay_of, schedule};
@@ -18,6 +18,7 @@ use crate::members::{full_state_for, full_view};
 use crate::membership::{check_invitable, is_remote};
 use crate::query::Query;
 use crate::send::{EVENT_BODY, answer_event_id, claimed_time, find_room, only_event};
+use crate::shadow_ban::pretend_to_send;
 
 /// `GET /rooms/{roomId}/state`.
 pub(crate) async fn get_all(user: User, Args(room): Args<RoomId>, State(rooms): State<Rooms>) -> Answer {
@@ -110,11 +111,16 @@ async fn set_state(
             NewDelayedEvent { kind: kind.into(), state_key: Some(key.into()), content, delay_ms, sticky_ms: None };
         return schedule(user, &edge.rooms, room, event, None).await;
     }
+    let is_about_self = kind == "m.room.member" && *key == *user.user_id.as_str();
+    if !is_about_self && let Some(id) = pretend_to_send(user, &edge.rooms, &edge.users, room, None)? {
+        return answer_event_id(&id);
+    }
     if kind == "m.room.member" && sets_membership(&content, Membership::Invite) {
+        user.check_may(Right::Invite)?;
         let target = UserId::parse(&*key).map_err(|error| ApiError::bad_json(format!("the state key: {error}")))?;
         check_invitable(&edge.rooms, &edge.users, &user.user_id, &target)?;
     }
-    if kind == "m.room.member" && *key == *user.user_id.as_str() && sets_membership(&content, Membership::Leave) {
+    if is_about_self && sets_membership(&content, Membership::Leave) {
         edge.users.check_may_leave(user.user, find_room(&edge.rooms, room)?)?;
     }
     if kind == "m.room.member" && *key != *user.user_id.as_str() {

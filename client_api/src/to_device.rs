@@ -20,8 +20,11 @@ pub(crate) async fn send_to_device(
     Args((kind, transaction)): Args<(String, String)>,
     State(users): State<Users>,
     State(remote): State<Arc<dyn RemoteUsers>>,
-    JsonBody(body): JsonBody<MessagesBody, LARGE_BODY>,
+    JsonBody(mut body): JsonBody<MessagesBody, LARGE_BODY>,
 ) -> Answer {
+    if user.is_shadow_banned {
+        body.messages.retain(|target, _| *target == user.user_id);
+    }
     users.send_to_devices(&*remote, &user, &kind, &transaction, body.messages).await?;
     answer_empty()
 }

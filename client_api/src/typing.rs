@@ -35,6 +35,9 @@ pub(crate) async fn set_typing(
         return Err(RoomError::NotInRoom.into());
     }
     let timeout = Duration::from_millis(body.timeout.unwrap_or(DEFAULT_TIMEOUT_MS));
+    if user.is_shadow_banned {
+        return answer_empty();
+    }
     rooms.set_typing(room, nid, body.typing.then_some(timeout));
     users.record_activity(nid);
     answer_empty()

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use runtime::{Clock, Random};
+use runtime::{Clock, Metrics, Random};
 use serde::{Deserialize, Serialize};
 use spec::ids::ServerName;
 use storage::{Batch, Keyspace, KeyspaceInfo, Profile, Read, StorageError, Store};
@@ -158,6 +158,38 @@ impl Destinations {
     #[must_use]
     pub fn failing_since(&self, server: &ServerName) -> Option<u64> {
         Some(self.0.failing.lock().get(server)?.row.failing_since)
+    }
+
+    /// How often a server has failed in a row.
+    #[must_use]
+    pub fn failures(&self, server: &ServerName) -> u32 {
+        self.0.failing.lock().get(server).map_or(0, |failing| failing.row.failures)
+    }
+
+    /// The servers that fail, in no order.
+    #[must_use]
+    pub fn failing(&self) -> Vec<ServerName> {
+        self.0.failing.lock().keys().cloned().collect()
+    }
+
+    /// The servers that are left alone now, and until when, in milliseconds since the Unix epoch; the one that may be
+    /// asked again first comes first. At most `limit` of them, and how many there are.
+    #[must_use]
+    pub fn backing_off(&self, limit: usize) -> (Vec<(ServerName, u64)>, usize) {
+        let now = self.0.clock.now_ms();
+        let failing = self.0.failing.lock();
+        let mut all: Vec<_> = failing.iter().filter(|(_, failing)| failing.row.retry_at > now).collect();
+        let count = all.len();
+        all.sort_unstable_by_key(|(server, failing)| (failing.row.retry_at, *server));
+        (all.into_iter().take(limit).map(|(server, failing)| (server.clone(), failing.row.retry_at)).collect(), count)
+    }
+
+    /// Shows how many servers are left alone.
+    pub(crate) fn publish_metrics(&self, metrics: &Metrics) {
+        let destinations = self.clone();
+        let help = "Servers that failed and are left alone for a while.";
+        let count = move || destinations.backing_off(0).1 as f64;
+        metrics.observe_gauge("conduit_federation_backing_off", help, &[], count);
     }
 
     /// A server answered. Ends its back-off, if there was one, and tells of its return.

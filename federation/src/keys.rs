@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
-use runtime::{Clock, Tasks};
+use runtime::{Clock, Counter, Metrics, Tasks};
 use serde_json::{Map, Value};
 use spec::ids::ServerName;
 use spec::signing::{SigningKey, VerifyError, VerifyKey, signing_key_ids, verify_json};
@@ -131,6 +131,8 @@ struct Inner {
     /// Held while a server is asked for its keys, so that one asks and the others wait for it.
     flights: Mutex<HashMap<ServerName, Arc<tokio::sync::Mutex<()>>>>,
     notary_places: Semaphore,
+    fetched: Counter,
+    failed: Counter,
 }
 
 impl KeyRing {
@@ -157,7 +159,17 @@ impl KeyRing {
             attempts: Cache::new(ATTEMPTS),
             flights: Mutex::default(),
             notary_places: Semaphore::new(NOTARY_PLACES),
+            fetched: Counter::default(),
+            failed: Counter::default(),
         }))
+    }
+
+    /// Shows how often servers were asked for their keys.
+    pub(crate) fn publish_metrics(&self, metrics: &Metrics) {
+        for (outcome, counter) in [("fetched", &self.0.fetched), ("failed", &self.0.failed)] {
+            let help = "Servers asked for their own keys.";
+            metrics.publish("conduit_federation_key_fetches_total", help, &[("outcome", outcome)], counter);
+        }
     }
 
     /// [`KeyRing::verify_request`] without asking anybody: the server, if a key that is known proves it. `None` says

@@ -130,6 +130,8 @@ impl Federation {
     pub fn new(parts: FederationParts) -> Federation {
         let sender = sender::Sender::new(&parts);
         let inbound = inbound::Inbound::new(&parts);
+        parts.destinations.publish_metrics(&parts.metrics);
+        parts.keys.publish_metrics(&parts.metrics);
         let FederationParts {
             store,
             rooms,
@@ -170,6 +172,12 @@ impl Federation {
         }))
     }
 
+    /// What the sender keeps about rooms, for those who delete them.
+    #[must_use]
+    pub fn room_data(&self) -> Arc<dyn rooms::RoomData> {
+        Arc::new(self.sender.clone())
+    }
+
     /// Begins to send what waits, and goes on with what was received and is not worked off, and with what is missing of
     /// rooms.
     pub fn start(&self) {
@@ -180,6 +188,18 @@ impl Federation {
                 tracing::error!(%error, "which rooms lack some of their state cannot be read");
             }
         }
+    }
+
+    /// Whom this server may ask, now or later.
+    #[must_use]
+    pub fn destinations(&self) -> &Destinations {
+        &self.destinations
+    }
+
+    /// Whether something waits to be sent to a server.
+    #[must_use]
+    pub fn is_pending(&self, server: &ServerName) -> bool {
+        self.sender.is_pending(server)
     }
 
     /// The routes of this edge: with federation switched off, only the server's version and keys.

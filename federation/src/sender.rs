@@ -21,6 +21,7 @@ mod devices;
 mod eligible;
 mod ephemeral;
 mod follow;
+mod forget;
 mod gather;
 mod outbox;
 mod pack;
@@ -35,7 +36,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rooms::{RoomError, RoomNid, Rooms, UserNid};
-use runtime::{Clock, Counter, Gauge, Metrics, Random, Tasks};
+use runtime::{Clock, Counter, DELIVERY_BUCKETS, Gauge, Histogram, Metrics, Random, TIME_BUCKETS, Tasks};
 use spec::ids::ServerName;
 use storage::{CommitError, Read, StorageError, Store};
 use tokio::sync::Notify;
@@ -116,6 +117,10 @@ struct SenderMetrics {
     transactions: Counter,
     failures: Counter,
     pending: Gauge,
+    /// From sending a transaction to its answer.
+    transaction_time: Histogram,
+    /// From a user's event to its acknowledgement.
+    delivery: Histogram,
 }
 
 impl SenderMetrics {
@@ -134,6 +139,18 @@ impl SenderMetrics {
                 &[],
             ),
             pending: metrics.gauge("conduit_federation_pending_servers", "Servers that something waits for.", &[]),
+            transaction_time: metrics.histogram(
+                "conduit_federation_transaction_seconds",
+                "From sending a transaction to its acknowledgement.",
+                TIME_BUCKETS,
+                &[],
+            ),
+            delivery: metrics.histogram(
+                "conduit_delivery_federation_seconds",
+                "From a user's event to its acknowledgement by another server, of the newest event of each room.",
+                DELIVERY_BUCKETS,
+                &[],
+            ),
         }
     }
 }
@@ -219,6 +236,11 @@ impl Sender {
         table.wake(server);
         drop(table);
         self.wake.notify_one();
+    }
+
+    /// Whether something is pending for a server.
+    pub fn is_pending(&self, server: &ServerName) -> bool {
+        self.table.lock().knows(server)
     }
 
     /// The servers that something is pending for, in no order.

@@ -22,6 +22,29 @@ runtime::config_section! {
         pub unauthenticated_downloads: bool = false, reloadable;
         /// The longest that a download waits for an upload or a remote server, whatever the client asks.
         pub max_wait: Span = Span::seconds(60), reloadable;
+        /// How much each user may store in all, as long as it is not deleted; no limit if it is not set. Further uploads
+        /// are refused. Administrators can give single users another limit (`media quota`).
+        pub user_quota: Option<ByteSize> = None, reloadable, example("\"2GiB\"");
+        /// The same for guests, instead of `user_quota`.
+        pub guest_quota: Option<ByteSize> = None, reloadable, example("\"50MiB\"");
+        /// The same for moderators of this server, instead of `user_quota`.
+        pub moderator_quota: Option<ByteSize> = None, reloadable, example("\"10GiB\"");
+        /// The same for administrators of this server, instead of `user_quota`.
+        pub administrator_quota: Option<ByteSize> = None, reloadable, example("\"20GiB\"");
+        /// How much all users of this server may store together; no limit if it is not set. Copies of media of other
+        /// servers do not count.
+        pub server_quota: Option<ByteSize> = None, reloadable, example("\"500GiB\"");
+        /// The page that tells users about these limits, shown to whoever reaches one. Without it they are shown the
+        /// address of the server.
+        pub quota_info_uri: Option<String> = None, reloadable, example("\"https://example.org/storage\"");
+        /// Whether a user who reaches a limit can have it raised: clients may then offer that.
+        pub quota_can_upgrade: bool = false, reloadable;
+        /// Copies of media of other servers that nobody has asked for in this time are deleted. They are fetched again
+        /// when somebody asks. Never if it is not set.
+        pub remote_media_lifetime: Option<Span> = None, reloadable, example("\"90d\"");
+        /// Media of this server's users that nobody has asked for in this time are deleted, for good. Pictures of users
+        /// and rooms stay, and what is protected or in quarantine. Never if it is not set.
+        pub local_media_lifetime: Option<Span> = None, reloadable, example("\"1095d\"");
         /// Whether the server fetches pages that users link to, to show their title and image. The server asks
         /// whatever public address somebody writes into a message, and whoever is asked learns of it; links of
         /// encrypted rooms become known to this server. So this is off unless somebody wants it.

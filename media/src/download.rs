@@ -56,19 +56,33 @@ impl Media {
     /// `NotFound`, `NotYetUploaded`, `RemoteTooLarge`, `RemoteUnavailable`, `Disk`, `Storage`, `Commit`.
     pub async fn download(&self, mxc: &Mxc, wait: Duration) -> Result<Download, MediaError> {
         let complete = self.find_complete(mxc, wait).await?;
-        self.0.open_file(&complete.hash, complete.info).await
+        self.note_access(mxc, &complete);
+        let download = self.0.open_file(&complete.hash, complete.info).await?;
+        self.0.meters.count_download(download.info.length);
+        Ok(download)
     }
 
     /// What is known about media that is here, without waiting and without asking other servers.
     ///
     /// # Errors
-    /// `NotFound` (also for a reserved id), `Storage`.
+    /// `NotFound` (also for a reserved id, and in quarantine), `Storage`.
     pub fn info(&self, mxc: &Mxc) -> Result<MediaInfo, MediaError> {
-        Ok(self.0.read_complete(mxc)?.ok_or(MediaError::NotFound)?.info)
+        let complete = self.0.read_complete(mxc)?.ok_or(MediaError::NotFound)?;
+        self.0.check_shown(&mxc.key(), Some(&complete.hash))?;
+        Ok(complete.info)
     }
 
     pub(crate) async fn find_complete(&self, mxc: &Mxc, wait: Duration) -> Result<Complete, MediaError> {
         let wait = wait.min(self.config().max_wait.duration());
+        let key = mxc.key();
+        // What is hidden is neither waited for nor fetched.
+        self.0.check_shown(&key, None)?;
+        let found = self.find_or_fetch(mxc, wait).await?;
+        self.0.check_shown(&key, Some(&found.hash))?;
+        Ok(found)
+    }
+
+    async fn find_or_fetch(&self, mxc: &Mxc, wait: Duration) -> Result<Complete, MediaError> {
         if self.is_local(mxc) {
             return self.0.wait_for_upload(mxc, wait).await;
         }
@@ -80,7 +94,7 @@ impl Media {
 }
 
 impl Inner {
-    fn read_complete(&self, mxc: &Mxc) -> Result<Option<Complete>, MediaError> {
+    pub(crate) fn read_complete(&self, mxc: &Mxc) -> Result<Option<Complete>, MediaError> {
         Ok(self.store.get(&MEDIA, &mxc.key())?.and_then(Complete::read))
     }
 

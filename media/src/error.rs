@@ -33,6 +33,18 @@ pub enum MediaError {
         /// When the first of them expires, in milliseconds from now.
         retry_after_ms: u64,
     },
+    /// With this upload the user, or the server, would store more than allowed (403 `M_USER_LIMIT_EXCEEDED`).
+    #[error("{whose} may not store more than {limit} bytes")]
+    QuotaExceeded {
+        /// Whose limit it is.
+        whose: QuotaOf,
+        /// The limit in bytes.
+        limit: u64,
+        /// Where the user learns more.
+        info_uri: String,
+        /// Whether the user can have the limit raised.
+        can_upgrade: bool,
+    },
     /// The content type or the file name cannot be stored (400 `M_INVALID_PARAM`).
     #[error("invalid {0}")]
     InvalidDescription(&'static str),
@@ -94,6 +106,24 @@ pub enum MediaError {
     /// A computation was lost: a bug of ours (already logged), or the server is shutting down.
     #[error("the work was interrupted")]
     Interrupted,
+}
+
+/// Whose limit of storage was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuotaOf {
+    /// The user's who uploads.
+    User,
+    /// This server's.
+    Server,
+}
+
+impl std::fmt::Display for QuotaOf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            QuotaOf::User => "you",
+            QuotaOf::Server => "this server",
+        })
+    }
 }
 
 impl MediaError {

@@ -10,6 +10,7 @@ use storage::{Read, Store};
 use crate::disk::{Disk, Hash, hex};
 use crate::error::MediaError;
 use crate::rows::{FILES, MEDIA, MediaState, PENDING, THUMBNAILS};
+use crate::usage;
 
 /// One broken invariant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +79,9 @@ pub fn check(store: &Store, dir: &Path) -> Result<Findings, MediaError> {
         }
     }
     check_counts(store, &used, &mut findings)?;
+    for (place, what) in usage::find_wrong(store)? {
+        findings.problems.push(Problem { place, what });
+    }
     check_files(&Disk::at(dir), &used, &mut findings)?;
     Ok(findings)
 }

@@ -8,7 +8,7 @@ use crate::disk::Hash;
 use crate::error::{MediaError, run_blocking};
 use crate::media::{Inner, Media};
 use crate::mxc::Mxc;
-use crate::rows::{FILES, MEDIA, MediaState, PENDING, THUMBNAILS};
+use crate::rows::{ACCESSES, FILES, MEDIA, MediaState, PENDING, THUMBNAILS};
 
 /// What [`Media::sweep`] removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,7 +31,8 @@ impl Media {
         while let Some(row) = inner.store.get(&MEDIA, &key)? {
             found = true;
             let mut batch = Batch::new();
-            batch.expect_equals(&MEDIA, &key, &row).delete(&MEDIA, &key);
+            batch.expect_equals(&MEDIA, &key, &row).delete(&MEDIA, &key).delete(&ACCESSES, &key);
+            inner.count_out(&mut batch, &key, &row);
             let deleted = match &row.state {
                 MediaState::Pending { expires_ms } => {
                     let user = row.uploader.clone().unwrap_or_default();
@@ -56,37 +57,6 @@ impl Media {
         }
         inner.arrival(mxc).notify_waiters();
         Ok(found)
-    }
-
-    /// Deletes the copies of remote media made before `before_ms` (milliseconds since the Unix epoch), and says how
-    /// many. They are fetched again when asked for. Dropped half-way, a second call goes on.
-    ///
-    /// # Errors
-    /// As [`Media::delete`].
-    pub async fn purge_remote(&self, before_ms: u64) -> Result<u64, MediaError> {
-        const PAGE: usize = 500;
-        let mut last: Option<(String, String)> = None;
-        let mut count = 0;
-        loop {
-            let scan = self.0.store.scan(&MEDIA, &());
-            let scan = match &last {
-                Some(key) => scan.after(key),
-                None => scan,
-            };
-            let page = scan.iter().take(PAGE).collect::<Result<Vec<_>, _>>()?;
-            for (key, row) in &page {
-                if key.0 == self.0.server_name.as_str() || row.created_ms >= before_ms {
-                    continue;
-                }
-                if let Ok(mxc) = Mxc::new(&key.0, &key.1) {
-                    count += u64::from(self.delete(&mxc).await?);
-                }
-            }
-            match page.into_iter().next_back() {
-                Some((key, _)) => last = Some(key),
-                None => return Ok(count),
-            }
-        }
     }
 
     /// Removes expired reservations and files that no row uses (left by a crash or a backup). Safe at any time; reads

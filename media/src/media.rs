@@ -1,11 +1,12 @@
 //! The handle.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex as SyncMutex, RwLock};
 use runtime::{Clock, Random, Tasks};
 use spec::ids::ServerName;
 use storage::Store;
@@ -15,9 +16,11 @@ use crate::config::MediaConfig;
 use crate::disk::{Disk, Hash, MediaWriter};
 use crate::error::MediaError;
 use crate::flights::Flights;
+use crate::meters::Meters;
 use crate::mxc::Mxc;
+use crate::quota::UploaderRoles;
 use crate::remote::RemoteMedia;
-use crate::rows::ThumbnailKey;
+use crate::rows::{MediaKey, ThumbnailKey};
 
 /// What [`Media`] is built from.
 pub struct MediaSetup {
@@ -53,11 +56,20 @@ pub(crate) struct Inner {
     pub(crate) remote: Arc<dyn RemoteMedia>,
     pub(crate) remote_flights: Flights<Mxc>,
     pub(crate) thumbnail_flights: Flights<ThumbnailKey>,
+    pub(crate) meters: Meters,
     config: RwLock<Arc<MediaConfig>>,
     /// Held from placing a file to committing the row that counts it, and while the last use is removed.
     file_locks: [Mutex<()>; STRIPES],
     /// How many backups need every file to stay.
     pub(crate) file_holds: AtomicUsize,
+    /// Media whose time of access is being written.
+    pub(crate) noting: SyncMutex<HashSet<MediaKey>>,
+    /// Who has which role, once that is known.
+    pub(crate) roles: OnceLock<Arc<dyn UploaderRoles>>,
+    /// Held while an upload is measured against what its user may have, and stored.
+    quota_locks: [Mutex<()>; STRIPES],
+    /// Likewise for what the server may have.
+    pub(crate) server_quota_lock: Mutex<()>,
     /// Held while a user's reservations are counted and one is added.
     reservation_locks: [Mutex<()>; STRIPES],
     /// Wakes those who wait for a reserved id.
@@ -86,13 +98,14 @@ fn stripe<'s, T>(set: &'s [T; STRIPES], key: &[u8]) -> &'s T {
 }
 
 impl Media {
-    /// Opens the media folder, making it if it does not exist, and removes the leftovers of unfinished uploads.
+    /// Opens the media folder, making it if it does not exist, and removes the leftovers of unfinished uploads. The first
+    /// time after an update it counts what is there. Blocks.
     ///
     /// # Errors
-    /// `Disk`: the folder cannot be used (operator).
+    /// `Disk`: the folder cannot be used (operator). `Storage`, `Commit`.
     pub fn open(setup: MediaSetup) -> Result<Self, MediaError> {
         let disk = Disk::open(&setup.dir).map_err(MediaError::disk("open the media folder"))?;
-        Ok(Self(Arc::new(Inner {
+        let media = Self(Arc::new(Inner {
             store: setup.store,
             server_name: setup.server_name,
             disk: Arc::new(disk),
@@ -102,17 +115,24 @@ impl Media {
             remote: setup.remote,
             remote_flights: Flights::new(),
             thumbnail_flights: Flights::new(),
+            meters: Meters::default(),
             config: RwLock::new(Arc::new(setup.config)),
             file_locks: std::array::from_fn(|_| Mutex::new(())),
             file_holds: AtomicUsize::new(0),
+            noting: SyncMutex::default(),
+            roles: OnceLock::new(),
+            quota_locks: std::array::from_fn(|_| Mutex::new(())),
+            server_quota_lock: Mutex::new(()),
             reservation_locks: std::array::from_fn(|_| Mutex::new(())),
             arrivals: std::array::from_fn(|_| Notify::new()),
-        })))
+        }));
+        media.0.count_once()?;
+        Ok(media)
     }
 
     /// The limits in force, such as `m.upload.size`.
     pub fn config(&self) -> Arc<MediaConfig> {
-        Arc::clone(&self.0.config.read())
+        self.0.config()
     }
 
     /// Takes over changed limits; what is running keeps the old ones.
@@ -127,6 +147,10 @@ impl Media {
 }
 
 impl Inner {
+    pub(crate) fn config(&self) -> Arc<MediaConfig> {
+        Arc::clone(&self.config.read())
+    }
+
     pub(crate) fn new_writer(&self, limit: u64) -> MediaWriter {
         MediaWriter::new(Arc::clone(&self.disk), &self.random.token(24), limit)
     }
@@ -138,6 +162,10 @@ impl Inner {
 
     pub(crate) async fn lock_file(&self, hash: &Hash) -> MutexGuard<'_, ()> {
         stripe(&self.file_locks, hash).lock().await
+    }
+
+    pub(crate) async fn lock_quota(&self, user_id: &str) -> MutexGuard<'_, ()> {
+        stripe(&self.quota_locks, user_id.as_bytes()).lock().await
     }
 
     pub(crate) async fn lock_reservations(&self, user_id: &str) -> MutexGuard<'_, ()> {

@@ -1,7 +1,7 @@
 //! The keyspaces of this crate.
 
 use serde::{Deserialize, Serialize};
-use storage::{Keyspace, KeyspaceInfo, Profile, stored};
+use storage::{Keyspace, KeyspaceInfo, Profile, StreamPos, stored};
 
 use crate::disk::Hash;
 
@@ -25,9 +25,73 @@ pub(crate) const PREVIEWS: Keyspace<Hash, PreviewRow> = Keyspace::new("media_pre
 /// id of its image, empty if it has none.
 pub(crate) const PREVIEWS_DUE: Keyspace<(u64, Hash, String), ()> = Keyspace::new("media_previews_due", Profile::Points);
 
+/// What moderators said about media: quarantine and protection. It outlives the media.
+pub(crate) const MARKS: Keyspace<MediaKey, MarkRow> = Keyspace::new("media_marks", Profile::Points);
+/// How many quarantined media had these bytes: whatever has them is not shown.
+pub(crate) const QUARANTINED_FILES: Keyspace<Hash, i64> = Keyspace::new("media_quarantined_files", Profile::Points);
+/// Each change of a quarantine, in order.
+pub(crate) const QUARANTINE_LOG: Keyspace<StreamPos, QuarantineRow> =
+    Keyspace::new("media_quarantine_log", Profile::Log);
+/// When media were last asked for, to within a day: milliseconds since the Unix epoch.
+pub(crate) const ACCESSES: Keyspace<MediaKey, u64> = Keyspace::new("media_accesses", Profile::Points);
+/// Complete media of this server by uploader, time of upload and media id, with their length in bytes.
+pub(crate) const BY_USER: Keyspace<(String, u64, String), u64> = Keyspace::new("media_by_user", Profile::Points);
+/// How much there is, see `usage.rs`.
+pub(crate) const TOTALS: Keyspace<TotalKey, i64> = Keyspace::new("media_totals", Profile::Points);
+/// Present once `BY_USER` and `TOTALS` hold what there was before they existed.
+pub(crate) const COUNTED: Keyspace<(), u64> = Keyspace::new("media_counted", Profile::Points);
+/// Storage limits that administrators gave to single users, in bytes; `u64::MAX` is none.
+pub(crate) const USER_QUOTAS: Keyspace<String, u64> = Keyspace::new("media_user_quotas", Profile::Points);
+
+/// Whose (0: this server's users and previews; 1: copies of remote media; 2: the user), the user, and what (0: how many,
+/// 1: bytes).
+pub(crate) type TotalKey = (u8, String, u8);
+
 /// Every keyspace of this crate.
-pub const KEYSPACES: &[KeyspaceInfo] =
-    &[MEDIA.info(), FILES.info(), PENDING.info(), THUMBNAILS.info(), PREVIEWS.info(), PREVIEWS_DUE.info()];
+pub const KEYSPACES: &[KeyspaceInfo] = &[
+    ACCESSES.info(),
+    BY_USER.info(),
+    COUNTED.info(),
+    FILES.info(),
+    MARKS.info(),
+    MEDIA.info(),
+    PENDING.info(),
+    PREVIEWS.info(),
+    PREVIEWS_DUE.info(),
+    QUARANTINED_FILES.info(),
+    QUARANTINE_LOG.info(),
+    THUMBNAILS.info(),
+    TOTALS.info(),
+    USER_QUOTAS.info(),
+];
+
+/// What moderators said about one media.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MarkRow {
+    pub quarantine: Option<Mark>,
+    pub protection: Option<Mark>,
+    /// The bytes of quarantined media, if they were here then; counted in [`QUARANTINED_FILES`].
+    pub hash: Option<Hash>,
+}
+stored!(MarkRow, 1);
+
+/// Who said so, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    pub by: String,
+    pub at_ms: u64,
+}
+
+/// A change of a quarantine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct QuarantineRow {
+    pub server: String,
+    pub media_id: String,
+    pub quarantined: bool,
+    pub by: String,
+    pub at_ms: u64,
+}
+stored!(QuarantineRow, 1);
 
 /// One media.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -88,6 +88,7 @@ impl Media {
         }
         let size = choose_size(request);
         let original = self.find_complete(mxc, wait).await?;
+        self.note_access(mxc, &original);
         let (server, media_id) = mxc.key();
         let key = (server, media_id, size.id, request.animated);
         let find = || Ok(self.0.store.get(&THUMBNAILS, &key)?);

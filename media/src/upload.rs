@@ -67,7 +67,7 @@ impl Media {
     /// Cancel-safe: dropped, the upload is either stored as a whole or not at all.
     ///
     /// # Errors
-    /// `InvalidDescription`, `Disk`, `Commit`.
+    /// `InvalidDescription`, `QuotaExceeded`, `Disk`, `Storage`, `Commit`.
     pub async fn upload(&self, user: &UserId, upload: MediaWriter, about: Description) -> Result<Mxc, MediaError> {
         let about = about.check()?;
         let mxc = self.0.new_mxc();
@@ -174,11 +174,17 @@ impl Inner {
             }
         }
         batch.put(&MEDIA, key, &row).add(&FILES, &hash, 1);
+        self.count_in(&mut batch, key, &row);
+
+        let _share = self.check_room(key, uploader, length).await?;
 
         let _guard = self.lock_file(&hash).await;
         upload.place(hash).await?;
         match self.store.commit(batch).await {
-            Ok(_) => Ok(row),
+            Ok(_) => {
+                self.meters.count_stored(uploader.is_some(), length);
+                Ok(row)
+            }
             Err(CommitError::Expectation { .. }) => {
                 self.remove_if_unused(&hash).await?;
                 Err(MediaError::AlreadyUploaded)

@@ -165,7 +165,7 @@ impl Push {
             self.metrics.given_up.add(1);
             return Ok(None);
         }
-        let event = self.rooms.event_at(row.room, place.1)?;
+        let Some(event) = self.rooms.find_event_at(row.room, place.1)? else { return Ok(None) };
         if self.users.is_settled(&event, key.user)? {
             return Ok(None);
         }

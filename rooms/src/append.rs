@@ -43,6 +43,8 @@ pub(crate) struct Change {
     pub members_changed: bool,
     /// Whether the room is a partial one no longer.
     pub ends_partial: bool,
+    /// Whether the head stays as it is.
+    pub is_quiet: bool,
 }
 
 /// A room's head on its way to the next one.
@@ -65,6 +67,8 @@ pub(crate) struct Append<'a> {
     /// Whether the servers that are said to be in a partial room change.
     pub(crate) servers_changed: bool,
     pub(crate) ends_partial: bool,
+    /// Whether nothing changes that anybody is told of: only old rows do.
+    pub(crate) is_quiet: bool,
     transactions: HashMap<(UserNid, Box<str>, String), EventId>,
     /// Stored events whose row changes: flags and bodies.
     pub(crate) rewritten: HashMap<RoomSeq, (StreamPos, EventRow)>,
@@ -87,6 +91,7 @@ impl<'a> Append<'a> {
             servers: HashMap::new(),
             servers_changed: false,
             ends_partial: false,
+            is_quiet: false,
             transactions: HashMap::new(),
             rewritten: HashMap::new(),
         }
@@ -404,9 +409,12 @@ impl<'a> Append<'a> {
             self.before.push(part);
         }
         self.head.row.last_node = self.nodes.next;
-        self.batch.put(&HEADS, &room, &self.head.row);
-        self.batch.touch(Topic::new(TOPIC_ROOM, room.0));
+        if !self.is_quiet {
+            self.batch.put(&HEADS, &room, &self.head.row);
+            self.batch.touch(Topic::new(TOPIC_ROOM, room.0));
+        }
         Some(Change {
+            is_quiet: self.is_quiet,
             before: self.before,
             batch: self.batch,
             head: Arc::new(self.head),

@@ -17,14 +17,21 @@ const MAX_BACKWARD: usize = 1000;
 
 impl Rooms {
     /// The events at which history ends here: not stored, cited by stored events; with the depth of the event that cites
-    /// them, the newest first.
+    /// them, the newest first. What was purged is not among them.
     ///
     /// # Errors
     /// Storage errors only.
     pub fn backward_extremities(&self, room: RoomNid) -> Result<Vec<(EventId, i64)>, RoomError> {
         let mut found = Vec::new();
-        for row in self.store.scan(&BACKWARD, &room).iter().take(MAX_BACKWARD) {
+        let purged = self.head(room)?.purged_depth().unwrap_or(i64::MIN);
+        for row in self.store.scan(&BACKWARD, &room).iter() {
             let ((_, id), depth) = row?;
+            if depth <= purged {
+                continue;
+            }
+            if found.len() >= MAX_BACKWARD {
+                break;
+            }
             let id = EventId::parse(&id).map_err(|_| RoomError::Inconsistent("malformed event id"))?;
             found.push((id, depth));
         }
@@ -84,6 +91,9 @@ impl Append<'_> {
         let end = self.head.row.depth;
         if pdu.depth >= end && end < spec::canonical::MAX_INTEGER {
             return Err(RoomError::Invalid("the event is no history of the room"));
+        }
+        if self.head.purged_depth().is_some_and(|purged| pdu.depth < purged) {
+            return Err(RoomError::Invalid("the history of the room ends here after the event"));
         }
         let promoted = match self.find_known(pdu)? {
             Known::Placed => return Ok(Verdict::Known),

@@ -10,9 +10,11 @@ use storage::{CommitError, Read, Topic};
 use crate::append::Append;
 use crate::draft::Draft;
 use crate::error::RoomError;
+use crate::gate::Deed;
 use crate::head::Head;
 use crate::ids::{RoomNid, TOPIC_ALIASES, UserNid};
 use crate::keyspaces::{ALIASES, AliasRow, EVENT_IDS, HEADS, PUBLIC_ROOMS, ROOM_ALIASES, ROOM_NIDS};
+use crate::membership::Membership;
 use crate::memory::Pending;
 use crate::rooms::Rooms;
 
@@ -70,6 +72,8 @@ impl Rooms {
     /// [`RoomError::AliasTaken`]; what the authorisation rules forbid; malformed content.
     pub async fn create_room(&self, request: CreateRoom) -> Result<RoomId, RoomError> {
         for (user, _) in &request.invites {
+            let (membership, sender) = (Membership::Invite, &request.creator);
+            self.check_gate(&Deed { membership, sender, target: user, room: None })?;
             self.intern_user(user).await?;
         }
         let creator = self.intern_user(&request.creator).await?;
@@ -101,6 +105,7 @@ impl Rooms {
             .map_err(|_| RoomError::Inconsistent("the server name makes no room ids"))?;
         let mut append = Append::new(self, Head::empty(room, provisional, request.version));
         append.add_command(drafts, None)?;
+        let added = append.added();
         let mut change = append.finish().ok_or(RoomError::Inconsistent("a room without events"))?;
         let id = change.head.room_id().clone();
         change.batch.expect_absent(&ROOM_NIDS, &id.as_str().to_owned()).expect_absent(&HEADS, &room);
@@ -115,6 +120,7 @@ impl Rooms {
             change.batch.put(&PUBLIC_ROOMS, &room, &());
         }
         self.commit_new(room, change.head, change.batch).await?;
+        self.meters.sent.add(added as u64);
         Ok(id)
     }
 
@@ -125,7 +131,7 @@ impl Rooms {
         head: Arc<Head>,
         batch: storage::Batch,
     ) -> Result<(), RoomError> {
-        self.memory.pending.lock().insert(room, Pending { head, members_changed: true });
+        self.memory.pending.lock().insert(room, Pending { head, members_changed: true, sent_at: None });
         match self.store.commit(batch).await {
             Ok(_) => Ok(()),
             Err(error) => {

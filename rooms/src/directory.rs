@@ -62,8 +62,9 @@ impl Rooms {
     /// Gives a room of this server's an alias. Cancel-safe.
     ///
     /// # Errors
-    /// [`RoomError::AliasTaken`]; [`RoomError::RoomNotFound`].
+    /// [`RoomError::AliasTaken`]; [`RoomError::RoomNotFound`]; [`RoomError::Refused`] for a blocked room.
     pub async fn create_alias(&self, alias: &RoomAlias, room: &RoomId, creator: UserNid) -> Result<(), RoomError> {
+        self.expect_unblocked(room)?;
         let room = self.known_room(room)?;
         let mut batch = Batch::new();
         batch.expect_absent(&ALIASES, &alias.as_str().to_owned());

@@ -9,9 +9,9 @@ use crate::event::{Event, EventFlags};
 use crate::head::HeadRow;
 use crate::ids::{RoomNid, RoomSeq, SnapshotId, UserNid};
 use crate::keyspaces::{
-    ALIASES, BACKWARD, EVENT_IDS, EVENTS_BY_TIME, HEADS, ORDER, PARTIAL_ROOMS, PUBLIC_ROOMS, RECEIPT_LOG, RECEIPTS,
-    RELATIONS, ROOM_ALIASES, ROOM_MEMBERS, ROOM_NIDS, SLOT_KEYS, STATE_LOG, STATE_NODES, STATE_SLOTS, THREADS,
-    THREADS_BY_LATEST, TIMELINE, USER_IDS, USER_NIDS, USER_ROOMS,
+    ALIASES, BACKWARD, DELETING, EVENT_IDS, EVENTS_BY_TIME, HEADS, ORDER, PARTIAL_ROOMS, PUBLIC_ROOMS, PURGED,
+    RECEIPT_LOG, RECEIPTS, RELATIONS, ROOM_ALIASES, ROOM_MEMBERS, ROOM_NIDS, SLOT_KEYS, STATE_LOG, STATE_NODES,
+    STATE_SLOTS, THREADS, THREADS_BY_LATEST, TIMELINE, USER_IDS, USER_NIDS, USER_ROOMS,
 };
 use crate::membership::Membership;
 use crate::snapshot::{self, NewNodes, Node, Nodes};
@@ -77,6 +77,32 @@ pub fn find_user_id(store: &Store, user: UserNid) -> Result<Option<String>, Room
     Ok(store.get(&USER_IDS, &user)?)
 }
 
+/// The keyspaces that have rows of a room: of one that was deleted there must be none.
+///
+/// # Errors
+/// Where the store cannot be read.
+pub fn rows_of(store: &Store, room: RoomNid) -> Result<Vec<&'static str>, RoomError> {
+    let mut found = Vec::new();
+    macro_rules! look {
+        ($($keyspace:ident),*) => {
+            $(if !store.scan(&crate::keyspaces::$keyspace, &room).is_empty()? { found.push(crate::keyspaces::$keyspace.name()); })*
+        };
+    }
+    look!(TIMELINE, ORDER, EVENTS_BY_TIME, STATE_SLOTS, SLOT_KEYS, STATE_NODES, STATE_LOG, ROOM_MEMBERS, ROOM_SERVERS);
+    look!(SERVER_MEMBERS, STRIPPED, RELATIONS, THREADS, THREADS_BY_LATEST, PROMOTED, BACKWARD, EARLY_REDACTIONS);
+    look!(RECEIPTS, RECEIPT_LOG, ROOM_ALIASES, DELAYED_OF_STATE, PARTIAL_SERVERS, PARTIAL_EVENTS, MISSED_SERVERS);
+    for key in store.scan(&EVENT_IDS, &()).iter() {
+        if key?.1.room == room {
+            found.push(EVENT_IDS.name());
+            break;
+        }
+    }
+    if store.contains(&HEADS, &room)? || store.contains(&PURGED, &room)? || store.contains(&PUBLIC_ROOMS, &room)? {
+        found.push(HEADS.name());
+    }
+    Ok(found)
+}
+
 /// Checks everything stored about rooms. `progress` is told of each room before it is checked.
 ///
 /// # Errors
@@ -87,6 +113,10 @@ pub fn check(store: &Store, progress: &mut dyn FnMut(usize)) -> Result<Findings,
     for row in store.scan(&HEADS, &()).iter() {
         let (room, head) = row?;
         progress(findings.rooms);
+        if store.contains(&DELETING, &room)? {
+            // Its rows are being taken out, in any order.
+            continue;
+        }
         let place = head.room_id.to_string();
         if let Err(error) = check_room(store, room, &head, &place, &mut findings) {
             findings.add(&place, format!("cannot be read: {error}"));
@@ -145,6 +175,8 @@ struct Known {
     before: SnapshotId,
     after: SnapshotId,
     is_state: bool,
+    /// Whether a purge took its place in the timeline from it.
+    is_displaced: bool,
 }
 
 fn check_timeline(
@@ -156,6 +188,9 @@ fn check_timeline(
 ) -> Result<BTreeMap<RoomSeq, Known>, RoomError> {
     let (mut events, mut ids) = (BTreeMap::new(), HashSet::new());
     let mut cited: HashMap<String, RoomSeq> = HashMap::new();
+    // What is numbered below may have been purged.
+    let purge = store.get(&PURGED, &room)?.map(|row| row.value);
+    let purged = purge.map_or(RoomSeq::MIN, |row| row.upto);
     let history = store.scan(&TIMELINE, &room).until(&(room, RoomSeq::FIRST)).keys();
     let history: Vec<RoomSeq> = history.map(|key| key.map(|(_, seq)| seq)).collect::<Result<_, _>>()?;
     findings.expect(history.first().is_none_or(|first| *first >= head.first_seq), place, || {
@@ -170,10 +205,11 @@ fn check_timeline(
                 continue;
             }
             None => {
-                findings.add(place, format!("event {} is missing", seq.0));
+                findings.expect(seq < purged, place, || format!("event {} is missing", seq.0));
                 continue;
             }
         };
+        let is_displaced = seq < purged && event.flags().has(EventFlags::OUTLIER);
         findings.events += 1;
         findings.expect(event.pos().0 > 0, place, || format!("event {} has no position", seq.0));
         let found = store.get(&EVENT_IDS, &event.event_id().to_owned())?;
@@ -181,7 +217,7 @@ fn check_timeline(
             format!("event {} is not found by its id {}", seq.0, event.event_id())
         });
         let timed = store.contains(&EVENTS_BY_TIME, &(room, event.origin_server_ts(), seq))?;
-        findings.expect(timed, place, || format!("event {} is not found by its time", seq.0));
+        findings.expect(timed != is_displaced, place, || format!("event {} is not found by its time", seq.0));
         let ordered = store.contains(&ORDER, &(room, event.depth(), seq))?;
         findings.expect(ordered == event.flags().is_visible(), place, || {
             format!("event {} is in the order of the timeline: {ordered}", seq.0)
@@ -191,12 +227,14 @@ fn check_timeline(
         });
         match event.to_pdu() {
             // What a rejected event follows is of no interest.
-            Ok(_) if event.flags().has(EventFlags::REJECTED) => {}
+            // What an old event followed may be gone already while it is not.
+            Ok(_) if event.flags().has(EventFlags::REJECTED) || is_displaced => {}
+            Ok(_) if seq < purged && purge.is_some_and(|row| event.depth() <= row.depth) => {}
             Ok(pdu) => cited.extend(pdu.prev_events.iter().map(|id| (id.as_str().to_owned(), seq))),
             Err(error) => findings.add(place, format!("event {}: {error}", seq.0)),
         }
-        let known =
-            Known { before: event.state_before(), after: event.state_after(), is_state: event.state_key().is_some() };
+        let (before, after) = (event.state_before(), event.state_after());
+        let known = Known { before, after, is_state: event.state_key().is_some(), is_displaced };
         events.insert(seq, known);
     }
     for (id, seq) in cited {
@@ -253,7 +291,7 @@ fn check_state(
     }
     for row in store.scan(&STATE_LOG, &room).iter() {
         let ((_, pos, slot), seq) = row?;
-        if seq >= RoomSeq::FIRST_OUTLIER {
+        if seq >= RoomSeq::FIRST_OUTLIER || events.get(&seq).is_some_and(|event| event.is_displaced) {
             continue;
         }
         let after = events.get(&seq).map(|event| event.after);

@@ -11,8 +11,9 @@ use storage::{Read, stored};
 
 use crate::error::RoomError;
 use crate::ids::{RoomNid, RoomSeq, SnapshotId};
-use crate::keyspaces::{HEADS, PARTIAL_ROOMS};
+use crate::keyspaces::{HEADS, PARTIAL_ROOMS, PURGED};
 use crate::partial::PartialRow;
+use crate::purge::PurgedRow;
 use crate::rooms::Rooms;
 
 /// The types of the state events, with an empty state key, that a head keeps at hand.
@@ -57,6 +58,8 @@ pub struct Head {
     pub(crate) policy: Option<Arc<PolicyServer>>,
     /// Set as long as not all of the room's state is here. A row of its own, written with the head.
     pub(crate) partial: Option<Arc<PartialRow>>,
+    /// Where history ends because what was before was purged. A row of its own.
+    pub(crate) purged: Option<PurgedRow>,
 }
 
 impl Head {
@@ -87,6 +90,7 @@ impl Head {
             join_rules: None,
             policy: None,
             partial: None,
+            purged: None,
         }
     }
 
@@ -208,7 +212,8 @@ impl Rooms {
         let room_id = RoomId::parse(&row.room_id).map_err(|_| RoomError::Inconsistent("malformed room id"))?;
         let version = row.version.parse().map_err(|_| RoomError::Inconsistent("unknown room version"))?;
         let partial = self.store.get(&PARTIAL_ROOMS, &room)?.map(Arc::new);
-        let mut head = Head { row, partial, ..Head::empty(room, room_id, version) };
+        let purged = self.store.get(&PURGED, &room)?.map(|row| row.value);
+        let mut head = Head { row, partial, purged, ..Head::empty(room, room_id, version) };
         for kind in AT_HAND {
             if let Some(event) = self.state_event(room, head.row.state, kind, "")? {
                 head.remember_state(&Arc::new(event.to_pdu()?));

@@ -30,6 +30,12 @@ pub const TOPIC_PUSHERS: u8 = 7;
 pub const TOPIC_ALIASES: u8 = 8;
 /// Topic kind: some user's profile changed; the id is always 0.
 pub const TOPIC_PROFILES: u8 = 9;
+/// Topic kind: the account itself changed, or was used; id is the [`UserNid`].
+pub const TOPIC_ACCOUNTS: u8 = 12;
+/// Topic kind: who administers or moderates the server changed; the id is always 0.
+pub const TOPIC_ADMINS: u8 = 10;
+/// Topic kind: the room is being deleted, or was; id is the [`RoomNid`].
+pub const TOPIC_ROOM_GONE: u8 = 11;
 
 /// The number of an event in its room, dense in order of arrival. Negative for backfilled events;
 /// from [`RoomSeq::FIRST_OUTLIER`] on for events that are no part of the timeline.

@@ -5,7 +5,7 @@ use storage::{Batch, CommitError, Read};
 
 use crate::error::RoomError;
 use crate::ids::{RoomNid, UserNid};
-use crate::keyspaces::{HEADS, ROOM_NIDS, USER_IDS, USER_NIDS};
+use crate::keyspaces::{DELETING, HEADS, ROOM_NIDS, USER_IDS, USER_NIDS};
 use crate::rooms::Rooms;
 
 impl Rooms {
@@ -95,10 +95,11 @@ impl Rooms {
     /// # Errors
     /// Storage errors only.
     pub fn room_nid(&self, room: &RoomId) -> Result<Option<RoomNid>, RoomError> {
-        if let Some(nid) = self.memory.room_nids.get(room.as_str()) {
+        let is_here = |nid: &RoomNid| !self.memory.gone.read().contains(nid);
+        if let Some(nid) = self.memory.room_nids.get(room.as_str()).filter(is_here) {
             return Ok(Some(nid));
         }
-        let nid = self.store.get(&ROOM_NIDS, &room.as_str().to_owned())?;
+        let nid = self.store.get(&ROOM_NIDS, &room.as_str().to_owned())?.filter(is_here);
         if let Some(nid) = nid {
             self.memory.room_nids.insert(room.as_str().into(), nid);
         }
@@ -133,7 +134,10 @@ impl Rooms {
     /// One past the highest numbers in use.
     pub(crate) fn first_free_numbers(store: &storage::Store) -> Result<(u64, u64), RoomError> {
         let user = store.scan(&USER_IDS, &()).reverse().iter().next().transpose()?.map_or(1, |(nid, _)| nid.0 + 1);
-        let room = store.scan(&HEADS, &()).reverse().iter().next().transpose()?.map_or(1, |(nid, _)| nid.0 + 1);
+        let room = store.scan(&HEADS, &()).reverse().keys().next().transpose()?.map_or(1, |nid| nid.0 + 1);
+        // Others may know a room by its number that is gone.
+        let gone = store.scan(&DELETING, &()).reverse().keys().next().transpose()?.map_or(1, |nid| nid.0 + 1);
+        let room = room.max(gone);
         Ok((user, room))
     }
 }

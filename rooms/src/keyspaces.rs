@@ -3,12 +3,15 @@
 use serde::{Deserialize, Serialize};
 use storage::{Keyspace, KeyspaceInfo, Profile, Stamped, StreamPos, stored};
 
+use crate::block::BlockedRow;
 use crate::delayed::DelayedRow;
+use crate::delete::DeletingRow;
 use crate::event::EventRow;
 use crate::head::HeadRow;
 use crate::ids::{RoomNid, RoomSeq, UserNid};
 use crate::membership::Membership;
 use crate::partial::PartialRow;
+use crate::purge::PurgedRow;
 use crate::servers::ServerStay;
 use crate::snapshot::Node;
 use crate::sticky::{DELAYED_STICKY, STICKY, STICKY_DUE};
@@ -112,6 +115,15 @@ pub(crate) const MISSED_SERVERS: Keyspace<(RoomNid, String), StreamPos> = Keyspa
 /// When a room's state became full the last time.
 pub(crate) const RESYNCED_ROOMS: Keyspace<RoomNid, Stamped<()>> = Keyspace::new("resynced_rooms", Profile::Points);
 
+/// Room ids that are blocked here.
+pub(crate) const BLOCKED: Keyspace<String, BlockedRow> = Keyspace::new("blocked_rooms", Profile::Points);
+
+/// Where the history of a room ends because what was before it was purged.
+pub(crate) const PURGED: Keyspace<RoomNid, Stamped<PurgedRow>> = Keyspace::new("purged_rooms", Profile::Points);
+
+/// The rooms whose rows are being taken out.
+pub(crate) const DELETING: Keyspace<RoomNid, DeletingRow> = Keyspace::new("deleting_rooms", Profile::Points);
+
 /// Every keyspace of this crate.
 pub const KEYSPACES: &[KeyspaceInfo] = &[
     USER_NIDS.info(),
@@ -158,6 +170,9 @@ pub const KEYSPACES: &[KeyspaceInfo] = &[
     PARTIAL_EVENTS.info(),
     MISSED_SERVERS.info(),
     RESYNCED_ROOMS.info(),
+    BLOCKED.info(),
+    PURGED.info(),
+    DELETING.info(),
 ];
 
 /// Where an event is.

@@ -13,10 +13,12 @@
 
 mod append;
 mod backfill;
+mod block;
 mod build;
 mod checked;
 mod create;
 mod delayed;
+mod delete;
 mod directory;
 mod draft;
 mod encounters;
@@ -24,6 +26,8 @@ mod enter;
 mod error;
 mod event;
 pub mod fsck;
+mod gate;
+mod govern;
 mod growth;
 mod head;
 mod hierarchy;
@@ -35,11 +39,14 @@ mod keyspaces;
 mod maintenance;
 mod membership;
 mod memory;
+mod meters;
 mod outliers;
+mod overview;
 mod partial;
 mod permissions;
 mod place;
 mod policy;
+mod purge;
 mod receipts;
 mod receive;
 mod recent;
@@ -50,9 +57,11 @@ mod replay;
 mod resolve;
 mod restricted;
 mod resync;
+mod retention;
 mod rooms;
 mod server_view;
 mod servers;
+mod sizes;
 mod snapshot;
 mod state;
 mod sticky;
@@ -63,23 +72,29 @@ mod view;
 mod visibility;
 mod writer;
 
+pub use block::Block;
 pub use checked::{CheckedPdu, Unusable};
 pub use create::{CreateRoom, Preset};
 pub use delayed::{DelayError, DelayedEvent, DelayedEventsConfig, DelayedOutcome, NewDelayedEvent};
+pub use delete::{RoomData, RoomDataError};
 pub use directory::{ListedIn, PublicRoom, PublicRoomsPage, PublicRoomsQuery};
 pub use draft::{Draft, Transaction};
 pub use error::RoomError;
 pub use event::{Event, EventFlags};
+pub use gate::{Deed, Gate};
+pub use govern::{Extremity, RedactOrder, Redacted};
 pub use head::Head;
 pub use hierarchy::RoomSummary;
 pub use ids::{
-    RoomNid, RoomSeq, SnapshotId, TOPIC_ALIASES, TOPIC_DEVICE, TOPIC_DEVICE_LISTS, TOPIC_EPHEMERAL, TOPIC_MEMBERSHIP,
-    TOPIC_PROFILES, TOPIC_PUSHERS, TOPIC_ROOM, TOPIC_USER, UserNid,
+    RoomNid, RoomSeq, SnapshotId, TOPIC_ACCOUNTS, TOPIC_ADMINS, TOPIC_ALIASES, TOPIC_DEVICE, TOPIC_DEVICE_LISTS,
+    TOPIC_EPHEMERAL, TOPIC_MEMBERSHIP, TOPIC_PROFILES, TOPIC_PUSHERS, TOPIC_ROOM, TOPIC_ROOM_GONE, TOPIC_USER, UserNid,
 };
 pub use keyspaces::KEYSPACES;
 pub use membership::{LocalMember, Membership, MembershipChange, UserRoom};
+pub use overview::{RoomOrder, RoomOverview, RoomsPage, RoomsQuery};
 pub use partial::{GivenState, PartialRoom};
 pub use policy::{PolicyQuestion, PolicyServers, names_policy_server};
+pub use purge::{Purge, PurgeOrder, PurgeProgress};
 pub use receipts::{Receipt, ReceiptKind};
 pub use receive::{Received, Verdict};
 pub use recent::RecentEvents;
@@ -88,6 +103,7 @@ pub use remote::{Remote, RemoteRooms};
 pub use render::{EventFormat, Renderer};
 pub use replay::{Finish, PartialEvent};
 pub use restricted::RestrictedJoin;
+pub use retention::RetentionConfig;
 pub use rooms::{Rooms, RoomsConfig, RoomsParts};
 pub use server_view::{JoinState, ServerView};
 pub use servers::ServerStay;

@@ -10,6 +10,7 @@ use storage::{Batch, Read, StreamPos, Topic};
 
 use crate::draft::Draft;
 use crate::error::RoomError;
+use crate::gate::Deed;
 use crate::ids::{RoomNid, RoomSeq, TOPIC_MEMBERSHIP, UserNid};
 use crate::keyspaces::{MembershipRow, ROOM_MEMBERS, SERVER_MEMBERS, USER_ROOMS};
 use crate::rooms::Rooms;
@@ -211,7 +212,8 @@ impl Rooms {
     /// and leaving one that one has left, change nothing. Cancel-safe.
     ///
     /// # Errors
-    /// [`RoomError::Forbidden`] with the rule that forbids it; [`RoomError::NotResident`] where another
+    /// [`RoomError::Forbidden`] with the rule that forbids it; [`RoomError::Refused`] by the gate;
+    /// [`RoomError::NotResident`] where another
     /// server has to do it; [`RoomError::RemoteUnavailable`] where another one would have to take part.
     pub async fn change_membership(&self, room: &RoomId, change: MembershipChange) -> Result<(), RoomError> {
         self.change_membership_at(room, change, None).await
@@ -228,6 +230,8 @@ impl Rooms {
         change: MembershipChange,
         timestamp: Option<i64>,
     ) -> Result<(), RoomError> {
+        let MembershipChange { sender, target, membership, .. } = &change;
+        self.check_gate(&Deed { membership: *membership, sender, target, room: Some(room) })?;
         let nid = self.known_room(room)?;
         if matches!(change.membership, Membership::Join | Membership::Knock) {
             self.expect_full_state_to_join(nid, &change.target)?;

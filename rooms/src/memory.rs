@@ -4,20 +4,23 @@
 //! observer on the committer's thread after the write and before its position becomes visible.
 //! So a reader at position P finds a cache entry at least as new as P, never an older one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use parking_lot::Mutex;
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
 use quick_cache::{sync, unsync};
 use spec::acl::ServerAcl;
 use spec::ids::{ServerName, UserId};
 use storage::Committed;
 
 use crate::head::Head;
-use crate::ids::{RoomNid, RoomSeq, TOPIC_MEMBERSHIP, TOPIC_ROOM, UserNid};
+use crate::ids::{RoomNid, RoomSeq, TOPIC_MEMBERSHIP, TOPIC_ROOM, TOPIC_ROOM_GONE, UserNid};
 use crate::membership::UserRoom;
+use crate::meters::{Length, Lookups, Meters};
 use crate::servers::ServerStay;
 use crate::snapshot::Node;
 
@@ -27,12 +30,13 @@ const SHARDS: usize = 16;
 pub(crate) struct LoadingCache<K, V> {
     shards: Vec<Mutex<unsync::Cache<K, V>>>,
     hasher: RandomState,
+    lookups: Arc<Lookups>,
 }
 
 impl<K: Hash + Eq + Clone, V: Clone> LoadingCache<K, V> {
     fn new(entries: usize) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::new(unsync::Cache::new(entries.div_ceil(SHARDS)))).collect();
-        LoadingCache { shards, hasher: RandomState::new() }
+        LoadingCache { shards, hasher: RandomState::new(), lookups: Arc::default() }
     }
 
     fn shard(&self, key: &K) -> &Mutex<unsync::Cache<K, V>> {
@@ -42,7 +46,9 @@ impl<K: Hash + Eq + Clone, V: Clone> LoadingCache<K, V> {
 
     pub fn get_or_load<E>(&self, key: K, load: impl FnOnce() -> Result<V, E>) -> Result<V, E> {
         let mut shard = self.shard(&key).lock();
-        if let Some(value) = shard.get(&key) {
+        let known = shard.get(&key);
+        self.lookups.count(known.is_some());
+        if let Some(value) = known {
             return Ok(value.clone());
         }
         let value = load()?;
@@ -57,12 +63,18 @@ impl<K: Hash + Eq + Clone, V: Clone> LoadingCache<K, V> {
     pub fn forget(&self, key: &K) {
         self.shard(key).lock().remove(key);
     }
+
+    fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
 }
 
 /// What a commit under way changes in memory once it is written.
 pub(crate) struct Pending {
     pub head: Arc<Head>,
     pub members_changed: bool,
+    /// When the first of its events was asked for, if they are ours.
+    pub sent_at: Option<Duration>,
 }
 
 /// The caches.
@@ -79,12 +91,14 @@ pub(crate) struct Memory {
     pub room_nids: sync::Cache<Box<str>, RoomNid>,
     pub next_user: AtomicU64,
     pub next_room: AtomicU64,
+    /// Rooms whose rows are being taken out, or were.
+    pub gone: RwLock<HashSet<RoomNid>>,
     /// At most one commit a room is under way.
     pub pending: Mutex<HashMap<RoomNid, Pending>>,
 }
 
 impl Memory {
-    pub fn new(entries: usize, (next_user, next_room): (u64, u64)) -> Memory {
+    pub fn new(entries: usize, (next_user, next_room): (u64, u64), gone: HashSet<RoomNid>) -> Memory {
         Memory {
             heads: LoadingCache::new(entries),
             user_rooms: LoadingCache::new(entries),
@@ -97,13 +111,26 @@ impl Memory {
             room_nids: sync::Cache::new(entries),
             next_user: AtomicU64::new(next_user),
             next_room: AtomicU64::new(next_room),
+            gone: RwLock::new(gone),
             pending: Mutex::new(HashMap::new()),
         }
     }
 
+    /// The caches of rows that change: their names, lookups and lengths.
+    pub fn loading_caches(self: &Arc<Self>) -> [(&'static str, Arc<Lookups>, Length); 4] {
+        let (heads, rooms, members, servers) = (self.clone(), self.clone(), self.clone(), self.clone());
+        [
+            ("room_heads", self.heads.lookups.clone(), Arc::new(move || heads.heads.len())),
+            ("user_rooms", self.user_rooms.lookups.clone(), Arc::new(move || rooms.user_rooms.len())),
+            ("room_members", self.joined_members.lookups.clone(), Arc::new(move || members.joined_members.len())),
+            ("room_servers", self.room_servers.lookups.clone(), Arc::new(move || servers.room_servers.len())),
+        ]
+    }
+
     /// Brings the caches up to what was just written.
-    pub fn observe(&self, commits: &[Committed]) {
-        for topic in commits.iter().flat_map(|commit| commit.topics.iter()) {
+    pub fn observe(&self, commits: &[Committed], meters: &Meters) {
+        let topics = commits.iter().flat_map(|commit| commit.topics.iter().map(|topic| (commit.pos, topic)));
+        for (pos, topic) in topics {
             match topic.kind() {
                 TOPIC_ROOM => {
                     let room = RoomNid(topic.id());
@@ -112,8 +139,18 @@ impl Memory {
                             self.joined_members.forget(&room);
                             self.room_servers.forget(&room);
                         }
+                        if let Some(at) = pending.sent_at {
+                            meters.sent_at.note(pos, room, at);
+                        }
                         self.heads.replace(room, pending.head);
                     }
+                }
+                TOPIC_ROOM_GONE => {
+                    let room = RoomNid(topic.id());
+                    self.gone.write().insert(room);
+                    self.heads.forget(&room);
+                    self.joined_members.forget(&room);
+                    self.room_servers.forget(&room);
                 }
                 TOPIC_MEMBERSHIP => self.user_rooms.forget(&UserNid(topic.id())),
                 _ => {}

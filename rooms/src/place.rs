@@ -289,6 +289,14 @@ impl Append<'_> {
         Ok(self.place_of(id.as_str())?.filter(|seq| *seq < RoomSeq::FIRST_OUTLIER))
     }
 
+    /// As [`Append::anchored`], but only if the states around it are known still: a purge takes them from what it leaves.
+    pub(crate) fn anchored_with_states(&self, id: &EventId) -> Result<Option<RoomSeq>, RoomError> {
+        let Some(seq) = self.anchored(id)? else { return Ok(None) };
+        let is_displaced = self.head.purged.is_some_and(|purged| seq < purged.upto)
+            && self.stored(seq)?.flags.has(EventFlags::OUTLIER);
+        Ok(Some(seq).filter(|_| !is_displaced))
+    }
+
     /// The event is here: history does not end at it any more, whatever became of it.
     pub(crate) fn end_backward_extremity(&mut self, pdu: &Pdu) -> Result<(), RoomError> {
         let own = (self.head.room, pdu.event_id.as_str().to_owned());

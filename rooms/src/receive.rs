@@ -293,7 +293,7 @@ impl Append<'_> {
         let (auth_events, mut missing) = self.cited_auth_events(pdu)?;
         if state_before.is_none() && !(later && self.head.is_partial()) {
             for id in &pdu.prev_events {
-                if self.anchored(id)?.is_none() {
+                if self.anchored_with_states(id)?.is_none() {
                     missing.push(id.clone());
                 }
             }

@@ -60,6 +60,11 @@ fn read_relation(content: &str) -> Option<StatedRelation> {
     Some(StatedRelation { rel_type, parent, key: relates.key.map(Into::into) })
 }
 
+/// The id of the event that an event says it relates to.
+pub(crate) fn stated_parent(event: &Event) -> Option<Box<str>> {
+    read_relation(event.content()).map(|relation| relation.parent)
+}
+
 impl Event {
     /// The type of the relation that the event states to another.
     #[must_use]

@@ -6,6 +6,7 @@ use spec::ids::RoomId;
 
 use crate::error::RoomError;
 use crate::event::{Event, EventFlags};
+use crate::ids::RoomSeq;
 use crate::relations::Bundle;
 use crate::sticky::STICKY_KEY;
 use crate::view::RoomView;
@@ -117,15 +118,18 @@ impl<'a> Renderer<'a> {
             write_text(out, ",\"delay_id\":", delay_id);
             write_text(out, ",\"org.matrix.msc4140.delay_id\":", delay_id);
         }
-        if let Some(replaced) = event.replaces().filter(|_| full) {
-            let replaced = self.view.rooms.event_at(event.room(), replaced)?;
+        // What an event followed may have been purged.
+        let find = |seq: Option<RoomSeq>| match seq.filter(|_| full) {
+            Some(seq) => self.view.rooms.find_event_at(event.room(), seq),
+            None => Ok(None),
+        };
+        if let Some(replaced) = find(event.replaces())? {
             out.extend_from_slice(b",\"prev_content\":");
             out.extend_from_slice(replaced.content().as_bytes());
             write_text(out, ",\"prev_sender\":", replaced.sender());
             write_text(out, ",\"replaces_state\":", replaced.event_id());
         }
-        if let Some(by) = event.redacted_by().filter(|_| full && event.flags().has(EventFlags::REDACTED)) {
-            let by = self.view.rooms.event_at(event.room(), by)?;
+        if let Some(by) = find(event.redacted_by().filter(|_| event.flags().has(EventFlags::REDACTED)))? {
             out.extend_from_slice(b",\"redacted_because\":");
             self.write_event(&by, &Bundle::default(), false, out)?;
         }

@@ -53,7 +53,7 @@ impl Append<'_> {
     pub(crate) fn state_before(&mut self, pdu: &Pdu) -> Result<SnapshotId, RoomError> {
         let mut places = Vec::with_capacity(pdu.prev_events.len());
         for id in &pdu.prev_events {
-            places.push(self.anchored(id)?.ok_or_else(|| RoomError::Missing(vec![id.clone()]))?);
+            places.push(self.anchored_with_states(id)?.ok_or_else(|| RoomError::Missing(vec![id.clone()]))?);
         }
         if places.is_empty() {
             return Err(RoomError::Invalid("only the create event has no previous events"));
@@ -140,6 +140,7 @@ impl Append<'_> {
         if differing.is_empty() {
             return Ok(first);
         }
+        let began = self.rooms.clock.monotonic();
         let sets = roots.iter().map(|root| self.state_at(*root, &differing)).collect::<Result<Vec<_>, _>>()?;
         let resolution =
             resolve_differences(self.head.rules(), &sets, &Events { append: self, any: first, differing: &differing })?;
@@ -155,6 +156,8 @@ impl Append<'_> {
                 resolved = snapshot::set(&nodes, &mut self.nodes, resolved, slot, seq)?;
             }
         }
+        let took = self.rooms.clock.monotonic().saturating_sub(began);
+        self.rooms.meters.resolution.observe_duration(took);
         Ok(resolved)
     }
 

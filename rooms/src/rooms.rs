@@ -1,7 +1,7 @@
 //! The handle of this crate.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use runtime::{Clock, Random, Tasks};
 use spec::ids::{EventId, ServerName};
@@ -12,10 +12,15 @@ use storage::{Corrupt, Read, Store, StreamPos};
 use crate::delayed::{DelayedEventsConfig, Delays};
 use crate::error::RoomError;
 use crate::event::Event;
+use crate::gate::Gate;
 use crate::ids::{RoomNid, RoomSeq};
-use crate::keyspaces::{EVENT_IDS, EventPlace, HEADS, TIMELINE};
+use crate::keyspaces::{DELETING, EVENT_IDS, EventPlace, HEADS, TIMELINE};
 use crate::memory::Memory;
+use crate::meters::Meters;
+use crate::overview::Overviews;
 use crate::policy::{Asking, PolicyServers};
+use crate::purge::Purges;
+use crate::retention::RetentionConfig;
 use crate::typing::Typing;
 use crate::writer::Queues;
 
@@ -28,6 +33,8 @@ pub struct RoomsConfig {
     pub cached_rooms: usize,
     /// Delayed events.
     pub delayed_events: DelayedEventsConfig,
+    /// How long messages are kept.
+    pub retention: RetentionConfig,
 }
 
 impl Default for RoomsConfig {
@@ -36,6 +43,7 @@ impl Default for RoomsConfig {
             default_room_version: RoomVersion::V12,
             cached_rooms: 4096,
             delayed_events: DelayedEventsConfig::default(),
+            retention: RetentionConfig::default(),
         }
     }
 }
@@ -74,11 +82,15 @@ pub struct Inner {
     pub(crate) signing_key: Arc<SigningKey>,
     pub(crate) config: RoomsConfig,
     pub(crate) memory: Arc<Memory>,
+    pub(crate) meters: Arc<Meters>,
     pub(crate) queues: Queues,
     pub(crate) typing: Typing,
     pub(crate) policy_servers: Option<Arc<dyn PolicyServers>>,
     pub(crate) asking: Asking,
     pub(crate) delays: Delays,
+    pub(crate) gate: OnceLock<Arc<dyn Gate>>,
+    pub(crate) overviews: Overviews,
+    pub(crate) purges: Purges,
     /// Told whenever a partial room has become a full one.
     pub(crate) full_state: tokio::sync::Notify,
 }
@@ -98,9 +110,14 @@ impl Rooms {
     /// Storage errors only.
     pub fn new(parts: RoomsParts) -> Result<Rooms, RoomError> {
         let RoomsParts { store, clock, random, tasks, server_name, signing_key, config, policy_servers } = parts;
-        let memory = Arc::new(Memory::new(config.cached_rooms, Rooms::first_free_numbers(&store)?));
-        let observed = memory.clone();
-        store.on_commit(Arc::new(move |commits| observed.observe(commits)));
+        let memory = Arc::new(Memory::new(
+            config.cached_rooms,
+            Rooms::first_free_numbers(&store)?,
+            store.scan(&DELETING, &()).keys().collect::<Result<_, _>>()?,
+        ));
+        let meters = Arc::new(Meters::new());
+        let (observed, noted) = (memory.clone(), meters.clone());
+        store.on_commit(Arc::new(move |commits| observed.observe(commits, &noted)));
         let typing = Typing::new(&clock, &random);
         let queues = Queues::default();
         Ok(Rooms(Arc::new(Inner {
@@ -112,11 +129,15 @@ impl Rooms {
             signing_key,
             config,
             memory,
+            meters,
             queues,
             typing,
             policy_servers,
             asking: Asking::default(),
             delays: Delays::default(),
+            overviews: Overviews::default(),
+            purges: Purges::default(),
+            gate: OnceLock::new(),
             full_state: tokio::sync::Notify::new(),
         })))
     }
@@ -152,6 +173,26 @@ impl Rooms {
     pub fn event_at(&self, room: RoomNid, seq: RoomSeq) -> Result<Event, RoomError> {
         let event = self.store.get_with(&TIMELINE, &(room, seq), |row| Event::from_stored(room, seq, row))?;
         Ok(event.ok_or(RoomError::Inconsistent("missing event"))??)
+    }
+
+    /// The event of a number, if it was not purged. Its caller has to know that its viewer may see it.
+    ///
+    /// # Errors
+    /// Storage errors only.
+    pub fn find_event_at(&self, room: RoomNid, seq: RoomSeq) -> Result<Option<Event>, RoomError> {
+        Ok(self.store.get_with(&TIMELINE, &(room, seq), |row| Event::from_stored(room, seq, row))?.transpose()?)
+    }
+
+    /// The event of a number, or else the one before it: numbers of purged events are not used again. Its caller has to
+    /// know that its viewer may see it.
+    ///
+    /// # Errors
+    /// Storage errors only.
+    pub fn event_at_or_before(&self, room: RoomNid, seq: RoomSeq) -> Result<Option<Event>, RoomError> {
+        match self.find_event_at(room, seq)? {
+            Some(event) => Ok(Some(event)),
+            None => Ok(self.scan_events(room, RoomSeq::FIRST, seq, 1, true)?.pop()),
+        }
     }
 
     pub(crate) fn find_event(&self, event_id: &str) -> Result<Option<EventPlace>, RoomError> {

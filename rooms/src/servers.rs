@@ -4,7 +4,7 @@
 //! A server is in a room as long as a user of it is joined. The rows of servers that have gone stay,
 //! so that one can tell whether they were there when something happened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -96,6 +96,26 @@ impl Rooms {
         let rooms = self.store.scan(&SERVER_ROOMS, &server.as_str().to_owned());
         let rooms: Result<Vec<_>, _> = rooms.keys().map(|key| key.map(|(_, room)| room)).collect();
         Ok(rooms?)
+    }
+
+    /// Every server with a joined user in a room, this one too. Reads a row for each.
+    ///
+    /// # Errors
+    /// Storage errors only.
+    pub fn servers(&self) -> Result<BTreeSet<ServerName>, RoomError> {
+        let mut servers = BTreeSet::new();
+        let mut last: Option<String> = None;
+        loop {
+            let scan = self.store.scan(&SERVER_ROOMS, &());
+            let scan = match &last {
+                Some(last) => scan.after_prefix(last),
+                None => scan,
+            };
+            let Some(key) = scan.keys().next() else { return Ok(servers) };
+            let (server, _) = key?;
+            servers.extend(ServerName::parse(&server));
+            last = Some(server);
+        }
     }
 
     /// Whether the room's access control list lets the server take part (Server-Server API §Server

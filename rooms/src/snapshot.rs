@@ -6,7 +6,7 @@
 //! members) and shares all others, so keeping the state before every event is cheap, and two
 //! snapshots are compared by walking only where their nodes differ. ADR 0005 gives the figures.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use storage::{Corrupt, Value, ValueBuf};
@@ -290,6 +290,31 @@ pub(crate) fn node_ids<N: Nodes>(nodes: &N, root: SnapshotId) -> Result<Vec<u64>
         }
     }
     Ok(ids)
+}
+
+/// Shows `visit` the events of a snapshot, without those of nodes in `seen`; all of its nodes are in there afterwards.
+pub(crate) fn visit_new<N: Nodes>(
+    nodes: &N,
+    root: SnapshotId,
+    seen: &mut HashSet<u64>,
+    visit: &mut dyn FnMut(RoomSeq),
+) -> Result<(), N::Error> {
+    if root.height() == 0 {
+        return Ok(());
+    }
+    let mut stack = vec![(root.node(), root.height() - 1)];
+    while let Some((id, level)) = stack.pop() {
+        if !seen.insert(id) {
+            continue;
+        }
+        for (_, item) in nodes.node(id)?.places() {
+            match level {
+                0 => visit(RoomSeq(item)),
+                _ => stack.push((item as u64, level - 1)),
+            }
+        }
+    }
+    Ok(())
 }
 
 /// One slot that differs between two snapshots: its event in the first and in the second.

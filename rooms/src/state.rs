@@ -92,7 +92,10 @@ impl Rooms {
     }
 
     /// As [`Rooms::state_seqs`], without the member events. Costs what there is of other keys, not of members.
-    pub(crate) fn plain_state_seqs(&self, room: RoomNid, snapshot: SnapshotId) -> Result<Vec<RoomSeq>, RoomError> {
+    ///
+    /// # Errors
+    /// Storage errors only.
+    pub fn plain_state_seqs(&self, room: RoomNid, snapshot: SnapshotId) -> Result<Vec<RoomSeq>, RoomError> {
         let first_member = (room, "m.room.member".to_owned(), String::new());
         // The least key above all of members.
         let after_members = (room, "m.room.member\0".to_owned(), String::new());

@@ -5,6 +5,7 @@ use crate::event::Event;
 use crate::ids::{RoomNid, RoomSeq, SnapshotId};
 use crate::membership::{Membership, UserRoom};
 use crate::rooms::Rooms;
+use crate::timeline::Cursor;
 
 /// `m.room.history_visibility`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,17 +45,33 @@ pub(crate) struct Lens<'a> {
     room: RoomNid,
     user_id: String,
     joined: bool,
+    sees_all: bool,
     left_at: Option<RoomSeq>,
     /// The depth of the event at which they left, once it was asked for.
     left_depth: Option<i64>,
     memo: Option<(SnapshotId, Seen)>,
+    /// Where the room's history begins, once it was asked for.
+    begins: Option<Option<Cursor>>,
+    /// Before which time messages have expired, once it was asked for.
+    expired: Option<Option<i64>>,
 }
 
 impl<'a> Lens<'a> {
-    pub fn new(rooms: &'a Rooms, room: RoomNid, user_id: &str, row: Option<UserRoom>) -> Lens<'a> {
+    pub fn new(rooms: &'a Rooms, room: RoomNid, user_id: &str, row: Option<UserRoom>, sees_all: bool) -> Lens<'a> {
         let joined = row.is_some_and(|row| row.membership == Membership::Join);
         let left_at = row.and_then(|row| row.left_at);
-        Lens { rooms, room, user_id: user_id.to_owned(), joined, left_at, left_depth: None, memo: None }
+        Lens {
+            rooms,
+            room,
+            user_id: user_id.to_owned(),
+            joined,
+            sees_all,
+            left_at,
+            left_depth: None,
+            memo: None,
+            begins: None,
+            expired: None,
+        }
     }
 
     /// What held at a snapshot.
@@ -76,8 +93,11 @@ impl<'a> Lens<'a> {
 
     /// Whether the viewer may see the event.
     pub fn can_see(&mut self, event: &Event) -> Result<bool, RoomError> {
-        if !event.flags().is_visible() {
+        if !event.flags().is_visible() || self.is_purged(event)? {
             return Ok(false);
+        }
+        if self.sees_all {
+            return Ok(true);
         }
         let mut seen = self.seen_at(event.state_before())?;
         match event.kind() {
@@ -89,6 +109,22 @@ impl<'a> Lens<'a> {
             _ => {}
         }
         self.allows(seen, event)
+    }
+
+    /// Whether the event was purged, or is about to be: it goes with the states around it, or has expired.
+    fn is_purged(&mut self, event: &Event) -> Result<bool, RoomError> {
+        let begins = match self.begins {
+            Some(begins) => begins,
+            None => *self.begins.insert(self.rooms.head(self.room)?.history_begins()),
+        };
+        if begins.is_some_and(|begins| Cursor::after(event) <= begins) {
+            return Ok(true);
+        }
+        let expired = match self.expired {
+            Some(expired) => expired,
+            None => *self.expired.insert(self.rooms.expired_before(self.room)?),
+        };
+        Ok(event.state_key().is_none() && expired.is_some_and(|expired| event.origin_server_ts() < expired))
     }
 
     fn allows(&mut self, seen: Seen, event: &Event) -> Result<bool, RoomError> {

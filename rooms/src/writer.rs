@@ -6,6 +6,7 @@
 //! that is dropped leaves nothing half done.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use spec::ids::EventId;
@@ -27,11 +28,18 @@ const GROUP: usize = 32;
 /// The most commands that wait for one room before more are refused.
 const MAX_WAITING: usize = 1024;
 /// Longer commands are logged.
-const SLOW: std::time::Duration = std::time::Duration::from_millis(50);
+const SLOW: Duration = Duration::from_millis(50);
 
 /// The queues of rooms with something to write: an entry is here exactly as long as its writer runs.
 #[derive(Default)]
 pub(crate) struct Queues(Mutex<HashMap<RoomNid, VecDeque<Command>>>);
+
+impl Queues {
+    /// How many rooms have something to write.
+    pub fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+}
 
 enum Command {
     /// Events of ours.
@@ -69,8 +77,14 @@ impl Rooms {
     ) -> Result<Vec<EventId>, RoomError> {
         self.expect_resident(room)?;
         let (reply, answer) = oneshot::channel();
-        self.submit(room, Command::Append(Drafted { drafts, transaction, reply }))?;
-        answer.await.unwrap_or(Err(RoomError::Busy))
+        let at = self.clock.monotonic();
+        self.submit(room, Command::Append(Drafted { drafts, transaction, reply, at }))?;
+        let outcome = answer.await.unwrap_or(Err(RoomError::Busy));
+        match &outcome {
+            Ok(_) => self.meters.append.observe_duration(self.clock.monotonic().saturating_sub(at)),
+            Err(_) => self.meters.refused.add(1),
+        }
+        outcome
     }
 
     /// Hands received events to the room's writer.
@@ -79,7 +93,9 @@ impl Rooms {
         room: RoomNid,
         received: Vec<Received>,
     ) -> Result<Vec<Result<Verdict, RoomError>>, RoomError> {
-        self.submit_job(room, move |append| append.receive_group(received)).await
+        let verdicts = self.submit_job(room, move |append| append.receive_group(received)).await?;
+        self.meters.count_verdicts(&verdicts);
+        Ok(verdicts)
     }
 
     /// Hands events outside of the timeline to the room's writer.
@@ -146,6 +162,9 @@ impl Rooms {
     }
 
     fn submit(&self, room: RoomNid, command: Command) -> Result<(), RoomError> {
+        if self.memory.gone.read().contains(&room) {
+            return Err(RoomError::RoomNotFound);
+        }
         let is_first = {
             let mut queues = self.queues.0.lock();
             match queues.get_mut(&room) {
@@ -182,6 +201,10 @@ impl Rooms {
             };
             let started = self.clock.monotonic();
             let commands = group.len();
+            if self.memory.gone.read().contains(&room) {
+                // What came before it was deleted: those who wait learn that nothing was written.
+                continue;
+            }
             self.write_group(room, group).await;
             let elapsed = self.clock.monotonic().saturating_sub(started);
             if elapsed > SLOW {
@@ -205,6 +228,7 @@ impl Rooms {
         };
         let mut append = Append::new(self, (*head).clone());
         let mut answers = Vec::with_capacity(drafted.len());
+        let mut sent_at = None;
         for command in drafted {
             match append.needs_policy_server(&command.drafts) {
                 Ok(false) => {}
@@ -217,7 +241,8 @@ impl Rooms {
                     continue;
                 }
             }
-            let Drafted { drafts, transaction, reply } = command;
+            let Drafted { drafts, transaction, reply, at } = command;
+            sent_at.get_or_insert(at);
             let before = append.added();
             match append.add_command(drafts, transaction) {
                 Ok(ids) => answers.push((reply, ids)),
@@ -230,10 +255,14 @@ impl Rooms {
                 }
             }
         }
+        let added = append.added();
         let committed = match append.finish() {
-            Some(change) => self.commit_change(room, change).await,
+            Some(change) => self.commit_change(room, change, sent_at).await,
             None => Ok(()),
         };
+        if committed.is_ok() {
+            self.meters.sent.add(added as u64);
+        }
         for (reply, ids) in answers {
             drop(reply.send(committed.as_ref().map(|()| ids).map_err(|error| error.clone().into())));
         }
@@ -250,17 +279,21 @@ impl Rooms {
         // Without an outcome the job was dropped, and whoever waits for it learns that.
         let Ok(outcome) = self.tasks.compute("room write", work).await else { return };
         match outcome {
-            Ok((Some(change), answer)) => answer(self.commit_change(room, change).await.map_err(RoomError::from)),
+            Ok((Some(change), answer)) => answer(self.commit_change(room, change, None).await.map_err(RoomError::from)),
             Ok((None, answer)) => answer(Ok(())),
             Err(error) => report_unreadable(room, &error),
         }
     }
 
-    async fn commit_change(&self, room: RoomNid, change: Change) -> Result<(), CommitError> {
+    /// `sent_at` is when the first of its events was asked for, if they are ours.
+    async fn commit_change(&self, room: RoomNid, change: Change, sent_at: Option<Duration>) -> Result<(), CommitError> {
         for batch in change.before {
             self.store.commit(batch).await?;
         }
-        let pending = Pending { head: change.head, members_changed: change.members_changed };
+        if change.is_quiet {
+            return self.store.commit(change.batch).await.map(drop);
+        }
+        let pending = Pending { head: change.head, members_changed: change.members_changed, sent_at };
         self.memory.pending.lock().insert(room, pending);
         let committed = self.store.commit(change.batch).await;
         if committed.is_err() {

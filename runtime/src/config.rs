@@ -3,10 +3,12 @@
 //! A section is declared once, by [`config_section!`](crate::config_section); struct, defaults and
 //! the documentation in `conduit.toml` come from that one declaration.
 
+mod live;
 #[cfg(test)]
 mod tests;
 mod values;
 
+pub use live::Live;
 pub use values::{BadValue, ByteSize, RateLimit, Span};
 
 /// What is known of a section without a value of it.

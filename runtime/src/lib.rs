@@ -20,7 +20,8 @@ mod tasks;
 mod telemetry;
 
 pub use clock::Clock;
-pub use metrics::{Counter, Gauge, Histogram, Metrics, SIZE_BUCKETS, TIME_BUCKETS};
+pub use metrics::text;
+pub use metrics::{Counter, DELIVERY_BUCKETS, Gauge, Histogram, Metrics, Published, SIZE_BUCKETS, TIME_BUCKETS};
 pub use random::Random;
 pub use tasks::{TaskFailed, Tasks};
 pub use telemetry::{LogConfig, LogFormat, LogHandle, TelemetryError, start_logging};

@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod tests;
 
+pub mod text;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -19,9 +21,29 @@ pub const TIME_BUCKETS: &[f64] = &[0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0
 /// Histogram bounds for counts and sizes.
 pub const SIZE_BUCKETS: &[f64] = &[1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0];
 
+/// Histogram bounds in seconds for what travels: 1 ms to an hour.
+pub const DELIVERY_BUCKETS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0, 3600.0];
+
 /// The metrics of one server; cloning is cheap and clones share the series.
 #[derive(Clone, Debug, Default)]
-pub struct Metrics(Arc<Mutex<BTreeMap<&'static str, Family>>>);
+pub struct Metrics(Arc<Registry>);
+
+/// Sets gauges before they are read.
+type Refresher = Arc<dyn Fn(&Metrics) + Send + Sync>;
+
+#[derive(Default)]
+struct Registry {
+    families: Mutex<BTreeMap<&'static str, Family>>,
+    /// Called before the series are read.
+    refreshers: Mutex<Vec<Refresher>>,
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Registry")
+    }
+}
 
 #[derive(Debug)]
 struct Family {
@@ -35,7 +57,14 @@ enum Series {
     Counter(Counter),
     Gauge(Gauge),
     Histogram(Histogram),
-    Read(Arc<dyn Fn() -> f64 + Send + Sync>),
+    Read(Kind, Arc<dyn Fn() -> f64 + Send + Sync>),
+}
+
+/// What the value of a series that is read on demand is.
+#[derive(Clone, Copy)]
+enum Kind {
+    Counter,
+    Gauge,
 }
 
 impl std::fmt::Debug for Series {
@@ -95,7 +124,8 @@ struct Distribution {
 }
 
 impl Histogram {
-    fn new(bounds: &'static [f64]) -> Histogram {
+    /// Nothing counted yet; `bounds` ascend, such as [`TIME_BUCKETS`]. Nobody sees it before [`Metrics::publish`].
+    pub fn new(bounds: &'static [f64]) -> Histogram {
         let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
         Histogram(Arc::new(Distribution { bounds, counts, sum_micros: AtomicU64::new(0) }))
     }
@@ -162,7 +192,41 @@ impl Metrics {
         labels: &[(&str, &str)],
         read: impl Fn() -> f64 + Send + Sync + 'static,
     ) {
-        self.series(name, help, labels, || Series::Read(Arc::new(read)));
+        self.series(name, help, labels, || Series::Read(Kind::Gauge, Arc::new(read)));
+    }
+
+    /// As [`Metrics::observe_gauge`], for a number that only grows; `name` ends in `_total`.
+    pub fn observe_counter(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        labels: &[(&str, &str)],
+        read: impl Fn() -> f64 + Send + Sync + 'static,
+    ) {
+        self.series(name, help, labels, || Series::Read(Kind::Counter, Arc::new(read)));
+    }
+
+    /// Shows a counter, gauge or histogram that its owner made before it knew these metrics. The first of a name and
+    /// label set stays.
+    pub fn publish(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        labels: &[(&str, &str)],
+        figure: impl Into<Published>,
+    ) {
+        self.series(name, help, labels, || figure.into().0);
+    }
+
+    /// Calls `refresh` each time before the series are read, to set gauges whose values are found out together. It must
+    /// be quick, must not render these metrics, which it is given, and must not hold them: they would hold themselves.
+    pub fn before_reading(&self, refresh: impl Fn(&Metrics) + Send + Sync + 'static) {
+        self.0.refreshers.lock().push(Arc::new(refresh));
+    }
+
+    /// The names of all families, in order.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.0.families.lock().keys().copied().collect()
     }
 
     fn series(
@@ -172,15 +236,18 @@ impl Metrics {
         labels: &[(&str, &str)],
         make: impl FnOnce() -> Series,
     ) -> Series {
-        let mut families = self.0.lock();
+        let mut families = self.0.families.lock();
         let family = families.entry(name).or_insert_with(|| Family { help, series: BTreeMap::new() });
         family.series.entry(render_labels(labels)).or_insert_with(make).clone()
     }
 
     /// All series in the Prometheus text format (`text/plain; version=0.0.4`).
     pub fn render(&self) -> String {
+        // Not under the lock: a refresher may look up a series.
+        let refreshers = self.0.refreshers.lock().clone();
+        refreshers.iter().for_each(|refresh| refresh(self));
         let mut out = String::new();
-        for (name, family) in self.0.lock().iter() {
+        for (name, family) in self.0.families.lock().iter() {
             let kind = family.series.values().next().map_or("untyped", Series::kind);
             let _ = writeln!(out, "# HELP {name} {}\n# TYPE {name} {kind}", family.help);
             for (labels, series) in &family.series {
@@ -194,8 +261,8 @@ impl Metrics {
 impl Series {
     fn kind(&self) -> &'static str {
         match self {
-            Series::Counter(_) => "counter",
-            Series::Gauge(_) | Series::Read(_) => "gauge",
+            Series::Counter(_) | Series::Read(Kind::Counter, _) => "counter",
+            Series::Gauge(_) | Series::Read(Kind::Gauge, _) => "gauge",
             Series::Histogram(_) => "histogram",
         }
     }
@@ -205,7 +272,7 @@ impl Series {
         let _ = match self {
             Series::Counter(counter) => writeln!(out, "{name}{labels} {}", counter.get()),
             Series::Gauge(gauge) => writeln!(out, "{name}{labels} {}", gauge.get()),
-            Series::Read(read) => writeln!(out, "{name}{labels} {}", read()),
+            Series::Read(_, read) => writeln!(out, "{name}{labels} {}", read()),
             Series::Histogram(histogram) => histogram.render(out, name, labels),
         };
     }
@@ -225,6 +292,28 @@ impl Histogram {
         }
         let sum = self.0.sum_micros.load(Ordering::Relaxed) as f64 / 1e6;
         writeln!(out, "{name}_sum{labels} {sum}\n{name}_count{labels} {total}")
+    }
+}
+
+/// A counter, gauge or histogram, for [`Metrics::publish`].
+#[derive(Debug)]
+pub struct Published(Series);
+
+impl From<&Counter> for Published {
+    fn from(counter: &Counter) -> Published {
+        Published(Series::Counter(counter.clone()))
+    }
+}
+
+impl From<&Gauge> for Published {
+    fn from(gauge: &Gauge) -> Published {
+        Published(Series::Gauge(gauge.clone()))
+    }
+}
+
+impl From<&Histogram> for Published {
+    fn from(histogram: &Histogram) -> Published {
+        Published(Series::Histogram(histogram.clone()))
     }
 }
 

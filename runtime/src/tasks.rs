@@ -39,8 +39,11 @@ impl Tasks {
     /// Panics are counted in `metrics` as `conduit_task_panics_total`.
     pub fn new(metrics: &Metrics) -> Tasks {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        let tracker = TaskTracker::new();
+        let running = tracker.clone();
+        metrics.observe_gauge("conduit_tasks_running", "Tasks that have not ended.", &[], move || running.len() as f64);
         Tasks(Arc::new(Shared {
-            tracker: TaskTracker::new(),
+            tracker,
             shutdown: CancellationToken::new(),
             compute: Semaphore::new(cores),
             panics: metrics.counter("conduit_task_panics_total", "Tasks that panicked: each one is a bug.", &[]),

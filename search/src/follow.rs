@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rooms::{RoomNid, Rooms, TOPIC_ROOM};
+use rooms::{RoomNid, Rooms, TOPIC_ROOM, TOPIC_ROOM_GONE};
 use runtime::{CancellationToken, Clock, TaskFailed};
 use storage::{Committed, Store, StreamPos};
 use tokio::sync::{Notify, watch};
@@ -47,7 +47,7 @@ impl Arrivals {
         let before = arrived.rooms.len();
         for committed in group {
             arrived.upto = arrived.upto.max(committed.pos);
-            let rooms = committed.topics.iter().filter(|topic| topic.kind() == TOPIC_ROOM);
+            let rooms = committed.topics.iter().filter(|topic| matches!(topic.kind(), TOPIC_ROOM | TOPIC_ROOM_GONE));
             arrived.rooms.extend(rooms.map(|topic| RoomNid(topic.id())));
         }
         let is_news = arrived.rooms.len() > before;

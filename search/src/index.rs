@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io;
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use storage::StreamPos;
 use tantivy::directory::MmapDirectory;
 use tantivy::indexer::IndexWriterOptions;
-use tantivy::query::{BooleanQuery, Occur, PhraseQuery, Query, TermQuery};
+use tantivy::query::{BooleanQuery, Occur, PhraseQuery, Query, RangeQuery, TermQuery};
 use tantivy::schema::{BytesOptions, FAST, Field, INDEXED, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
 use tantivy::tokenizer::{PreTokenizedString, Token};
 use tantivy::{IndexReader, IndexSettings, IndexWriter, ReloadPolicy, TantivyDocument, Term};
@@ -220,6 +221,17 @@ impl Index {
     /// Takes an event out.
     pub fn remove(&self, writer: &IndexWriter, room: RoomNid, seq: RoomSeq) {
         writer.delete_term(Term::from_field_bytes(self.fields.id, &identify(room, seq)));
+    }
+
+    /// Takes out all events of a room that are numbered below a place.
+    pub fn remove_below(&self, writer: &IndexWriter, room: RoomNid, below: RoomSeq) -> Result<(), SearchError> {
+        let of_room = Term::from_field_u64(self.fields.room, room.0);
+        let of_room = RangeQuery::new(Bound::Included(of_room.clone()), Bound::Included(of_room));
+        let old = RangeQuery::new(Bound::Unbounded, Bound::Excluded(Term::from_field_i64(self.fields.seq, below.0)));
+        let clauses: Vec<(Occur, Box<dyn Query>)> =
+            vec![(Occur::Must, Box::new(of_room)), (Occur::Must, Box::new(old))];
+        writer.delete_query(Box::new(BooleanQuery::new(clauses)))?;
+        Ok(())
     }
 
     /// The first candidates of a search.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use rooms::{Event, EventFlags, RoomNid, RoomSeq, Rooms};
+use rooms::{Cursor, Event, EventFlags, RoomNid, RoomSeq, Rooms};
 use runtime::CancellationToken;
 use storage::StreamPos;
 use tantivy::IndexWriter;
@@ -157,6 +157,10 @@ impl Indexer {
         let mut news = Vec::new();
         let mut has_news = false;
         for &room in changed {
+            has_news |= self.follow_purge(room, done)?;
+            if rooms.is_deleting(room)? {
+                continue;
+            }
             let looked = rooms.visit_events_after(room, done, &mut |event| {
                 stop_if(&stop)?;
                 if event.pos() <= upto && concerns_index(&event) {
@@ -178,6 +182,36 @@ impl Indexer {
         } else {
             self.progress = progress;
             Ok(())
+        }
+    }
+
+    /// Takes out what was purged of a room since a position, or all of a room that is deleted; says whether there was
+    /// anything to do.
+    fn follow_purge(&mut self, room: RoomNid, done: StreamPos) -> Result<bool, SearchError> {
+        let (rooms, index) = (self.rooms.clone(), self.index.clone());
+        if rooms.is_deleting(room)? {
+            index.remove_below(self.open_writer()?, room, RoomSeq::FIRST_OUTLIER)?;
+            return Ok(true);
+        }
+        let Some((upto, _)) = rooms.purged(room)?.filter(|(_, pos)| *pos > done) else { return Ok(false) };
+        let writer = self.open_writer()?;
+        index.remove_below(writer, room, upto)?;
+        // What came late into an old place, or was fetched, is numbered among those and stays.
+        let stop = self.stop.clone();
+        let adding = Adding { rooms: &rooms, index: &index, writer: self.open_writer()?, stop: &stop };
+        let begins = rooms.head(room)?.history_begins();
+        let stays = |event: &&Event| event.seq() < upto && begins.is_none_or(|begins| Cursor::after(event) > begins);
+        let mut after = RoomSeq::MIN;
+        loop {
+            stop_if(&stop)?;
+            let events = rooms.readable_events_after(room, after, CHUNK)?;
+            for event in events.iter().filter(stays) {
+                adding.add(event)?;
+            }
+            match events.last().filter(|event| events.len() == CHUNK && event.seq() < upto) {
+                Some(last) => after = last.seq(),
+                None => return Ok(true),
+            }
         }
     }
 

@@ -12,6 +12,7 @@ pub mod ids;
 pub mod json;
 pub mod pdu;
 pub mod policy;
+pub mod policy_list;
 pub mod power;
 pub mod push;
 pub mod redact;

@@ -143,7 +143,8 @@ impl Drop for HiddenTyping {
     }
 }
 
-fn ask_hidden(prompt: &str) -> io::Result<String> {
+/// Asks for a secret at the terminal, which does not show it.
+pub(super) fn ask_hidden(prompt: &str) -> io::Result<String> {
     let hidden = HiddenTyping::begin()?;
     eprint!("{prompt}");
     io::stderr().flush()?;

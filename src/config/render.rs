@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use runtime::config::{ConfigSection, FieldInfo, SectionInfo};
-use toml::Value;
 
+use super::difference::{Values, list_values};
 use super::load::{default_value, find_field, list_keys};
 use super::{Config, LoadedConfig};
 
@@ -56,19 +56,25 @@ fn render_docs(out: &mut String, docs: &[&str], suffix: &str) {
     }
 }
 
-/// The values in force, each with its source; secrets are not shown.
-pub fn render_effective_config(loaded: &LoadedConfig) -> String {
+/// The values in force by key; secrets are not shown.
+pub(crate) fn list_effective_values(values: &Values) -> Vec<(String, String)> {
     let mut keys = Vec::new();
     list_keys(&Config::INFO, "", &mut keys);
-    let values = Value::try_from(&loaded.config).ok();
-    let mut out = String::new();
-    for key in keys {
-        let value = key.split('.').try_fold(values.as_ref(), |value, part| Some(value?.as_table()?.get(part)));
-        let shown = match (value.flatten(), find_field(&Config::INFO, &key)) {
+    let show = |key: String| {
+        let shown = match (values.get(&key), find_field(&Config::INFO, &key)) {
             (Some(_), Some(FieldInfo { secret: true, .. })) => "(set, not shown)".to_owned(),
             (Some(value), _) => value.to_string(),
             (None, _) => "(not set)".to_owned(),
         };
+        (key, shown)
+    };
+    keys.into_iter().map(show).collect()
+}
+
+/// The values in force, each with its source; secrets are not shown.
+pub fn render_effective_config(loaded: &LoadedConfig) -> String {
+    let mut out = String::new();
+    for (key, shown) in list_effective_values(&list_values(&loaded.config)) {
         let source = loaded.sources.get(&key).map_or_else(|| "default".to_owned(), ToString::to_string);
         let _ = writeln!(out, "{key} = {shown}  # {source}");
     }

@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tower_service::Service;
 
 use super::{LOCAL_PEER, Serving};
+use crate::metrics::routes::classify;
 
 /// A connection must have made its first request by then.
 const FIRST_REQUEST_LIMIT: Duration = Duration::from_secs(30);
@@ -87,12 +88,13 @@ impl Connection {
         let client = find_client_address(self.peer, request.headers(), &self.serving.trusted_proxies);
         request.extensions_mut().insert(ConnectInfo(SocketAddr::new(client, 0)));
         let waits = request.uri().path().ends_with("/sync");
+        let class = classify(request.uri().path());
         let (clock, metrics) = (self.serving.clock.clone(), self.serving.metrics.clone());
         let began = clock.monotonic();
         let answer = self.serving.router.clone().call(request);
         async move {
             let answer = answer.await?;
-            metrics.count_response(answer.status(), clock.monotonic().saturating_sub(began), waits);
+            metrics.count_response(class, answer.status(), clock.monotonic().saturating_sub(began), waits);
             Ok(answer)
         }
     }

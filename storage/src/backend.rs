@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{BackupError, StorageError, directory::KeyspaceIndex};
+use crate::{BackupError, StorageError, StoreFigures, directory::KeyspaceIndex};
 
 mod memory;
 mod rocks;
@@ -140,6 +140,30 @@ impl Engine {
         match self {
             Engine::Rocks(rocks) => rocks.sync(),
             Engine::Memory(_) => Ok(()),
+        }
+    }
+
+    /// About how many bytes the rows of a range take; what was written lately may be missing. `range` must not be empty.
+    pub(crate) fn approximate_bytes(&self, index: KeyspaceIndex, range: &ByteRange) -> Result<u64, StorageError> {
+        match self {
+            Engine::Rocks(rocks) => rocks.approximate_bytes(index, range),
+            Engine::Memory(memory) => Ok(memory.bytes(index, range)),
+        }
+    }
+
+    /// Gives back the space of rows of a range that were deleted. `range` must not be empty.
+    pub(crate) fn compact(&self, index: KeyspaceIndex, range: &ByteRange) -> Result<(), StorageError> {
+        match self {
+            Engine::Rocks(rocks) => rocks.compact(index, range),
+            // A row that is deleted is gone.
+            Engine::Memory(_) => Ok(()),
+        }
+    }
+
+    pub(crate) fn figures(&self) -> StoreFigures {
+        match self {
+            Engine::Rocks(rocks) => rocks.figures(),
+            Engine::Memory(_) => StoreFigures::default(),
         }
     }
 

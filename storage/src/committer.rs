@@ -11,6 +11,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use parking_lot::RwLock;
@@ -18,8 +19,8 @@ use smallvec::SmallVec;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    Batch, CommitError, Corrupt, Durability, FailAction, FailPoints, FailStep, OpenError, Options, StorageError,
-    StreamPos, Topic, Value,
+    Batch, CommitError, Corrupt, Durability, FailAction, FailPoints, FailStep, GroupFigures, OpenError, Options,
+    StorageError, StreamPos, Topic, Value,
     backend::{Engine, GroupWrite, View},
     directory::{RESERVED, RESERVED_NAME},
 };
@@ -67,11 +68,19 @@ pub(crate) struct Shared {
     pub(crate) visible: AtomicU64,
     observers: RwLock<Observers>,
     failure: OnceLock<Arc<StorageError>>,
+    measure: OnceLock<Measure>,
 }
+
+type Measure = Arc<dyn Fn(GroupFigures) + Send + Sync>;
 
 impl Shared {
     pub(crate) fn new(visible: u64) -> Self {
-        Shared { visible: AtomicU64::new(visible), observers: RwLock::default(), failure: OnceLock::new() }
+        Shared {
+            visible: AtomicU64::new(visible),
+            observers: RwLock::default(),
+            failure: OnceLock::new(),
+            measure: OnceLock::new(),
+        }
     }
 
     pub(crate) fn observe_written(&self, observer: CommitObserver) {
@@ -80,6 +89,10 @@ impl Shared {
 
     pub(crate) fn observe_visible(&self, observer: CommitObserver) {
         self.observers.write().visible.push(observer);
+    }
+
+    pub(crate) fn measure_groups(&self, measure: Measure) {
+        self.measure.get_or_init(|| measure);
     }
 
     /// The error after which nothing more is accepted.
@@ -173,6 +186,7 @@ impl Committer {
             }
             return ControlFlow::Continue(());
         }
+        let bytes = group.iter().map(|(batch, _)| batch.bytes).sum();
         let staged = match self.stage_group(group, write) {
             Ok(staged) => staged,
             Err(error) => {
@@ -189,6 +203,7 @@ impl Committer {
             FailAction::Crash => return ControlFlow::Break(()),
             FailAction::FailWrite => Some(StorageError::backend("write", "failure injected by a test")),
         };
+        let began = now();
         let written = match injected {
             Some(error) => Err(error),
             None => self.engine.write(write),
@@ -207,11 +222,16 @@ impl Committer {
             return ControlFlow::Break(());
         }
 
+        let written_at = now();
         let observers = self.shared.observers.read();
         call_observers(&observers.written, &staged.committed);
         self.shared.visible.store(last.0, Ordering::Release);
         call_observers(&observers.visible, &staged.committed);
         drop(observers);
+        if let Some(measure) = self.shared.measure.get() {
+            let (write, publish) = (written_at.saturating_duration_since(began), written_at.elapsed());
+            measure(GroupFigures { batches: staged.committed.len(), bytes, write, publish });
+        }
         if self.decide(FailStep::AfterPublish) == FailAction::Crash {
             return ControlFlow::Break(());
         }
@@ -247,6 +267,12 @@ impl Committer {
     fn decide(&self, step: FailStep) -> FailAction {
         self.fail_points.as_ref().map_or(FailAction::Continue, |points| points.decide(step))
     }
+}
+
+/// The store has no clock: what is measured here is told to people and decides nothing.
+#[expect(clippy::disallowed_methods, reason = "nothing depends on it but figures")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 fn call_observers(observers: &[CommitObserver], committed: &[Committed]) {

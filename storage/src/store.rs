@@ -11,11 +11,13 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    BackupError, Batch, CommitError, FailPoints, KeyspaceInfo, MemoryDisk, OpenError, StorageError, StreamPos,
-    backend::{Engine, Frozen, Memory, Rocks, RocksOptions},
+    BackupError, Batch, CommitError, FailPoints, GroupFigures, KeyBuf, KeyPrefix, Keyspace, KeyspaceInfo, MemoryDisk,
+    OpenError, RowKey, StorageError, StoreFigures, StreamPos,
+    backend::{ByteRange, Engine, Frozen, Memory, Rocks, RocksOptions},
     block_on::block_on,
     committer::{CommitObserver, Committer, Message, Shared, read_position},
-    directory::Directory,
+    directory::{Directory, KeyspaceIndex},
+    key::end_of_prefix,
     read::Reader,
 };
 
@@ -172,12 +174,70 @@ impl Store {
         self.inner.shared.observe_visible(observer);
     }
 
+    /// Why nothing more is accepted until the next start; `None` if all is well.
+    #[must_use]
+    pub fn failure(&self) -> Option<Arc<StorageError>> {
+        self.inner.shared.failure()
+    }
+
+    /// What the database tells of itself. Takes about a millisecond.
+    #[must_use]
+    pub fn figures(&self) -> StoreFigures {
+        self.inner.engine.figures()
+    }
+
+    /// Calls `measure` after each group of commits, on the committer thread, with what it cost. The first one stays.
+    pub fn measure_groups(&self, measure: Arc<dyn Fn(GroupFigures) + Send + Sync>) {
+        self.inner.shared.measure_groups(measure);
+    }
+
     /// Makes all that was committed survive a power failure, whatever the durability. Blocks.
     ///
     /// # Errors
     /// [`StorageError`] if the disk fails.
     pub fn flush(&self) -> Result<(), StorageError> {
         self.inner.engine.sync()
+    }
+
+    /// About how many bytes of the disk the rows take whose keys begin with `prefix`, after compression. What was
+    /// written in the last minutes may be missing. Cheap: reads no rows.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the disk fails or the keyspace was not declared.
+    pub fn approximate_bytes<K: RowKey, V, P: KeyPrefix<K>>(
+        &self,
+        keyspace: &Keyspace<K, V>,
+        prefix: &P,
+    ) -> Result<u64, StorageError> {
+        let (index, range) = self.range_of(keyspace, prefix)?;
+        self.inner.engine.approximate_bytes(index, &range)
+    }
+
+    /// Gives the space of deleted rows back to the disk whose keys begin with `prefix`, without waiting until the
+    /// database does it by itself. Blocks while it rewrites what lies there: seconds for a gigabyte. Reads and commits
+    /// go on.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the disk fails or the keyspace was not declared.
+    pub fn compact<K: RowKey, V, P: KeyPrefix<K>>(
+        &self,
+        keyspace: &Keyspace<K, V>,
+        prefix: &P,
+    ) -> Result<(), StorageError> {
+        let (index, range) = self.range_of(keyspace, prefix)?;
+        self.inner.engine.compact(index, &range)
+    }
+
+    fn range_of<K: RowKey, V, P: KeyPrefix<K>>(
+        &self,
+        keyspace: &Keyspace<K, V>,
+        prefix: &P,
+    ) -> Result<(KeyspaceIndex, ByteRange), StorageError> {
+        let mut encoded = KeyBuf::new();
+        prefix.encode_prefix(&mut encoded);
+        let lower = encoded.as_slice().to_vec();
+        let upper = end_of_prefix(&lower);
+        Ok((self.inner.directory.find(keyspace.info())?, ByteRange { lower, upper }))
     }
 
     /// Copies the database, as it is at one moment, into a new folder, while the store is in use. Blocks; files are

@@ -25,6 +25,7 @@ mod initial;
 mod invites;
 mod json;
 mod members;
+mod meters;
 mod presence;
 mod profiles;
 mod receipts;

@@ -15,6 +15,7 @@ use crate::account_data::AccountDataChanges;
 use crate::error::SyncError;
 use crate::feed::RoomChanges;
 use crate::json::Object;
+use crate::meters::Form;
 use crate::sync::{Found, Inner, Rows, Sync};
 use crate::token::{SyncToken, decimal};
 
@@ -60,7 +61,7 @@ impl Sync {
         let wait = pos.and(request.timeout).map_or(Duration::ZERO, Duration::from_millis);
         let immediate = wait.is_zero();
         inner
-            .look_until(caller, wait, |rows, until, last| {
+            .look_until(Form::Sliding, caller, wait, |rows, until, last| {
                 let mut connection = connection.lock();
                 connection.go_to(pos.as_ref())?;
                 let look = Look::load(inner, caller, request, rows, until, &pos, delivered, &connection)?;

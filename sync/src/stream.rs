@@ -11,6 +11,7 @@ use users::{PresenceState, Session};
 use crate::error::SyncError;
 use crate::invites::HiddenInvites;
 use crate::json::{Array, Object};
+use crate::meters::Form;
 use crate::sync::{Found, Inner, Rows, Sync};
 use crate::timeline::is_ignored;
 use crate::token::SyncToken;
@@ -54,7 +55,7 @@ impl Sync {
             let chunk = inner.read_chunk(caller, rows, from.pos, until)?;
             inner.answer_chunk(caller, from, until, chunk)
         };
-        inner.look_until(caller, timeout, look).await
+        inner.look_until(Form::Events, caller, timeout, look).await
     }
 
     /// [`Sync::events`] of one room, which the caller need not be in if anyone may read it.

@@ -15,6 +15,7 @@ use crate::error::SyncError;
 use crate::feed::Feed;
 use crate::filter::Filter;
 use crate::members::SentMembers;
+use crate::meters::{Form, Meters, WaitingGuard};
 use crate::sliding::connection::Connections;
 use crate::sliding::facts::RoomFacts;
 use crate::state::PlainStates;
@@ -61,6 +62,7 @@ pub(crate) struct Inner {
     pub connections: Connections,
     pub facts: RoomFacts,
     pub filters: Cache<(UserNid, u64), Arc<Filter>>,
+    pub meters: Meters,
 }
 
 impl Sync {
@@ -88,6 +90,7 @@ impl Sync {
             connections,
             facts: RoomFacts::new(),
             filters: Cache::new(CACHED_FILTERS),
+            meters: Meters::new(),
         }))
     }
 
@@ -140,19 +143,35 @@ impl Inner {
     /// Cancel-safe if `look` changes nothing before it finds news.
     pub async fn look_until(
         &self,
+        form: Form,
         caller: &Session,
         wait: Duration,
         mut look: impl FnMut(&Rows, StreamPos, bool) -> Result<(Vec<u8>, Found), SyncError>,
     ) -> Result<Vec<u8>, SyncError> {
         let deadline = self.clock.monotonic() + self.config.wait(wait);
         let registration = self.waiters.register(caller.user, caller.device);
+        let meters = self.meters.of(form);
         let mut last = wait.is_zero();
+        let mut waited_at = None;
         loop {
             let (rows, until) = self.stand(caller, &registration).await?;
-            let (answer, found) = look(&rows, until, last)?;
-            if last || matches!(found, Found::News) {
+            let began = self.clock.monotonic();
+            let (answer, found) = look(&rows, until, last).inspect_err(|_| meters.failed.add(1))?;
+            self.count_look(form, began);
+            let is_news = matches!(found, Found::News);
+            if let (true, Some(from)) = (is_news, waited_at) {
+                self.count_delivery(&rows, from, until);
+            }
+            if last || is_news {
+                if is_news {
+                    meters.news.add(1)
+                } else {
+                    meters.empty.add(1)
+                }
                 return Ok(answer);
             }
+            waited_at = Some(until);
+            let _waiting = WaitingGuard::new(&meters.waiting);
             drop((rows, answer));
             let left = deadline.saturating_sub(self.clock.monotonic());
             tokio::select! {

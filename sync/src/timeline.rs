@@ -56,17 +56,20 @@ impl<'a> Room<'a> {
         let mut events = Vec::new();
         let (mut at, mut scanned) = (newest, 0);
         let mut limited = false;
+        let begins = self.view.head().history_begins();
         while at >= RoomSeq::FIRST {
             if scanned >= MAX_SCANNED {
                 limited = true;
                 break;
             }
             scanned += 1;
-            let event = self.rooms.event_at(self.view.room(), at)?;
-            if since.is_some_and(|since| event.pos() <= since) {
+            let Some(event) = self.rooms.event_at_or_before(self.view.room(), at)? else { break };
+            if begins.is_some_and(|begins| Cursor::after(&event) <= begins)
+                || since.is_some_and(|since| event.pos() <= since)
+            {
                 break;
             }
-            at = RoomSeq(at.0 - 1);
+            at = RoomSeq(event.seq().0 - 1);
             if event.pos() > self.until || !event.flags().is_visible() || !wanted(&event) {
                 continue;
             }

@@ -16,6 +16,7 @@ use crate::feed::RoomChanges;
 use crate::filter::Filter;
 use crate::invites::HiddenInvites;
 use crate::json::{Array, Object, write_typed};
+use crate::meters::Form;
 use crate::profiles::{Profiles, Wanted};
 use crate::sync::{Found, Inner, Rows, Sync};
 use crate::to_device::MESSAGES;
@@ -58,7 +59,9 @@ impl Sync {
         }
         let wait = if request.since.is_none() || request.full_state { Duration::ZERO } else { request.timeout };
         inner
-            .look_until(caller, wait, |rows, until, _| Assembly::load(inner, caller, request, rows, until)?.write())
+            .look_until(Form::V3, caller, wait, |rows, until, _| {
+                Assembly::load(inner, caller, request, rows, until)?.write()
+            })
             .await
     }
 }

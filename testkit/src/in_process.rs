@@ -1,7 +1,9 @@
 //! A server within the test's own process, in memory.
 
+use std::path::Path;
 use std::time::Duration;
 
+use admin::Admin;
 use conduit::{Config, Environment, Registration, Server, StartError};
 use runtime::{Clock, Metrics, Random};
 use storage::{Backend, MemoryDisk, OpenError};
@@ -49,6 +51,8 @@ impl TestServer {
             ..Config::default()
         };
         config.rate_limits.enabled = false;
+        // The first account of most tests is nobody who wants to be invited to administer anything.
+        config.admin.room = false;
         adjust(&mut config);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.expect("threads can be started");
@@ -109,6 +113,26 @@ impl TestServer {
     #[must_use]
     pub fn client(&self) -> HttpClient {
         HttpClient::new(self.address())
+    }
+
+    /// The folder of its data, with the control socket.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        &self.config.data_dir
+    }
+
+    /// Its administration.
+    ///
+    /// # Panics
+    /// If it is stopped.
+    #[must_use]
+    pub fn admin(&self) -> &Admin {
+        self.server.as_ref().expect("the server runs").admin()
+    }
+
+    /// Waits for a future, in the runtime of the server.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
     }
 
     /// The server's clock: a fake one can be moved.

@@ -61,7 +61,9 @@ fn fsck_checks_only_what_is_there_and_nobody_uses() {
     let sound = server.run_command(&["fsck"]);
     assert_eq!((sound.status.code(), stdout(&sound).as_str()), (Some(0), ""), "{}", stderr(&sound));
     let sound: Value = serde_json::from_slice(&server.run_command(&["fsck", "--json"]).stdout).unwrap();
-    assert_eq!((&sound["rooms"], &sound["problems"]), (&json!(1), &json!([])));
+    assert_eq!(sound["problems"], json!([]));
+    // The admin room is the second, if it was made before the server stopped.
+    assert!(matches!(sound["rooms"].as_u64(), Some(1 | 2)), "{sound}");
     assert!(sound["events"].as_u64().unwrap() >= 7);
 }
 

@@ -23,9 +23,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("federation", &["calls", "rooms", "users", "media", "spec", "storage", "runtime", "outbound"]),
     ("push", &["rooms", "users", "spec", "storage", "runtime", "outbound"]),
     ("appservices", &["rooms", "users", "spec", "storage", "runtime", "outbound"]),
+    ("admin", &["sync", "search", "calls", "rooms", "users", "media", "spec", "storage", "runtime", "outbound"]),
     (
         "conduit",
         &[
+            "admin",
             "client_api",
             "federation",
             "appservices",
@@ -49,6 +51,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "testkit",
         &[
             "conduit",
+            "admin",
             "client_api",
             "federation",
             "sync",

@@ -9,6 +9,7 @@ mod commands;
 mod config;
 mod crash;
 mod layers;
+mod metrics;
 mod policy;
 mod push;
 mod restart;

@@ -2,15 +2,17 @@
 //!
 //! Spec: Client-Server API §"Account registration and management", §"Account locking", §"Account suspension".
 
-use rooms::{RoomNid, UserNid};
+use rooms::{RoomNid, TOPIC_ADMINS, UserNid};
 use serde::{Deserialize, Serialize};
 use spec::ids::UserId;
-use storage::{Batch, CommitError, Keyspace, Profile, Read, stored};
+use storage::{Batch, CommitError, Keyspace, Profile, Read, Topic, stored};
 
 use crate::{
-    UserError, Users,
+    AccountFacts, UserError, Users,
+    facts::ACCOUNT_FACTS,
     password::{MAX_PASSWORD_BYTES, PasswordHash},
     registration::take_registration_token,
+    topics::account_topic,
 };
 
 /// One row per account; deactivated accounts keep theirs, so that their user ID is never given out again.
@@ -163,12 +165,30 @@ impl Users {
     /// `InvalidUsername`, `UserInUse`, `Exclusive`, `WeakPassword`, `Busy`; `Forbidden` when the registration token is
     /// used up.
     pub async fn create_account(&self, new: NewAccount<'_>) -> Result<Account, UserError> {
+        self.create_account_with(new, self.new_facts()).await
+    }
+
+    /// As [`Users::create_account`], for somebody who registers: where the configuration says so, the account cannot
+    /// log in before an administrator approves it. The first account of a server needs no approval.
+    ///
+    /// # Errors
+    /// As [`Users::create_account`].
+    pub async fn register_account(&self, new: NewAccount<'_>) -> Result<Account, UserError> {
+        let awaits_approval = self.config().settings.registration_approval;
+        self.create_account_with(new, AccountFacts { awaits_approval, ..self.new_facts() }).await
+    }
+
+    /// As [`Users::create_account`], with what is decided about the account from the beginning.
+    ///
+    /// # Errors
+    /// As [`Users::create_account`].
+    pub async fn create_account_with(&self, new: NewAccount<'_>, facts: AccountFacts) -> Result<Account, UserError> {
         // Whose namespaces an account of a service is in was looked at before.
         let user_id = match new.kind {
             AccountKind::Appservice => self.check_unused(new.localpart)?,
             AccountKind::User | AccountKind::Guest => self.check_available(new.localpart)?,
         };
-        self.create_reserved_account(user_id, new).await
+        self.create_unused_account(user_id, new, facts).await
     }
 
     /// As [`Users::create_account`], with an unused id that others may not take.
@@ -176,6 +196,15 @@ impl Users {
         &self,
         user_id: UserId,
         new: NewAccount<'_>,
+    ) -> Result<Account, UserError> {
+        self.create_unused_account(user_id, new, AccountFacts::default()).await
+    }
+
+    async fn create_unused_account(
+        &self,
+        user_id: UserId,
+        new: NewAccount<'_>,
+        facts: AccountFacts,
     ) -> Result<Account, UserError> {
         let password = match new.password {
             Some(password) => {
@@ -194,7 +223,7 @@ impl Users {
             is_suspended: false,
             is_deactivated: false,
         };
-        let row = self.insert_account(user, row, &new).await?;
+        let row = self.insert_account(user, row, &new, &facts).await?;
         Ok(account_view(user, user_id, &row))
     }
 
@@ -203,6 +232,7 @@ impl Users {
         user: UserNid,
         mut row: AccountRow,
         new: &NewAccount<'_>,
+        facts: &AccountFacts,
     ) -> Result<AccountRow, UserError> {
         // A conflict other than on the account itself means that somebody else became the first administrator or
         // used the same registration token: both are read again.
@@ -223,6 +253,14 @@ impl Users {
             }
             batch.expect_absent(&ACCOUNTS, &user);
             batch.put(&ACCOUNTS, &user, &row);
+            batch.touch(account_topic(user));
+            let facts = AccountFacts { awaits_approval: facts.awaits_approval && !row.is_admin, ..facts.clone() };
+            if facts != AccountFacts::default() {
+                batch.put(&ACCOUNT_FACTS, &user, &facts);
+            }
+            if row.is_admin {
+                batch.touch(Topic::new(TOPIC_ADMINS, 0));
+            }
             match self.store().commit(batch).await {
                 Ok(_) => return Ok(row),
                 Err(CommitError::Expectation { .. }) => {
@@ -272,10 +310,12 @@ impl Users {
         Ok(Some(account_view(user, self.rooms().user_id(user)?, &row)))
     }
 
-    /// Whether the account of this number may send events at all: it exists, and is neither locked nor suspended.
+    /// Whether the account of this number may send events at all: it exists, and is neither locked nor suspended nor
+    /// shadow-banned.
     pub fn may_send(&self, user: UserNid) -> Result<bool, UserError> {
         let row = self.store().get(&ACCOUNTS, &user)?;
-        Ok(row.is_some_and(|row| !(row.is_deactivated || row.is_locked || row.is_suspended)))
+        Ok(row.is_some_and(|row| !(row.is_deactivated || row.is_locked || row.is_suspended))
+            && !self.facts(user)?.is_shadow_banned)
     }
 
     /// The account with this ID; `None` also for users of other servers.
@@ -382,7 +422,7 @@ impl Users {
         Ok(self.rooms().joined_rooms(user)?)
     }
 
-    async fn update_account(
+    pub(crate) async fn update_account(
         &self,
         user: UserNid,
         mut change: impl FnMut(&mut AccountRow) -> Result<(), UserError>,
@@ -397,6 +437,10 @@ impl Users {
             let mut batch = Batch::new();
             batch.expect_equals(&ACCOUNTS, &user, &old);
             batch.put(&ACCOUNTS, &user, &row);
+            batch.touch(account_topic(user));
+            if old.is_admin || row.is_admin {
+                batch.touch(Topic::new(TOPIC_ADMINS, 0));
+            }
             // Open sessions repeat some of the row.
             if self.try_commit_revoking(batch, &self.access_tokens(user)?).await?.is_some() {
                 return Ok(());
@@ -404,14 +448,14 @@ impl Users {
         }
     }
 
-    async fn hash_password(&self, password: &str) -> Result<PasswordHash, UserError> {
+    pub(crate) async fn hash_password(&self, password: &str) -> Result<PasswordHash, UserError> {
         let mut salt = [0; 16];
         self.inner.random.fill(&mut salt);
         self.inner.passwords.hash(password, salt).await
     }
 }
 
-fn account_view(user: UserNid, user_id: UserId, row: &AccountRow) -> Account {
+pub(crate) fn account_view(user: UserNid, user_id: UserId, row: &AccountRow) -> Account {
     Account {
         user,
         user_id,

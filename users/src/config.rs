@@ -37,6 +37,51 @@ runtime::config_section! {
         /// Whether the user directory shows every account of this server, or only users with whom
         /// one shares a room.
         pub search_all_local_users: bool = true;
+        /// Whether an account that somebody registers has to be approved by an administrator before
+        /// it can log in. Accounts that administrators and scripts make need no approval.
+        pub registration_approval: bool = false;
+        /// After how many days an account expires unless an administrator renews it; 0: never.
+        /// What expired is refused, and lost nothing once it is renewed.
+        pub account_validity_days: u64 = 0;
+    }
+}
+
+runtime::config_section! {
+    /// What accounts may do, by their role. Administrators may do everything.
+    pub struct RolesConfig {}
+    sections { moderator: RoleRights, member: RoleRights, guest: GuestRights }
+}
+
+runtime::config_section! {
+    /// What accounts of this role may do.
+    pub struct RoleRights {
+        /// Make rooms.
+        pub create_rooms: bool = true;
+        /// Invite others to rooms.
+        pub invite: bool = true;
+        /// Be in rooms with users of other servers, and invite those.
+        pub federate: bool = true;
+        /// Upload media.
+        pub upload: bool = true;
+        /// Take part in calls.
+        pub call: bool = true;
+    }
+}
+
+runtime::config_section! {
+    /// What guests may do, and accounts that were given this role. Guests without a password may not
+    /// make rooms, invite or upload in any case.
+    pub struct GuestRights {
+        /// Make rooms.
+        pub create_rooms: bool = false;
+        /// Invite others to rooms.
+        pub invite: bool = false;
+        /// Be in rooms with users of other servers.
+        pub federate: bool = true;
+        /// Upload media.
+        pub upload: bool = false;
+        /// Take part in calls.
+        pub call: bool = true;
     }
 }
 
@@ -47,6 +92,10 @@ pub struct UsersConfig {
     pub settings: UsersSettings,
     /// The section of the server notices.
     pub server_notices: crate::ServerNoticesConfig,
+    /// The localpart of the user that is the server in the admin room; nobody may take it.
+    pub admin_localpart: Option<String>,
+    /// What the roles may do.
+    pub roles: RolesConfig,
     /// Who may create an account.
     pub registration: RegistrationMode,
     /// A registration token that is always valid, any number of times. More tokens can be made at run time.

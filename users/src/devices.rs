@@ -15,7 +15,7 @@ use storage::{Batch, Keyspace, Profile, Read, Store, nid, stored};
 use crate::{
     IssuedTokens, Session, UserError, Users,
     device_lists::{DeviceListChangeKind, log_device_list_change},
-    topics::{device_topic, user_topic},
+    topics::{account_topic, device_topic, user_topic},
 };
 
 nid!(
@@ -119,12 +119,14 @@ impl Users {
     /// messages stay. Cancel-safe.
     ///
     /// # Errors
-    /// `InvalidParam` for an impossible device ID, `NotFound` when there is no such account.
+    /// `InvalidParam` for an impossible device ID, `NotFound` when there is no such account, `UserDeactivated`,
+    /// `AwaitingApproval`, `AccountExpired`.
     pub async fn start_session(&self, user: UserNid, login: DeviceLogin<'_>) -> Result<NewSession, UserError> {
         let account = self.account(user)?.ok_or(UserError::NotFound("account"))?;
         if account.is_deactivated {
             return Err(UserError::UserDeactivated);
         }
+        self.check_may_log_in(user)?;
         check_display_name(login.display_name)?;
         let device_id: Arc<str> = match login.device_id {
             Some(id) => self.check_device_id(user, id)?,
@@ -252,6 +254,7 @@ impl Users {
         let Some(row) = self.store().get(&DEVICES, &key)? else { return Ok(()) };
         batch.expect_equals(&DEVICES, &key, &row);
         batch.put(&DEVICE_SEEN, &session.device, &SeenRow { at_ms: now, ip: ip.map(str::to_owned) });
+        batch.touch(account_topic(session.user));
         self.try_commit(batch).await?;
         Ok(())
     }

@@ -56,6 +56,7 @@ impl Users {
     /// What a deactivated account leaves behind, except what its devices owned.
     pub(crate) async fn erase_user_data(&self, user: UserNid) -> Result<(), UserError> {
         self.erase_profile(user).await?;
+        self.erase_third_party_ids(user).await?;
         self.erase_rows(&GLOBAL_DATA, &user).await?;
         self.erase_rows(&GLOBAL_DATA_LOG, &user).await?;
         self.erase_rows(&ROOM_DATA, &user).await?;

@@ -52,6 +52,15 @@ pub enum UserError {
     /// The account no longer exists (`M_USER_DEACTIVATED`).
     #[error("this account has been deactivated")]
     UserDeactivated,
+    /// Nobody has approved the account yet (`ORG.MATRIX.MSC3866_USER_AWAITING_APPROVAL`).
+    #[error("this account has to be approved by an administrator before it can be used")]
+    AwaitingApproval,
+    /// The account has expired, and has to be renewed (`ORG_MATRIX_EXPIRED_ACCOUNT`).
+    #[error("this account has expired: ask an administrator to renew it")]
+    AccountExpired,
+    /// An address or external id belongs to another account (409 `M_UNKNOWN`).
+    #[error("{0} belongs to another account")]
+    IdentityInUse(&'static str),
     /// What was asked for does not exist (`M_NOT_FOUND`).
     #[error("{0} not found")]
     NotFound(&'static str),

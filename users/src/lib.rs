@@ -12,9 +12,12 @@
 //! - Presence, UI-authentication sessions, nonces and login tokens live in memory only, and are bounded.
 
 mod account_data;
+mod account_list;
 mod accounts;
+mod acting;
 mod appservices;
 mod cache;
+mod closing;
 mod config;
 mod device_lists;
 mod devices;
@@ -22,7 +25,9 @@ mod directory;
 mod e2ee;
 mod erase;
 mod error;
+mod facts;
 mod filters;
+mod forget_room;
 pub mod fsck;
 mod invite_permission;
 mod login_tokens;
@@ -39,7 +44,13 @@ mod registration;
 mod remote;
 mod remote_devices;
 mod remote_keys;
+mod reports;
+mod roles;
+mod security;
 mod server_notices;
+mod server_users;
+mod signals;
+mod third_party;
 mod thread_subscriptions;
 mod to_device;
 mod tokens;
@@ -59,13 +70,14 @@ use runtime::{Clock, Random};
 use storage::{Batch, CommitError, Committed, KeyspaceInfo, Store, StreamPos};
 
 pub use account_data::{AccountDataEvent, RoomAccountDataEvent};
+pub use account_list::{AccountOrder, AccountPage, AccountQuery, AccountSummary};
 pub use accounts::{Account, AccountFlags, AccountKind, AdminRights, NewAccount};
 pub use appservices::{
     AppService, AppServiceAnswer, AppServiceDevice, AppServiceError, AppServiceFailure, AppServiceQueries,
     AppServiceSource, AppServices, AppServicesSettings, EphemeralKey, NoAppServices, RegistrationError,
     ThirdPartyQuestion,
 };
-pub use config::{RegistrationMode, UsersConfig, UsersSettings};
+pub use config::{GuestRights, RegistrationMode, RoleRights, RolesConfig, UsersConfig, UsersSettings};
 pub use device_lists::{DeviceListChange, DeviceListChangeKind};
 pub use devices::{Device, DeviceLogin, DeviceNid, NewSession};
 pub use directory::FoundUser;
@@ -76,6 +88,7 @@ pub use e2ee::device_keys::{KeyUpload, QueriedKeys, UserDevice, UserDevices};
 pub use e2ee::one_time_keys::{ClaimedKeys, KeyCounts};
 pub use e2ee::signatures::{SignatureFailure, SignatureUpload};
 pub use error::UserError;
+pub use facts::{AccountFacts, RateLimitOverride};
 pub use invite_permission::{InvitePermission, InviteRules};
 pub use notices::{Notice, NoticeEvent, NoticeRoom};
 pub use notifications::{Notification, NotificationPage, NotificationPlace};
@@ -86,7 +99,12 @@ pub use pushers::{KeptPusher, Pusher};
 pub use registration::{RegistrationToken, SharedSecretRegistration};
 pub use remote::{RemoteAnswer, RemoteUsers};
 pub use remote_devices::RemoteDeviceList;
+pub use reports::{MAX_REPORT_TEXT_BYTES, Report, ReportFilter, ReportKind, ReportPage, ReportState, StoredReport};
+pub use roles::{Right, Rights, Role};
+pub use security::{SecurityEvent, SecurityEventKind, SecurityLog};
 pub use server_notices::{ServerNotice, ServerNoticesConfig};
+pub use signals::Signal;
+pub use third_party::{ExternalId, ThirdPartyId};
 pub use thread_subscriptions::{SubscriptionRange, ThreadSubscription};
 pub use to_device::{DeviceTarget, QueuedMessages, ToDeviceMessages};
 pub use tokens::{IssuedTokens, Session};
@@ -103,6 +121,7 @@ pub const KEYSPACES: &[KeyspaceInfo] = &[
     account_data::ROOM_DATA_LOG.info(),
     accounts::ACCOUNTS.info(),
     accounts::FIRST_ADMIN.info(),
+    acting::ACTING_SESSIONS.info(),
     appservices::APPSERVICES.info(),
     device_lists::DEVICE_LIST_LOG.info(),
     device_lists::DEVICE_LIST_VERSION.info(),
@@ -119,6 +138,7 @@ pub const KEYSPACES: &[KeyspaceInfo] = &[
     e2ee::one_time_keys::ONE_TIME_KEY_COUNTS.info(),
     e2ee::one_time_keys::ONE_TIME_KEY_ORDER.info(),
     e2ee::signatures::SIGNATURES.info(),
+    facts::ACCOUNT_FACTS.info(),
     filters::FILTERS.info(),
     filters::FILTER_IDS.info(),
     openid::OPENID_TOKENS.info(),
@@ -130,7 +150,14 @@ pub const KEYSPACES: &[KeyspaceInfo] = &[
     registration::REGISTRATION_TOKENS.info(),
     remote_devices::REMOTE_DEVICES.info(),
     remote_devices::REMOTE_DEVICE_LISTS.info(),
+    reports::REPORTS.info(),
+    reports::REPORT_STATES.info(),
     server_notices::NOTICE_ROOMS.info(),
+    signals::SIGNALS.info(),
+    third_party::EXTERNAL_IDS.info(),
+    third_party::EXTERNAL_OWNERS.info(),
+    third_party::THIRD_PARTY_IDS.info(),
+    third_party::THIRD_PARTY_OWNERS.info(),
     thread_subscriptions::THREAD_SUBSCRIPTIONS.info(),
     thread_subscriptions::THREAD_SUBSCRIPTION_LOG.info(),
     to_device::TO_DEVICE.info(),
@@ -154,6 +181,7 @@ struct Inner {
     clock: Clock,
     random: Random,
     config: UsersConfig,
+    account_column: Arc<account_list::AccountColumn>,
     appservices: appservices::AppServiceState,
     claims: e2ee::one_time_keys::ClaimsInFlight,
     compiled_push_rules: Arc<push_rules::CompiledRules>,
@@ -163,12 +191,17 @@ struct Inner {
     list_fetches: remote_keys::ListFetches,
     latest_device_list_change: Arc<device_lists::LatestDeviceListChange>,
     login_tokens: login_tokens::LoginTokens,
+    new_reports: reports::NewReports,
     next_device: devices::NextDeviceNid,
     nonces: registration::Nonces,
     passwords: password::PasswordPool,
     presence: presence::PresenceTable,
+    /// Makes the event ids that shadow-banned users are told impossible to foresee.
+    pretence: [u8; 32],
     /// Held while the number of somebody's pushers grows: it is in no row that a commit could expect.
     pusher_added: tokio::sync::Mutex<()>,
+    /// Who keeps the record of what concerns the security of accounts.
+    security_log: std::sync::OnceLock<Arc<dyn SecurityLog>>,
     server_notices: server_notices::ServerNotices,
     sessions: tokens::SessionCache,
     tallies: unread::Tallies,
@@ -191,7 +224,11 @@ impl Users {
         let compiled_push_rules = Arc::new(push_rules::CompiledRules::new());
         let ignored = Arc::new(account_data::IgnoreLists::new());
         let invite_rules = Arc::new(invite_permission::CompiledInviteRules::new());
+        let account_column = Arc::new(account_list::AccountColumn::default());
+        let mut pretence = [0; 32];
+        random.fill(&mut pretence);
         let inner = Inner {
+            account_column: Arc::clone(&account_column),
             appservices: appservices::AppServiceState::default(),
             claims: e2ee::one_time_keys::ClaimsInFlight::default(),
             compiled_push_rules: Arc::clone(&compiled_push_rules),
@@ -201,11 +238,14 @@ impl Users {
             latest_device_list_change: device_lists::LatestDeviceListChange::follow(&store)?,
             list_fetches: remote_keys::ListFetches::default(),
             login_tokens: login_tokens::LoginTokens::default(),
+            new_reports: reports::NewReports::default(),
             next_device: devices::NextDeviceNid::load(&store)?,
             nonces: registration::Nonces::default(),
             passwords: password::PasswordPool::new(&config),
             presence: presence::PresenceTable::new(),
+            pretence,
             pusher_added: tokio::sync::Mutex::default(),
+            security_log: std::sync::OnceLock::new(),
             server_notices: server_notices::ServerNotices::default(),
             sessions: tokens::SessionCache::new(config.settings.session_cache_entries),
             tallies: unread::Tallies::new(),
@@ -218,6 +258,7 @@ impl Users {
             config,
         };
         inner.store.on_commit(Arc::new(move |group: &[Committed]| {
+            account_column.observe(group);
             for topic in group.iter().flat_map(|committed| &committed.topics) {
                 if topic.kind() == TOPIC_USER {
                     let user = UserNid(topic.id());

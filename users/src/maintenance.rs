@@ -11,11 +11,12 @@ use crate::{
 const PAGE_ROWS: usize = 1_000;
 
 impl Users {
-    /// Deletes expired transaction IDs and OpenID tokens. To be called about once an hour by a supervised task; costs
+    /// Deletes expired transaction IDs and OpenID tokens, and ends sessions in which the time of acting for a user is over. To be called about once an hour by a supervised task; costs
     /// what expired, plus one pass over the OpenID tokens. Cancelling leaves the rest for the next call.
     pub async fn delete_expired(&self) -> Result<(), UserError> {
         let now = self.now_ms();
         self.inner.sessions.settle_old_doubts(now);
+        self.end_acting_sessions(now).await?;
         let horizon = (now / HOUR_MS).saturating_sub(LIFETIME_HOURS);
         loop {
             let mut batch = Batch::new();

@@ -115,6 +115,59 @@ impl Users {
         Ok(tokens)
     }
 
+    /// One registration token made at run time.
+    pub fn registration_token(&self, token: &str) -> Result<Option<RegistrationToken>, UserError> {
+        if !is_token_grammar(token) {
+            return Ok(None);
+        }
+        let row = self.store().get(&REGISTRATION_TOKENS, &token.to_owned())?;
+        Ok(row.map(|row| RegistrationToken {
+            token: token.to_owned(),
+            uses_allowed: row.uses_allowed,
+            uses: row.uses,
+            expires_at_ms: row.expires_at_ms,
+        }))
+    }
+
+    /// Changes the limits of a registration token; `None` leaves one as it is, `Some(None)` lifts it. Cancel-safe.
+    ///
+    /// # Errors
+    /// `NotFound`; `InvalidParam` for fewer uses than there were, or a time that is over.
+    pub async fn update_registration_token(
+        &self,
+        token: &str,
+        uses_allowed: Option<Option<u32>>,
+        expires_at_ms: Option<Option<u64>>,
+    ) -> Result<RegistrationToken, UserError> {
+        if expires_at_ms.flatten().is_some_and(|expires| expires <= self.now_ms()) {
+            return Err(UserError::InvalidParam("expiry_time must not be in the past"));
+        }
+        let key = token.to_owned();
+        loop {
+            let old = self.store().get(&REGISTRATION_TOKENS, &key)?.ok_or(UserError::NotFound("registration token"))?;
+            let row = RegistrationTokenRow {
+                uses_allowed: uses_allowed.unwrap_or(old.uses_allowed),
+                expires_at_ms: expires_at_ms.unwrap_or(old.expires_at_ms),
+                uses: old.uses,
+            };
+            if row.uses_allowed.is_some_and(|allowed| allowed < row.uses) {
+                return Err(UserError::InvalidParam("the token was used more often already: delete it instead"));
+            }
+            let mut batch = Batch::new();
+            batch.expect_equals(&REGISTRATION_TOKENS, &key, &old);
+            batch.put(&REGISTRATION_TOKENS, &key, &row);
+            if self.try_commit(batch).await?.is_some() {
+                let RegistrationTokenRow { uses_allowed, uses, expires_at_ms } = row;
+                return Ok(RegistrationToken { token: key, uses_allowed, uses, expires_at_ms });
+            }
+        }
+    }
+
+    /// How many registrations are under way that have shown this token and have not ended.
+    pub fn pending_registrations(&self, token: &str) -> usize {
+        self.inner.uia.count_shown(token, self.now_ms())
+    }
+
     /// Deletes a registration token. Cancel-safe.
     pub async fn delete_registration_token(&self, token: &str) -> Result<(), UserError> {
         let mut batch = Batch::new();

@@ -9,7 +9,7 @@ use spec::ids::{EventId, UserId};
 use storage::{Batch, Keyspace, Profile, Read};
 use tokio::sync::{Mutex, OnceCell};
 
-use crate::{AccountKind, AdminRights, NewAccount, UserError, Users};
+use crate::{UserError, Users};
 
 /// User → their notice room.
 pub(crate) const NOTICE_ROOMS: Keyspace<UserNid, RoomNid> = Keyspace::new("server_notice_rooms", Profile::Points);
@@ -81,12 +81,6 @@ pub(crate) struct ServerNotices {
 }
 
 impl Users {
-    /// Whether the id is that of the user who sends server notices, whose account nobody may make.
-    pub(crate) fn is_notice_sender(&self, user: &UserId) -> bool {
-        let is_local = user.server_name() == self.rooms().server_name().as_str();
-        is_local && self.config().server_notices.localpart.as_deref() == Some(user.localpart())
-    }
-
     /// The local account that server notices can be sent to.
     ///
     /// # Errors
@@ -98,8 +92,8 @@ impl Users {
         if target.server_name() != self.rooms().server_name().as_str() {
             return Err(UserError::InvalidParam("server notices are for users of this server"));
         }
-        if self.is_notice_sender(target) {
-            return Err(UserError::InvalidParam("this user sends the server notices"));
+        if self.is_server_user(target) {
+            return Err(UserError::InvalidParam("this user is the server itself"));
         }
         self.active_user(target)?.ok_or(UserError::NotFound("account"))
     }
@@ -162,32 +156,7 @@ impl Users {
     async fn notice_sender(&self) -> Result<&(UserNid, UserId), UserError> {
         let config = &self.config().server_notices;
         let Some(localpart) = &config.localpart else { return Err(UserError::ServerNoticesOff) };
-        let make = async || {
-            let user_id = self.parse_local_user(localpart)?;
-            let account = match self.account_by_id(&user_id)? {
-                Some(account) => account,
-                None => {
-                    let new = NewAccount {
-                        localpart,
-                        password: None,
-                        kind: AccountKind::User,
-                        admin: AdminRights::Denied,
-                        registration_token: None,
-                    };
-                    self.create_reserved_account(user_id.clone(), new).await?
-                }
-            };
-            if account.kind != AccountKind::User || account.has_password || account.is_deactivated {
-                return Err(UserError::Forbidden(
-                    "the account for server notices is somebody's: configure another one",
-                ));
-            }
-            let name = config.display_name.clone().map(Value::from);
-            self.set_profile_field(account.user, "displayname", name).await?;
-            let avatar = config.avatar_url.clone().map(Value::from);
-            self.set_profile_field(account.user, "avatar_url", avatar).await?;
-            Ok((account.user, user_id))
-        };
+        let make = || self.ensure_server_user(localpart, config.display_name.as_deref(), config.avatar_url.as_deref());
         self.inner.server_notices.sender.get_or_try_init(make).await
     }
 

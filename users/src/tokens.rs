@@ -21,9 +21,10 @@ use spec::ids::UserId;
 use storage::{Batch, Keyspace, Profile, Read, StreamPos, stored};
 
 use crate::{
-    AccountKind, AppService, DeviceNid, UserError, Users,
+    AccountKind, AppService, DeviceNid, RateLimitOverride, Rights, Role, UserError, Users,
     accounts::ACCOUNTS,
     devices::{DEVICE_OWNERS, expect_device},
+    roles::role_of,
 };
 
 /// SHA-256 of a token.
@@ -90,6 +91,15 @@ pub struct Session {
     pub is_locked: bool,
     /// The application service that acts as the user.
     pub appservice: Option<Arc<AppService>>,
+    /// The account's role on this server.
+    pub role: Role,
+    /// What the role may do.
+    pub rights: Rights,
+    /// What the account writes is accepted, and reaches nobody.
+    pub is_shadow_banned: bool,
+    /// A limit of the account's own.
+    pub rate_limit: Option<RateLimitOverride>,
+    pub(crate) account_expires_at_ms: Option<u64>,
     pub(crate) expires_at_ms: Option<u64>,
     /// When "last seen" was last written for the device.
     pub(crate) seen_written_ms: AtomicU64,
@@ -182,7 +192,11 @@ impl Users {
     /// `UnknownToken` (with `soft_logout` for an expired one).
     pub async fn authenticate(&self, token: &str) -> Result<Arc<Session>, UserError> {
         let session = self.authenticate_even_locked(token).await?;
-        if session.is_locked { Err(UserError::UserLocked) } else { Ok(session) }
+        if session.is_locked {
+            return Err(UserError::UserLocked);
+        }
+        self.check_validity(&session)?;
+        Ok(session)
     }
 
     /// As [`Users::authenticate`], also for locked accounts: they may log out. Cancel-safe.
@@ -217,12 +231,14 @@ impl Users {
             .store()
             .get(&ACCOUNTS, &row.user)?
             .ok_or(UserError::Inconsistent("an access token without its account"))?;
-        if account.is_deactivated {
+        let facts = self.facts(row.user)?;
+        if account.is_deactivated || facts.awaits_approval {
             return Err(unknown);
         }
         if let Some(replaced) = row.replaces {
             self.retire_replaced(hash, &row, replaced).await?;
         }
+        let role = role_of(&account, &facts);
         let session = Arc::new(Session {
             user_id: self.rooms().user_id(row.user)?,
             user: row.user,
@@ -232,6 +248,11 @@ impl Users {
             is_admin: account.is_admin,
             is_suspended: account.is_suspended,
             is_locked: account.is_locked,
+            role,
+            rights: Rights::of(role, &self.config().roles),
+            is_shadow_banned: facts.is_shadow_banned,
+            rate_limit: facts.rate_limit,
+            account_expires_at_ms: facts.expires_at_ms,
             appservice: None,
             expires_at_ms: row.expires_at_ms,
             seen_written_ms: AtomicU64::new(self.device_seen_ms(row.device)?),
@@ -267,7 +288,30 @@ impl Users {
         device: DeviceNid,
         refreshable: bool,
     ) -> IssuedTokens {
-        self.issue_pair(batch, user, device, refreshable, None).0
+        if refreshable {
+            return self.issue_pair(batch, user, device, None).0;
+        }
+        let access_token = self.issue_access_token(batch, user, device, None);
+        IssuedTokens { access_token, refresh_token: None, expires_in_ms: None }
+    }
+
+    /// Adds an access token that cannot be refreshed to `batch`, and gives it.
+    pub(crate) fn issue_access_token(
+        &self,
+        batch: &mut Batch,
+        user: UserNid,
+        device: DeviceNid,
+        expires_at_ms: Option<u64>,
+    ) -> String {
+        self.put_access_token(batch, &AccessTokenRow { user, device, expires_at_ms, replaces: None }).0
+    }
+
+    fn put_access_token(&self, batch: &mut Batch, row: &AccessTokenRow) -> (String, TokenHash) {
+        let token = format!("cdt_{}", self.inner.random.token(40));
+        let hash = hash_token(&token);
+        batch.put(&ACCESS_TOKENS, &hash, row);
+        batch.put(&DEVICE_TOKENS, &(row.device, ACCESS, hash), &());
+        (token, hash)
     }
 
     fn issue_pair(
@@ -275,20 +319,13 @@ impl Users {
         batch: &mut Batch,
         user: UserNid,
         device: DeviceNid,
-        refreshable: bool,
         replaces: Option<TokenPair>,
-    ) -> (IssuedTokens, Option<TokenPair>) {
+    ) -> (IssuedTokens, TokenPair) {
         let now = self.now_ms();
-        let lifetime =
-            refreshable.then(|| self.config().settings.refreshable_token_lifetime_seconds.saturating_mul(1_000));
-        let access_token = format!("cdt_{}", self.inner.random.token(40));
-        let access = hash_token(&access_token);
-        let expires_at_ms = lifetime.map(|ms| now.saturating_add(ms));
-        batch.put(&ACCESS_TOKENS, &access, &AccessTokenRow { user, device, expires_at_ms, replaces });
-        batch.put(&DEVICE_TOKENS, &(device, ACCESS, access), &());
-        if !refreshable {
-            return (IssuedTokens { access_token, refresh_token: None, expires_in_ms: None }, None);
-        }
+        let lifetime = self.config().settings.refreshable_token_lifetime_seconds.saturating_mul(1_000);
+        let expires_at_ms = Some(now.saturating_add(lifetime));
+        let (access_token, access) =
+            self.put_access_token(batch, &AccessTokenRow { user, device, expires_at_ms, replaces });
         let refresh_token = format!("cdr_{}", self.inner.random.token(40));
         let refresh = hash_token(&refresh_token);
         let refresh_life = self.config().settings.refresh_token_lifetime_seconds.saturating_mul(1_000);
@@ -299,8 +336,8 @@ impl Users {
             &RefreshTokenRow { user, device, expires_at_ms, access, issued: None, replaces },
         );
         batch.put(&DEVICE_TOKENS, &(device, REFRESH, refresh), &());
-        let issued = IssuedTokens { access_token, refresh_token: Some(refresh_token), expires_in_ms: lifetime };
-        (issued, Some(TokenPair { access, refresh }))
+        let issued = IssuedTokens { access_token, refresh_token: Some(refresh_token), expires_in_ms: Some(lifetime) };
+        (issued, TokenPair { access, refresh })
     }
 
     /// Exchanges a refresh token. It stays valid until one of the new tokens is used, so that a client that lost the
@@ -326,9 +363,9 @@ impl Users {
                 revoked.push(pair.access);
             }
             let replaces = TokenPair { access: row.access, refresh: hash };
-            let (tokens, issued) = self.issue_pair(&mut batch, row.user, row.device, true, Some(replaces));
+            let (tokens, issued) = self.issue_pair(&mut batch, row.user, row.device, Some(replaces));
             batch.expect_equals(&REFRESH_TOKENS, &hash, &row);
-            batch.put(&REFRESH_TOKENS, &hash, &RefreshTokenRow { issued, replaces: None, ..row });
+            batch.put(&REFRESH_TOKENS, &hash, &RefreshTokenRow { issued: Some(issued), replaces: None, ..row });
             if self.try_commit_revoking(batch, &revoked).await?.is_some() {
                 return Ok(tokens);
             }

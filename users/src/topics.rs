@@ -1,6 +1,6 @@
 //! What a batch touches, so that waiting readers wake.
 
-use rooms::{TOPIC_DEVICE, TOPIC_DEVICE_LISTS, TOPIC_PROFILES, TOPIC_PUSHERS, TOPIC_USER, UserNid};
+use rooms::{TOPIC_ACCOUNTS, TOPIC_DEVICE, TOPIC_DEVICE_LISTS, TOPIC_PROFILES, TOPIC_PUSHERS, TOPIC_USER, UserNid};
 use storage::Topic;
 
 use crate::DeviceNid;
@@ -23,6 +23,11 @@ pub fn device_lists_topic() -> Topic {
 /// Any change of any user's profile: what clients that share a room with them wait for.
 pub(crate) fn profiles_topic() -> Topic {
     Topic::new(TOPIC_PROFILES, 0)
+}
+
+/// The account of one user, and its last use: what lists of accounts are kept by.
+pub(crate) fn account_topic(user: UserNid) -> Topic {
+    Topic::new(TOPIC_ACCOUNTS, user.0)
 }
 
 /// The pushers of one user: what push delivery waits for.

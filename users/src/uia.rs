@@ -135,6 +135,15 @@ impl SessionTable {
     }
 }
 
+impl UiaSessions {
+    /// In how many sessions a registration token was shown.
+    pub(crate) fn count_shown(&self, token: &str, now_ms: u64) -> usize {
+        let mut table = self.0.lock();
+        table.drop_expired(now_ms);
+        table.sessions.values().filter(|session| session.registration_token.as_deref() == Some(token)).count()
+    }
+}
+
 impl Users {
     /// The flows for a purpose.
     ///

@@ -258,7 +258,8 @@ impl Users {
     fn forget_redacted(&self, tally: &mut Tally, room: RoomNid) -> Result<(), UserError> {
         let mut kept = VecDeque::with_capacity(tally.notable.len());
         for notable in &tally.notable {
-            if !self.rooms().event_at(room, notable.seq)?.flags().has(EventFlags::REDACTED) {
+            let event = self.rooms().find_event_at(room, notable.seq)?;
+            if event.is_some_and(|event| !event.flags().has(EventFlags::REDACTED)) {
                 kept.push_back(notable.clone());
             }
         }

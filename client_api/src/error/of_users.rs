@@ -27,6 +27,10 @@ impl From<UserError> for ApiError {
             UserError::UserLocked => coded(StatusCode::UNAUTHORIZED, "M_USER_LOCKED").with("soft_logout", true),
             UserError::UserSuspended => coded(StatusCode::FORBIDDEN, "M_USER_SUSPENDED"),
             UserError::UserDeactivated => coded(StatusCode::FORBIDDEN, "M_USER_DEACTIVATED"),
+            UserError::AwaitingApproval => coded(StatusCode::FORBIDDEN, "ORG.MATRIX.MSC3866_USER_AWAITING_APPROVAL")
+                .with("approval_notice_medium", "org.matrix.msc3866.none"),
+            UserError::AccountExpired => coded(StatusCode::FORBIDDEN, "ORG_MATRIX_EXPIRED_ACCOUNT"),
+            UserError::IdentityInUse(_) => coded(StatusCode::CONFLICT, "M_UNKNOWN"),
             UserError::NotFound(_) => coded(StatusCode::NOT_FOUND, "M_NOT_FOUND"),
             UserError::BadJson(_) => bad("M_BAD_JSON"),
             UserError::InvalidParam(_) => bad("M_INVALID_PARAM"),

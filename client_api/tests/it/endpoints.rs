@@ -323,10 +323,12 @@ fn reports_are_stored() {
         bob.post(&format!("rooms/{room}/report"), json!({"reason": "room"})).await.ok();
         bob.post("users/@alice:hs.test/report", json!({"reason": "user"})).await.ok();
         bob.post("users/@nobody:hs.test/report", json!({"reason": "user"})).await.refused(404, "M_NOT_FOUND");
-        let reports = client_api::reports(&server.store, storage::StreamPos(0), 10).unwrap();
-        let reasons: Vec<&str> = reports.iter().map(|(_, report)| report.reason.as_str()).collect();
+        let long = "x".repeat(5000);
+        bob.post("users/@alice:hs.test/report", json!({"reason": long})).await.refused(413, "M_TOO_LARGE");
+        let reports = server.users.list_reports(&users::ReportFilter::default(), false, 0, 10).unwrap().items;
+        let reasons: Vec<&str> = reports.iter().map(|stored| stored.report.reason.as_str()).collect();
         assert_eq!(reasons, ["spam", "room", "user"]);
-        assert_eq!(reports[0].1.event_id.as_deref(), Some(event.as_str()));
+        assert_eq!(reports[0].report.event_id.as_deref(), Some(event.as_str()));
     });
 }
 

@@ -126,8 +126,7 @@ impl Server {
     }
 
     pub fn start_with(rate_limits: RateLimitsConfig, calls_config: CallsConfig) -> Server {
-        let mut keyspaces =
-            [rooms::KEYSPACES, users::KEYSPACES, media::KEYSPACES, search::KEYSPACES, client_api::KEYSPACES].concat();
+        let mut keyspaces = [rooms::KEYSPACES, users::KEYSPACES, media::KEYSPACES, search::KEYSPACES].concat();
         keyspaces.extend(calls::KEYSPACES);
         let store = Store::open(Options::new(Backend::Memory, keyspaces)).unwrap();
         let (clock, random) = (Clock::fake(1_700_000_000_000), Random::seeded(7));
@@ -151,6 +150,7 @@ impl Server {
             registration_shared_secret: Some("shared secret".into()),
             registration_token: Some("let.me.in".into()),
             server_notices: ServerNoticesConfig { localpart: Some("_server".into()), ..ServerNoticesConfig::default() },
+            ..UsersConfig::default()
         };
         let users = Users::open(store.clone(), rooms.clone(), clock.clone(), random.clone(), config).unwrap();
         let files = tempfile::tempdir().unwrap();
@@ -222,7 +222,7 @@ impl Server {
             clock: clock_of_limits,
             tasks,
             config,
-            rate_limits,
+            rate_limits: runtime::config::Live::new(rate_limits),
         };
         Server {
             router: client_api::router(parts),

@@ -260,6 +260,8 @@ impl From<UserError> for ServeError {
             | UserError::CannotLeaveNotices
             | UserError::ServerNoticesOff
             | UserError::UserLocked
+            | UserError::AwaitingApproval
+            | UserError::AccountExpired
             | UserError::UserSuspended => ServeError::forbidden(message),
             UserError::UnknownToken { .. } => {
                 ServeError::new(StatusCode::UNAUTHORIZED, "M_UNKNOWN_TOKEN", message.clone())
@@ -267,6 +269,7 @@ impl From<UserError> for ServeError {
             UserError::BadJson(_) | UserError::ReservedAccountData => bad("M_BAD_JSON"),
             UserError::InvalidParam(_)
             | UserError::UserInUse
+            | UserError::IdentityInUse(_)
             | UserError::Exclusive(_)
             | UserError::UnknownDevice
             | UserError::InvalidUsername(_)
@@ -308,8 +311,9 @@ impl From<MediaError> for ServeError {
             MediaError::Storage(error) => error.into(),
             MediaError::Commit(error) => error.into(),
             MediaError::Disk { .. } | MediaError::Interrupted => ServeError::internal(&error),
-            // Of previews of web pages, which no server asks another for.
-            MediaError::PreviewsOff
+            // Of uploads and of previews of web pages, which no server asks another for.
+            MediaError::QuotaExceeded { .. }
+            | MediaError::PreviewsOff
             | MediaError::TooManyPreviews { .. }
             | MediaError::InvalidUrl
             | MediaError::UrlDenied

@@ -125,6 +125,11 @@ impl KeyRing {
             if self.may_ask(server) {
                 let result = self.fetch_document(server).await;
                 self.note_attempt(server, result.is_ok());
+                if result.is_ok() {
+                    self.0.fetched.add(1)
+                } else {
+                    self.0.failed.add(1)
+                }
                 if let Err(reason) = result {
                     tracing::debug!(%server, %reason, "its keys were not fetched");
                 }

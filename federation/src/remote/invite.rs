@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use rooms::{CheckedPdu, Draft, Received, RoomError, RoomNid, Verdict};
+use rooms::{CheckedPdu, Deed, Draft, Membership, Received, RoomError, RoomNid, Verdict};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use spec::ids::{RoomId, ServerName, UserId};
@@ -48,6 +48,8 @@ pub(crate) async fn invite_user(
     target: UserId,
     mut content: Map<String, Value>,
 ) -> Result<(), RoomError> {
+    let (membership, room_id) = (Membership::Invite, Some(&room));
+    federation.rooms.check_gate(&Deed { membership, sender: &sender, target: &target, room: room_id })?;
     let nid = federation.rooms.known_room(&room)?;
     let server = candidates::server_of(target.as_str());
     let server = server.ok_or(RoomError::Invalid("the user id names no server"))?;

@@ -1,6 +1,7 @@
 //! One turn of a server: a transaction is packed, sent, and taken off the queue (Server-Server API §Transactions).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use http::Method;
 use runtime::config::Span;
@@ -97,6 +98,7 @@ impl Sender {
                 self.metrics.transactions.add(1);
                 self.metrics.pdus.add(transaction.pdus as u64);
                 self.metrics.edus.add(transaction.edus as u64);
+                self.count_delivery(&transaction);
                 self.acknowledge(server, &transaction).await?;
                 if let Some(destination) = self.table.lock().get(server) {
                     destination.failing_since = None;
@@ -117,12 +119,14 @@ impl Sender {
             ..Ask::get(format!("/_matrix/federation/v1/send/{}", transaction.id))
         };
         let answer = self.client.ask(server, ask).await?;
+        let elapsed = self.clock.monotonic().saturating_sub(started);
+        self.metrics.transaction_time.observe_duration(elapsed);
         tracing::debug!(
             destination = %server,
             txn_id = transaction.id,
             pdus = transaction.pdus,
             edus = transaction.edus,
-            elapsed = ?self.clock.monotonic().saturating_sub(started),
+            ?elapsed,
             "transaction sent"
         );
         // It has acknowledged it, whatever else it says.
@@ -134,6 +138,20 @@ impl Sender {
             }
         }
         Ok(())
+    }
+
+    /// Counts how long the newest event of ours in each room was on its way. An application service may have dated an
+    /// event back, which this cannot tell.
+    fn count_delivery(&self, transaction: &Transaction) {
+        let now_ms = self.clock.now_ms();
+        for (room, done) in &transaction.acks.rooms {
+            let Ok(event) = self.rooms.event_at(*room, done.to) else { continue };
+            let is_ours = event.sender_id().is_some_and(|user| user.server_name() == self.server_name.as_str());
+            let sent_ms = u64::try_from(event.origin_server_ts()).unwrap_or(now_ms);
+            if is_ours && event.flags().is_visible() {
+                self.metrics.delivery.observe_duration(Duration::from_millis(now_ms.saturating_sub(sent_ms)));
+            }
+        }
     }
 
     /// Takes what has arrived off the queue.

@@ -159,10 +159,28 @@ impl Table {
         self.servers.len()
     }
 
+    /// Whether a server has something pending.
+    pub fn knows(&self, server: &ServerName) -> bool {
+        self.servers.contains_key(server)
+    }
+
     /// The servers that have something pending.
     #[cfg(test)]
     pub fn names(&self) -> Vec<ServerName> {
         self.servers.keys().cloned().collect()
+    }
+
+    /// Whether a server that is not left alone is still to be told of the room.
+    pub fn concerns(&self, room: RoomNid) -> bool {
+        self.servers.values().any(|destination| destination.rooms.contains_key(&room) && !destination.is_backing_off())
+    }
+
+    /// Forgets a room that is deleted.
+    pub fn forget_room(&mut self, room: RoomNid) {
+        for destination in self.servers.values_mut() {
+            destination.rooms.remove(&room);
+            destination.extras.retain(|(of, _)| *of != room);
+        }
     }
 
     /// Notes that the event concerns the server. False if that needs a new row, and then an [`Table::open_room`].

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use rooms::{CheckedPdu, Draft, Head, Membership, Received, RoomError, RoomNid, Verdict};
+use rooms::{CheckedPdu, Deed, Draft, Head, Membership, Received, RoomError, RoomNid, Verdict};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use spec::hash;
@@ -58,15 +58,21 @@ impl<'a> Handshake<'a> {
         Ok(Handshake { federation, origin, room_id, room, head, membership })
     }
 
-    /// Refuses users of other servers than the one that asks.
+    /// Refuses users of other servers than the one that asks, and those who are kept away from this one.
     ///
     /// # Errors
     /// `M_FORBIDDEN`.
     pub fn check_user(&self, user: &UserId) -> Result<(), ServeError> {
-        if user.server_name() == self.origin.as_str() {
-            return Ok(());
+        if user.server_name() != self.origin.as_str() {
+            return Err(ServeError::forbidden("the user is not of your server"));
         }
-        Err(ServeError::forbidden("the user is not of your server"))
+        self.check_gate(user)
+    }
+
+    /// Whether this server has anything to do with the user's coming.
+    fn check_gate(&self, user: &UserId) -> Result<(), ServeError> {
+        let deed = Deed { membership: self.membership, sender: user, target: user, room: Some(self.room_id) };
+        Ok(self.federation.rooms.check_gate(&deed)?)
     }
 
     /// Refuses servers that do not support the room's version, by the `ver` of the query; `[1]` if there is none.
@@ -98,7 +104,7 @@ impl<'a> Handshake<'a> {
     /// Checks that an event is the member event that the request says, of a user of the server that sends it.
     ///
     /// # Errors
-    /// `M_INVALID_PARAM`, or what is wrong with the event's format.
+    /// `M_INVALID_PARAM`, or what is wrong with the event's format; `M_FORBIDDEN` by the gate.
     pub fn read_event(&self, raw: Map<String, Value>, event_id: &EventId) -> Result<ReceivedPdu, ServeError> {
         let invalid = |message: &'static str| Err(ServeError::invalid_param(message));
         if !hash::content_hash_matches(&raw) {
@@ -124,6 +130,7 @@ impl<'a> Handshake<'a> {
         if membership_of(pdu) != Some(self.membership) {
             return invalid("the event sets another membership");
         }
+        self.check_gate(&pdu.sender)?;
         Ok(received)
     }
 

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use http::StatusCode;
-use rooms::Membership;
+use rooms::{Deed, Membership};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -99,6 +99,8 @@ async fn sign_invitation(
     }
     let target = read_target(federation, received.unverified(), room_id, origin)?;
     check_target(federation, &target, &received.unverified().sender)?;
+    let (membership, sender) = (Membership::Invite, &received.unverified().sender);
+    federation.rooms.check_gate(&Deed { membership, sender, target: &target, room: Some(room_id) })?;
     let mut signed = event;
     hash::countersign(&mut signed, &federation.server_name, &federation.signing_key, rules)
         .map_err(|error| ServeError::invalid_param(error.to_string()))?;

@@ -37,6 +37,8 @@ pub(crate) struct Drafted {
     pub drafts: Vec<Draft>,
     pub transaction: Option<(UserNid, Transaction)>,
     pub reply: oneshot::Sender<Result<Vec<EventId>, RoomError>>,
+    /// When they were asked for, on the monotonic clock.
+    pub at: Duration,
 }
 
 /// The commands that wait for policy servers.
@@ -168,7 +170,7 @@ impl Rooms {
     async fn work_aside(&self, room: RoomNid, sender: &UserId) {
         let mut guard = SenderGuard { rooms: self, room, sender, has_ended: false };
         while let Some((Waiting { drafted, deadline }, places)) = self.asking.next(room, sender) {
-            let Drafted { drafts, transaction, reply } = drafted;
+            let Drafted { drafts, transaction, reply, .. } = drafted;
             let left = deadline.saturating_sub(self.clock.monotonic());
             // Built only when it is its turn, so that it follows what is in the room by then. Never closed.
             let place = self.clock.timeout(left, places.acquire()).await;
@@ -190,7 +192,9 @@ impl Rooms {
         transaction: Option<(UserNid, Transaction)>,
     ) -> Result<Vec<EventId>, RoomError> {
         let aside = self.sign_aside(room, drafts, transaction.clone()).await?;
-        self.submit_job(room, move |append| append.adopt(aside, transaction)).await
+        let ids = self.submit_job(room, move |append| append.adopt(aside, transaction)).await?;
+        self.meters.sent.add(ids.len() as u64);
+        Ok(ids)
     }
 
     /// Builds events without committing them, and has the room's policy server sign them. What comes of it is to be

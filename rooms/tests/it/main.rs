@@ -5,13 +5,16 @@
 mod convergence;
 mod crash;
 mod delayed;
+mod delete;
 mod foreign;
 mod former_members;
 mod hostile;
 mod invites;
+mod measure;
 mod partial;
 mod pipeline;
 mod policy;
+mod purge;
 mod reading;
 mod remote;
 mod server;

@@ -58,12 +58,26 @@ impl Server {
         Server::with_policy(store, name, key, seed, None)
     }
 
+    /// A server with other settings on a store that is in use no more.
+    pub fn with_config(store: Store, config: RoomsConfig) -> Server {
+        Server::build(store, ("hs.test", 7, 7), None, config)
+    }
+
     pub fn with_policy(
         store: Store,
         name: &str,
         key: u8,
         seed: u64,
         policy_servers: Option<Arc<dyn PolicyServers>>,
+    ) -> Server {
+        Server::build(store, (name, key, seed), policy_servers, RoomsConfig::default())
+    }
+
+    fn build(
+        store: Store,
+        (name, key, seed): (&str, u8, u64),
+        policy_servers: Option<Arc<dyn PolicyServers>>,
+        config: RoomsConfig,
     ) -> Server {
         let clock = Clock::fake(1_700_000_000_000 + seed * 1_000_000);
         let rooms = Rooms::new(RoomsParts {
@@ -73,7 +87,7 @@ impl Server {
             tasks: Tasks::new(&Metrics::new()),
             server_name: ServerName::parse(name).unwrap(),
             signing_key: Arc::new(Server::key(key)),
-            config: RoomsConfig::default(),
+            config,
             policy_servers,
         })
         .unwrap();

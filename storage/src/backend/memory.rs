@@ -87,6 +87,13 @@ impl Memory {
         MemoryCursor::new(self.table(index), range, reverse)
     }
 
+    pub(crate) fn bytes(&self, index: KeyspaceIndex, range: &ByteRange) -> u64 {
+        let upper = range.upper.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let table = self.table(index);
+        let rows = table.range::<[u8], _>((Bound::Included(range.lower.as_slice()), upper));
+        rows.map(|(key, value)| (key.len() + value.len()) as u64).sum()
+    }
+
     pub(crate) fn snapshot(&self) -> MemorySnapshot {
         let tables = self.disk.tables.read();
         MemorySnapshot {

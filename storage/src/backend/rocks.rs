@@ -3,16 +3,17 @@
 use std::{path::Path, sync::Arc};
 
 use rust_rocksdb::{
-    BoundColumnFamily, DBRawIteratorWithThreadMode, DBWithThreadMode, MultiThreaded, ReadOptions,
-    SnapshotWithThreadMode, WriteBatch, WriteOptions, checkpoint::Checkpoint,
+    BottommostLevelCompaction, BoundColumnFamily, CompactOptions, DBRawIteratorWithThreadMode, DBWithThreadMode,
+    MultiThreaded, Range, ReadOptions, SnapshotWithThreadMode, WriteBatch, WriteOptions, checkpoint::Checkpoint,
 };
 
 use crate::{
-    BackupError, StorageError,
+    BackupError, MAX_KEY_BYTES, StorageError,
     backend::{ByteRange, EncodedRow},
     directory::KeyspaceIndex,
 };
 
+mod figures;
 mod open;
 mod tuning;
 
@@ -99,6 +100,27 @@ impl Rocks {
 
     pub(crate) fn sync(&self) -> Result<(), StorageError> {
         self.db.flush_wal(true).map_err(|error| StorageError::backend("sync its log", error))
+    }
+
+    pub(crate) fn approximate_bytes(&self, index: KeyspaceIndex, range: &ByteRange) -> Result<u64, StorageError> {
+        // RocksDB wants an end: no key is longer than the limit, so none sorts after this one.
+        let last = vec![0xff; MAX_KEY_BYTES + 1];
+        let range = Range::new(&range.lower, range.upper.as_deref().unwrap_or(&last));
+        let sizes = self.db.get_approximate_sizes_cf(self.family(index)?, &[range]);
+        let sizes = sizes.map_err(|error| StorageError::backend("measure", error))?;
+        Ok(sizes.into_iter().sum())
+    }
+
+    pub(crate) fn compact(&self, index: KeyspaceIndex, range: &ByteRange) -> Result<(), StorageError> {
+        let family = self.family(index)?;
+        // What still is in memory only would be written to the disk as it is, deleted rows and all.
+        self.db.flush_cf(family).map_err(|error| StorageError::backend("flush", error))?;
+        let mut options = CompactOptions::default();
+        // Flushes and other compactions go on beside it.
+        options.set_exclusive_manual_compaction(false);
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        self.db.compact_range_cf_opt(family, Some(&range.lower), range.upper.as_ref(), &options);
+        Ok(())
     }
 
     pub(crate) fn backup(&self, target: &Path) -> Result<(), BackupError> {

@@ -9,7 +9,7 @@ use proptest::{
 };
 use storage::{Batch, Keyspace, Profile, Read, Scan, StorageError, Store};
 
-use crate::bed::{Bed, GRID, NAMES, named};
+use crate::bed::{Bed, COUNTS, GRID, NAMES, named};
 
 on_every_backend!(
     point_reads_agree,
@@ -21,6 +21,7 @@ on_every_backend!(
     prefixes_of_the_highest_value_are_scanned,
     snapshots_do_not_change,
     snapshots_outlive_their_store,
+    deleted_rows_give_their_space_back,
 );
 
 type Cell = (u8, u8, u8);
@@ -243,4 +244,41 @@ fn snapshots_outlive_their_store(bed: &Bed) {
     drop(store);
     assert_eq!(snapshot.get(&NAMES, &"a".to_owned()).unwrap(), Some(1));
     assert_eq!(snapshot.scan(&NAMES, &()).iter().count(), 1);
+}
+
+fn deleted_rows_give_their_space_back(bed: &Bed) {
+    let store = bed.open();
+    // Text without repetitions, which no compression makes small.
+    let mut random = 1_u64;
+    let mut word = || {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        random
+    };
+    for part in 0..2_u64 {
+        for chunk in 0..8_u64 {
+            let mut batch = Batch::new();
+            for row in 0..200_u64 {
+                let text: String = (0..50).map(|_| format!("{:x}", word())).collect();
+                batch.put(&COUNTS, &(part, format!("{chunk} {row} {text}")), &1);
+            }
+            store.commit_blocking(batch).unwrap();
+        }
+    }
+    store.compact(&COUNTS, &()).unwrap();
+    let (first, second) =
+        (store.approximate_bytes(&COUNTS, &0_u64).unwrap(), store.approximate_bytes(&COUNTS, &1_u64).unwrap());
+    assert!(first > 500_000 && second > 500_000, "{first} and {second} bytes");
+    let keys: Vec<_> = store.scan(&COUNTS, &0_u64).keys().collect::<Result<_, _>>().unwrap();
+    for keys in keys.chunks(500) {
+        let mut batch = Batch::new();
+        for key in &keys {
+            batch.delete(&COUNTS, key);
+        }
+        store.commit_blocking(batch).unwrap();
+    }
+    store.compact(&COUNTS, &0_u64).unwrap();
+    let (first, second) =
+        (store.approximate_bytes(&COUNTS, &0_u64).unwrap(), store.approximate_bytes(&COUNTS, &1_u64).unwrap());
+    assert!(first < 50_000 && second > 500_000, "{first} and {second} bytes");
+    assert_eq!(store.scan(&COUNTS, &1_u64).keys().count(), 1600);
 }

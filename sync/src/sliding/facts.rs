@@ -123,17 +123,18 @@ fn read_fact(rooms: &Rooms, head: &Head, known: Option<&RoomFact>) -> Result<Roo
     let floor = fact.last_seq.0.max(last_seq.0 - MAX_LOOK_BACK);
     let mut at = last_seq;
     while at.0 > floor {
-        let event = rooms.event_at(room, at)?;
+        let Some(event) = rooms.event_at_or_before(room, at)? else { break };
         fact.last_pos = fact.last_pos.max(event.pos());
         if event.flags().is_visible() && ACTIVITY.contains(&event.kind()) {
             fact.bump_stamp = event.pos();
             break;
         }
-        at = RoomSeq(at.0 - 1);
+        at = RoomSeq(event.seq().0 - 1);
     }
     if fact.bump_stamp == StreamPos::ZERO && last_seq >= RoomSeq::FIRST {
         // Nothing but other events for long: as if the oldest of those had been some activity.
-        fact.bump_stamp = rooms.event_at(room, RoomSeq(floor + 1))?.pos();
+        let oldest = rooms.events_after(room, RoomSeq(floor), 1)?.pop();
+        fact.bump_stamp = oldest.map_or(fact.last_pos, |event| event.pos());
     }
     fact.last_seq = last_seq;
     Ok(fact)

@@ -6,12 +6,12 @@ use super::AppService;
 use crate::{Account, AccountKind, AdminRights, NewAccount, UserError, Users};
 
 impl Users {
-    /// Refuses a user that only an application service, or the server for its notices, may make.
+    /// Refuses a user that only an application service, or the server itself, may make.
     ///
     /// # Errors
     /// `Exclusive`.
     pub(crate) fn check_user_is_free(&self, user: &UserId) -> Result<(), UserError> {
-        if self.is_notice_sender(user) {
+        if self.is_server_user(user) {
             return Err(UserError::Exclusive("this user id belongs to the server"));
         }
         let services = self.appservices();
@@ -65,7 +65,7 @@ impl Users {
     /// # Errors
     /// `Exclusive`.
     pub(super) fn check_owner(&self, service: &AppService, user: &UserId) -> Result<(), UserError> {
-        if self.is_notice_sender(user) {
+        if self.is_server_user(user) {
             return Err(UserError::Exclusive("this user id belongs to the server"));
         }
         if user == service.sender() {

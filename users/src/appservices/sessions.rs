@@ -6,7 +6,7 @@ use rooms::UserNid;
 use spec::ids::UserId;
 
 use super::AppService;
-use crate::{AccountKind, DeviceNid, Session, UserError, Users};
+use crate::{AccountKind, DeviceNid, Rights, Role, Session, UserError, Users};
 
 /// Device numbers from here on stand for "no device" of a user: a service may act without one. Real devices are
 /// numbered from 1.
@@ -67,6 +67,8 @@ impl Users {
             }
             None => (Arc::from(""), without_device(account.user), u64::MAX),
         };
+        let facts = self.facts(account.user)?;
+        let role = self.role(account.user)?.unwrap_or(Role::Member);
         Ok(Arc::new(Session {
             user_id,
             user: account.user,
@@ -76,6 +78,11 @@ impl Users {
             is_admin: account.is_admin,
             is_suspended: account.is_suspended,
             is_locked: account.is_locked,
+            role,
+            rights: Rights::of(role, &self.config().roles),
+            is_shadow_banned: facts.is_shadow_banned,
+            rate_limit: facts.rate_limit,
+            account_expires_at_ms: facts.expires_at_ms,
             appservice: Some(Arc::clone(service)),
             expires_at_ms: None,
             seen_written_ms: AtomicU64::new(seen_ms),

@@ -120,10 +120,13 @@ impl Users {
         Ok(self.store().contains(&CROSS_SIGNING, &(user, KeyUsage::Master.index()))?)
     }
 
-    /// Whether an upload must be confirmed by user-interactive authentication: not the first one, and not one that
-    /// changes nothing (MSC3967).
+    /// Whether an upload must be confirmed by user-interactive authentication: not the first one, not one that changes
+    /// nothing (MSC3967), and not while an administrator allows the keys to be replaced.
     pub fn needs_auth_for_cross_signing(&self, user: UserNid, upload: &CrossSigningUpload) -> Result<bool, UserError> {
         if !self.has_cross_signing(user)? {
+            return Ok(false);
+        }
+        if self.facts(user)?.cross_signing_until_ms.is_some_and(|until| self.now_ms() < until) {
             return Ok(false);
         }
         for usage in KeyUsage::ALL {

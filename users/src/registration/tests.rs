@@ -111,3 +111,28 @@ fn nonces_are_bounded() {
     assert!(nonces.take(&(MAX_NONCES + 9).to_string(), 1));
     assert!(nonces.0.lock().expiry.len() <= MAX_NONCES);
 }
+
+#[test]
+fn a_token_can_be_changed_and_shows_who_is_under_way() {
+    let f =
+        Fixture::with_config(UsersConfig { registration: crate::RegistrationMode::Token, ..UsersConfig::default() });
+    f.run(f.users.create_registration_token(Some("open".into()), Some(1), None)).unwrap();
+    let auth = crate::AuthData {
+        kind: Some("m.login.registration_token".into()),
+        token: Some("open".into()),
+        ..crate::AuthData::default()
+    };
+    assert_eq!(f.users.pending_registrations("open"), 0);
+    let later = f.clock.now_ms() + 1;
+    let changed = f.run(f.users.update_registration_token("open", Some(None), Some(Some(later)))).unwrap();
+    assert_eq!((changed.uses_allowed, changed.expires_at_ms), (None, Some(later)));
+    assert_eq!(f.users.registration_token("open").unwrap(), Some(changed));
+    let past = f.run(f.users.update_registration_token("open", None, Some(Some(1))));
+    assert!(matches!(past, Err(UserError::InvalidParam(_))));
+    let unknown = f.run(f.users.update_registration_token("other", None, None));
+    assert!(matches!(unknown, Err(UserError::NotFound(_))));
+    assert_eq!(f.users.registration_token("no such token").unwrap(), None);
+    let done = f.run(f.users.authenticate_interactively(crate::UiaPurpose::Register, Some(&auth))).unwrap();
+    assert!(matches!(done, crate::UiaOutcome::Complete { .. }));
+    assert_eq!(f.users.pending_registrations("open"), 0);
+}

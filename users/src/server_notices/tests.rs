@@ -1,4 +1,5 @@
 use super::*;
+use crate::{AccountKind, AdminRights, NewAccount};
 use crate::{UsersConfig, fixture::Fixture};
 
 fn fixture() -> Fixture {

@@ -72,7 +72,8 @@ impl Users {
         if marks.has_read(known.seq, known.thread.as_deref()) {
             return Ok(false);
         }
-        Ok(!self.rooms().event_at(room, known.seq)?.flags().has(EventFlags::REDACTED))
+        let event = self.rooms().find_event_at(room, known.seq)?;
+        Ok(event.is_some_and(|event| !event.flags().has(EventFlags::REDACTED)))
     }
 
     /// The newest event after `after` and before `until` that is unread and notifies.

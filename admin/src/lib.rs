@@ -1,0 +1,77 @@
+//! Administration: what an administrator can do, defined once and offered by several faces.
+//!
+//! Invariants:
+//! - [`operations`] is the only list of operations. Each is one struct: its fields are the arguments of the command
+//!   line, of the JSON body and of the OpenAPI document.
+//! - An operation runs through [`Admin::perform`] only, and what else administrators do through [`Admin::audited`]: there
+//!   it is decided who may, and there it is recorded, before it begins and when it ends.
+//! - [`synapse`] is the only list of routes in the form of the Synapse admin API.
+//! - What is recorded holds no secret: arguments that are secrets are [`arguments::Secret`].
+//! - Work that takes long is a job ([`jobs`]): small steps, each of which can be repeated, so that a restart resumes it.
+//! - This crate knows no other edge: what it needs of them are ports ([`ports`]).
+
+mod admin;
+mod administrators;
+mod appservice;
+pub mod arguments;
+pub mod audit;
+mod caller;
+mod config;
+mod device;
+mod entry;
+mod error;
+mod face;
+mod federation;
+pub mod http;
+mod job;
+pub mod jobs;
+mod media;
+mod operation;
+pub mod operations;
+mod outcome;
+mod policy;
+pub mod ports;
+mod report;
+mod room;
+mod search;
+mod server;
+pub mod statistics;
+pub mod synapse;
+mod token;
+pub mod tree;
+mod user;
+
+#[cfg(test)]
+mod fixture;
+
+use storage::KeyspaceInfo;
+
+pub use self::media::pictures_in_use;
+pub use admin::{Action, Admin, AdminParts};
+pub use caller::{Actor, Caller, Face, ProgressSink};
+pub use config::AdminConfig;
+pub use entry::{BoxFuture, Entry, Prepared};
+pub use error::AdminError;
+pub use operation::{Effect, Needs, Operation};
+pub use outcome::{Cell, File, Outcome, Table, format_time};
+
+/// The keyspaces of this crate, to be declared when the store is opened.
+pub const KEYSPACES: &[KeyspaceInfo] = &[
+    audit::AUDIT.info(),
+    face::room::rows::ADMIN_ROOM.info(),
+    face::room::rows::ADMIN_ROOM_INVITED.info(),
+    face::room::rows::ADMIN_ROOM_RUNNING.info(),
+    face::room::rows::ADMIN_VERSION.info(),
+    policy::rows::POLICY_DEEDS.info(),
+    policy::rows::POLICY_LISTS.info(),
+    jobs::JOBS.info(),
+    statistics::KEYSPACES[0],
+    statistics::KEYSPACES[1],
+    statistics::KEYSPACES[2],
+    statistics::KEYSPACES[3],
+];
+
+/// The router of all HTTP faces. It has no fallback.
+pub fn router(admin: Admin) -> axum::Router {
+    http::finish(synapse::router().merge(face::api::router())).with_state(admin)
+}

@@ -1,0 +1,204 @@
+//! All rooms, and one of them.
+
+use clap::{Args, ValueEnum};
+use rooms::{RoomOrder, RoomOverview, RoomsQuery};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::admin::Admin;
+use crate::arguments::RoomArg;
+use crate::caller::Caller;
+use crate::error::AdminError;
+use crate::operation::{Effect, Needs, Operation};
+use crate::outcome::{Cell, Outcome};
+
+/// How many rooms are shown unless it is said.
+const DEFAULT_ROOMS: usize = 50;
+/// How many rooms are shown at most.
+const MAX_ROOMS: usize = 1000;
+
+/// By what rooms are sorted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum Order {
+    /// By name.
+    #[default]
+    Name,
+    /// By canonical alias.
+    CanonicalAlias,
+    /// The largest first.
+    JoinedMembers,
+    /// Those with most users of this server first.
+    JoinedLocalMembers,
+    /// The newest version first.
+    Version,
+    /// By who made it.
+    Creator,
+    /// By encryption.
+    Encryption,
+    /// Whether other servers may take part.
+    Federatable,
+    /// Whether it is listed publicly.
+    Public,
+    /// By who may join.
+    JoinRules,
+    /// By whether guests may join.
+    GuestAccess,
+    /// By who may read.
+    HistoryVisibility,
+    /// Those with most state first.
+    StateEvents,
+}
+
+impl From<Order> for RoomOrder {
+    fn from(order: Order) -> RoomOrder {
+        match order {
+            Order::Name => RoomOrder::Name,
+            Order::CanonicalAlias => RoomOrder::CanonicalAlias,
+            Order::JoinedMembers => RoomOrder::JoinedMembers,
+            Order::JoinedLocalMembers => RoomOrder::JoinedLocalMembers,
+            Order::Version => RoomOrder::Version,
+            Order::Creator => RoomOrder::Creator,
+            Order::Encryption => RoomOrder::Encryption,
+            Order::Federatable => RoomOrder::Federatable,
+            Order::Public => RoomOrder::Public,
+            Order::JoinRules => RoomOrder::JoinRules,
+            Order::GuestAccess => RoomOrder::GuestAccess,
+            Order::HistoryVisibility => RoomOrder::HistoryVisibility,
+            Order::StateEvents => RoomOrder::StateEvents,
+        }
+    }
+}
+
+/// List the rooms that this server knows
+#[derive(Debug, Default, Args, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct List {
+    /// Only rooms whose name, alias or id has this in it
+    #[arg(long)]
+    #[serde(default)]
+    pub search: Option<String>,
+    /// By what they are sorted
+    #[arg(long)]
+    #[serde(default)]
+    pub order: Option<Order>,
+    /// The other way round
+    #[arg(long)]
+    #[serde(default)]
+    pub reverse: bool,
+    /// Only rooms that are (true), or are not (false), in the list of public rooms
+    #[arg(long)]
+    #[serde(default)]
+    pub public: Option<bool>,
+    /// Only rooms in which nobody (true), or somebody (false), of this server is
+    #[arg(long)]
+    #[serde(default)]
+    pub empty: Option<bool>,
+    /// Only spaces (true), or only what is none (false)
+    #[arg(long)]
+    #[serde(default)]
+    pub space: Option<bool>,
+    /// Only rooms that are (true), or are not (false), blocked
+    #[arg(long)]
+    #[serde(default)]
+    pub blocked: Option<bool>,
+    /// How many rooms to skip
+    #[arg(long)]
+    #[serde(default)]
+    pub from: Option<usize>,
+    /// How many rooms to show, at most 1,000
+    #[arg(long)]
+    #[serde(default)]
+    pub limit: Option<usize>,
+}
+
+impl Operation for List {
+    const NAME: (&'static str, &'static str) = ("room", "list");
+    const NEEDS: Needs = Needs::Moderator;
+    const EFFECT: Effect = Effect::Reads;
+    const EXAMPLE: &'static str = "--order joined_members --limit 10";
+
+    async fn run(self, admin: &Admin, _: &Caller) -> Result<Outcome, AdminError> {
+        let skip = self.from.unwrap_or(0);
+        let limit = self.limit.unwrap_or(DEFAULT_ROOMS).clamp(1, MAX_ROOMS);
+        let List { search, order, reverse, public, empty, space, blocked, .. } = self;
+        let order = order.unwrap_or_default().into();
+        let query = RoomsQuery { search, public, empty, space, blocked, order, reverse, skip, limit };
+        let rooms = admin.rooms().clone();
+        let page = admin.tasks().compute("list of rooms", move || rooms.list_rooms(&query)).await;
+        let page = page.map_err(AdminError::internal)??;
+        let end = skip.saturating_add(page.rooms.len());
+        let next = (end < page.total && !page.rooms.is_empty()).then_some(end);
+        let rows = page.rooms.iter().map(|room| {
+            vec![
+                Cell::text(&room.room_id),
+                Cell::or_none(room.name.as_ref(), Cell::text),
+                Cell::or_none(room.canonical_alias.as_ref(), Cell::text),
+                Cell::number(room.joined_members),
+                Cell::number(room.joined_local_members),
+                Cell::text(&room.version),
+                Cell::Flag(room.public),
+                Cell::Flag(room.encryption.is_some()),
+                Cell::number(room.state_events as u64),
+            ]
+        });
+        let columns =
+            ["room", "name", "alias", "members", "local_members", "version", "public", "encrypted", "state_events"];
+        Ok(Outcome::table(&columns, rows.collect()).next(next).total(page.total as u64))
+    }
+}
+
+/// Show what there is to say of a room
+#[derive(Debug, Args, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Show {
+    /// The room: its id or an alias
+    pub room: RoomArg,
+}
+
+impl Operation for Show {
+    const NAME: (&'static str, &'static str) = ("room", "show");
+    const NEEDS: Needs = Needs::Moderator;
+    const EFFECT: Effect = Effect::Reads;
+    const EXAMPLE: &'static str = "{room}";
+
+    async fn run(self, admin: &Admin, _: &Caller) -> Result<Outcome, AdminError> {
+        let (room, room_id) = self.room.known_room(admin)?;
+        let rooms = admin.rooms();
+        let overview = rooms.overview(room)?;
+        let mut fields = describe(&overview);
+        let aliases = rooms.aliases(room)?.into_iter().map(Cell::Text).collect();
+        let block = rooms.blocked(&room_id)?;
+        fields.push(("aliases", Cell::List(aliases)));
+        fields.push(("blocked", Cell::Flag(block.is_some())));
+        fields.push(("blocked_by", Cell::or_none(block.and_then(|block| block.by), Cell::Text)));
+        fields.push(("size", Cell::Bytes(rooms.size_of_room(room)?)));
+        Ok(Outcome::record(fields))
+    }
+}
+
+fn describe(room: &RoomOverview) -> Vec<(&'static str, Cell)> {
+    let text = |text: &Option<String>| Cell::or_none(text.as_ref(), Cell::text);
+    vec![
+        ("room", Cell::text(&room.room_id)),
+        ("name", text(&room.name)),
+        ("topic", text(&room.topic)),
+        ("avatar", text(&room.avatar)),
+        ("alias", text(&room.canonical_alias)),
+        ("members", Cell::number(room.joined_members)),
+        ("local_members", Cell::number(room.joined_local_members)),
+        ("version", Cell::text(&room.version)),
+        ("creator", text(&room.creator)),
+        ("type", text(&room.room_type)),
+        ("encryption", text(&room.encryption)),
+        ("federatable", Cell::Flag(room.federatable)),
+        ("public", Cell::Flag(room.public)),
+        ("join_rules", text(&room.join_rules)),
+        ("guest_access", text(&room.guest_access)),
+        ("history_visibility", text(&room.history_visibility)),
+        ("state_events", Cell::number(room.state_events as u64)),
+        ("forward_extremities", Cell::number(room.forward_extremities as u64)),
+        ("replaced", Cell::Flag(room.tombstoned)),
+    ]
+}

@@ -1,0 +1,166 @@
+//! All of a user's data, for the user.
+
+use ::rooms::{Event, RoomNid, RoomSeq};
+use clap::Args;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use users::Account;
+
+use crate::admin::Admin;
+use crate::arguments::UserArg;
+use crate::caller::Caller;
+use crate::error::AdminError;
+use crate::operation::{Effect, Needs, Operation};
+use crate::outcome::Outcome;
+
+/// The largest export, in bytes.
+const MAX_BYTES: usize = 256 * 1024 * 1024;
+/// Rows that are read at a time.
+const PAGE: usize = 500;
+
+/// Export all data of a user as one file of JSON lines
+///
+/// Account, profile, account data, devices, pushers, rooms, messages, media and reports: one JSON object a line, each
+/// with its `kind`. Encrypted messages are exported as they are: only the user's devices have the keys.
+#[derive(Debug, Args, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Export {
+    /// Whose account
+    pub user: UserArg,
+}
+
+impl Operation for Export {
+    const NAME: (&'static str, &'static str) = ("user", "export");
+    const NEEDS: Needs = Needs::Administrator;
+    const EFFECT: Effect = Effect::Reads;
+    const EXAMPLE: &'static str = "{user}";
+
+    async fn run(self, admin: &Admin, caller: &Caller) -> Result<Outcome, AdminError> {
+        let account = self.user.account(admin)?;
+        let mut lines = Lines::default();
+        write_account(admin, &account, &mut lines)?;
+        write_devices(admin, &account, &mut lines)?;
+        write_media(admin, &account, &mut lines)?;
+        let rooms = admin.rooms().user_rooms(account.user)?;
+        for (index, (room, row)) in rooms.iter().enumerate() {
+            let room_id = admin.rooms().room_id(*room)?;
+            lines.write("room", json!({"room_id": room_id, "membership": row.membership.as_str()}))?;
+            for data in admin.users().all_room_account_data(account.user, *room)? {
+                let line = json!({"room_id": room_id, "type": data.kind, "content": data.content});
+                lines.write("room_account_data", line)?;
+            }
+            write_events(admin, &account, *room, room_id.as_str(), &mut lines).await?;
+            caller.progress(format!("{} of {} rooms", index + 1, rooms.len()));
+        }
+        let name = format!("{}.jsonl", account.user_id.localpart().replace(['/', '\\'], "_"));
+        Ok(Outcome::file(name, "application/jsonl", lines.0))
+    }
+}
+
+/// The file as it grows.
+#[derive(Default)]
+struct Lines(Vec<u8>);
+
+impl Lines {
+    fn write(&mut self, kind: &str, value: Value) -> Result<(), AdminError> {
+        let mut line = Map::from_iter([("kind".to_owned(), Value::from(kind))]);
+        if let Value::Object(fields) = value {
+            line.extend(fields);
+        }
+        let line = Value::Object(line).to_string();
+        if self.0.len() + line.len() > MAX_BYTES {
+            return Err(AdminError::TooLarge(format!("the export is larger than {MAX_BYTES} bytes")));
+        }
+        self.0.extend_from_slice(line.as_bytes());
+        self.0.push(b'\n');
+        Ok(())
+    }
+}
+
+fn write_account(admin: &Admin, account: &Account, lines: &mut Lines) -> Result<(), AdminError> {
+    let users = admin.users();
+    let facts = users.facts(account.user)?;
+    let line = json!({
+        "user_id": account.user_id,
+        "created_ms": account.created_ms,
+        "role": users.role(account.user)?.map(users::Role::as_str),
+        "deactivated": account.is_deactivated,
+        "type": facts.user_type,
+        "expires_ms": facts.expires_at_ms,
+        "third_party_ids": users.third_party_ids(account.user)?,
+        "external_ids": users.external_ids(account.user)?,
+    });
+    lines.write("account", line)?;
+    lines.write("profile", json!({"fields": users.profile(account.user)?}))?;
+    for data in users.all_account_data(account.user)? {
+        lines.write("account_data", json!({"type": data.kind, "content": data.content}))?;
+    }
+    Ok(())
+}
+
+fn write_devices(admin: &Admin, account: &Account, lines: &mut Lines) -> Result<(), AdminError> {
+    for device in admin.users().devices(account.user)? {
+        let line = json!({
+            "device_id": &*device.device_id,
+            "display_name": device.display_name,
+            "last_seen_ms": device.last_seen_ms,
+            "last_seen_ip": device.last_seen_ip,
+        });
+        lines.write("device", line)?;
+    }
+    for pusher in admin.users().pushers(account.user)? {
+        lines.write("pusher", serde_json::to_value(&pusher).map_err(AdminError::internal)?)?;
+    }
+    Ok(())
+}
+
+fn write_media(admin: &Admin, account: &Account, lines: &mut Lines) -> Result<(), AdminError> {
+    let mut after: Option<(u64, String)> = None;
+    loop {
+        let from = after.as_ref().map(|(at, id)| (*at, id.as_str()));
+        let page = admin.media().user_media_after(account.user_id.as_str(), from, PAGE)?;
+        for (created_ms, mxc) in &page {
+            lines.write("media", json!({"uri": mxc.to_string(), "created_ms": created_ms}))?;
+        }
+        match page.last() {
+            Some((created_ms, mxc)) if page.len() == PAGE => after = Some((*created_ms, mxc.media_id().to_owned())),
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// The events that the user sent in a room, oldest first.
+async fn write_events(
+    admin: &Admin,
+    account: &Account,
+    room: RoomNid,
+    room_id: &str,
+    lines: &mut Lines,
+) -> Result<(), AdminError> {
+    let mut after = RoomSeq::MIN;
+    loop {
+        let page = admin.rooms().events_after(room, after, PAGE)?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = last.seq();
+        for event in page.iter().filter(|event| event.sender_nid() == account.user && event.flags().is_visible()) {
+            lines.write("event", describe(event, room_id))?;
+        }
+        if page.len() < PAGE {
+            return Ok(());
+        }
+        // Others have their turn.
+        tokio::task::yield_now().await;
+    }
+}
+
+fn describe(event: &Event, room_id: &str) -> Value {
+    json!({
+        "room_id": room_id,
+        "event_id": event.event_id(),
+        "type": event.kind(),
+        "state_key": event.state_key(),
+        "origin_server_ts": event.origin_server_ts(),
+        "content": event.content_as::<Value>().unwrap_or_default(),
+    })
+}

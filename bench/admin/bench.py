@@ -1,0 +1,279 @@
+#!/usr/bin/env python3
+"""Measures administration, one step after the other; run.sh starts the servers between them.
+
+    bench.py STEP --users N --rooms N --events N --binary FILE --data FOLDER --base URL --pid PID --organisation FILE
+
+Prints one JSON object a line. Everything is bounded: numbers of operations by the sizes, waiting by limits of time.
+Needs nothing but the standard library.
+"""
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.parse
+
+from organisation import CLIENT, DAY_MS, PACK_RAT, REGISTRATION, REPORTS, SYNAPSE, UPLOADS, Organisation, quote, write_list
+from growth import set_up
+
+OWN = "/_conduit/admin/v1"
+PAGE = 100
+MIN_PAGES = 100
+MAX_PAGES = 400
+TARGET_MS = 50
+# Each of the five sends a message, rests this long, and sends the next.
+REST_SECS = 0.05
+QUIET_SECS = 30
+PURGE_LIMIT_SECS = 900
+SETTLE_LIMIT_SECS = 60
+
+
+def listings(kept):
+    """Every listing: a name, the address without place and size of the page, and where the entries are."""
+    users = [f"order_by={order}" for order in ("name", "displayname", "creation_ts", "last_seen_ts", "admin", "locked")]
+    users += ["order_by=displayname&dir=b", "name=person01", "user_id=9", "guests=false&deactivated=true", "admins=true"]
+    orders = ("name", "canonical_alias", "joined_members", "joined_local_members", "version", "creator", "encryption",
+              "federatable", "public", "join_rules", "guest_access", "history_visibility", "state_events")
+    rooms = [f"order_by={order}" for order in orders]
+    rooms += ["order_by=joined_members&dir=b", "search_term=room 1", "search_term=nothing has this", "public_rooms=true",
+              "empty_rooms=true"]
+    for version, query in itertools.product(("v2", "v3"), users):
+        yield f"users {version}", query, f"/_synapse/admin/{version}/users", "users"
+    for query in rooms:
+        yield "rooms", query, f"{SYNAPSE}/rooms", "rooms"
+    for order in ("created_ts", "media_length", "upload_name", "last_access_ts"):
+        yield "media of a user", f"order_by={order}", f"{SYNAPSE}/users/{quote(kept['pack_rat'])}/media", "media"
+    for query in ("order_by=user_id", "order_by=displayname", "order_by=media_length&dir=b", "order_by=media_count&dir=b",
+                  "search_term=person00", f"from_ts={kept['begun_ms']}"):
+        yield "statistics of users' media", query, f"{SYNAPSE}/statistics/users/media", "users"
+    yield "registration tokens", "", f"{SYNAPSE}/registration_tokens", "registration_tokens"
+    yield "event reports", "", f"{SYNAPSE}/event_reports", "event_reports"
+    yield "event reports", "dir=f", f"{SYNAPSE}/event_reports", "event_reports"
+    yield "event reports", "user_id=person00", f"{SYNAPSE}/event_reports", "event_reports"
+    yield "destinations", "", f"{SYNAPSE}/federation/destinations", "destinations"
+    yield "members of a room", "", f"{SYNAPSE}/rooms/{quote(kept['hall'])}/members", "members"
+    own = ["admin/list", "user/list", "room/list", "media/list", "report/list", "token/list", "federation/destinations",
+           "appservice/list", "job/list", "audit/list", "policy/list", "room/blocked"]
+    for name in own:
+        yield f"own {name}", "", f"{OWN}/{name}", "items"
+    yield "own user/list", "order=last-seen", f"{OWN}/user/list", "items"
+    yield "own user/list", "role=moderator", f"{OWN}/user/list", "items"
+    yield "own room/list", "order=joined_members", f"{OWN}/room/list", "items"
+    yield "own room/members", f"room={quote(kept['hall'])}", f"{OWN}/room/members", "items"
+    yield "own media/list", f"user=person{PACK_RAT:05}", f"{OWN}/media/list", "items"
+
+
+# These know neither size nor place of a page: all comes at once.
+WHOLE = {"registration tokens", "members of a room", "own admin/list", "own token/list", "own appservice/list"}
+
+
+def print_line(**facts):
+    print(json.dumps(facts), flush=True)
+
+
+def summarise(latencies):
+    ordered = sorted(latencies)
+    at = lambda share: round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 2)  # noqa: E731
+    return {"count": len(ordered), "p50": at(0.5), "p99": at(0.99), "max": round(ordered[-1], 2)}
+
+
+def disk_bytes(folder):
+    """What the files take, by the ending of their names."""
+    sizes = {}
+    for path in pathlib.Path(folder).rglob("*"):
+        try:
+            if path.is_file():
+                kind = path.suffix or path.name.split("-")[0]
+                sizes[kind] = sizes.get(kind, 0) + path.stat().st_blocks * 512
+        except FileNotFoundError:
+            continue
+    return {"all": sum(sizes.values()), "tables": sizes.get(".sst", 0) + sizes.get(".blob", 0), "log": sizes.get(".log", 0)}
+
+
+def command(arguments, *words):
+    """`conduit admin`, as an administrator types it."""
+    line = [arguments.binary, "--set", f"data_dir={arguments.data}", "admin", *words]
+    environment = os.environ | {"CONDUIT_CONFIG": "/dev/null"}
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=3600)
+    if done.returncode:
+        raise SystemExit(f"conduit admin {' '.join(words[:2])}: {done.stderr[-500:]}")
+    return done.stdout
+
+
+async def measure_import(organisation, arguments):
+    server = organisation.server
+    user_id, token = await server.register()
+    organisation.keep(admin=token, server_name=user_id.split(":", 1)[1], begun_ms=int(time.time() * 1000))
+    with tempfile.TemporaryDirectory() as folder:
+        accounts, registration = pathlib.Path(folder, "people.csv"), pathlib.Path(folder, "service.yaml")
+        write_list(accounts, arguments.users)
+        registration.write_text(json.dumps(REGISTRATION))  # JSON is YAML.
+        before, cpu, begun = server.resident_mib(), server.cpu_secs(), time.monotonic()
+        answer = await asyncio.to_thread(command, arguments, "user", "import", str(accounts), "--json")
+        secs, cpu = time.monotonic() - begun, server.cpu_secs() - cpu
+        failed = sum(1 for row in json.loads(answer)["items"] if row["error"])
+        command(arguments, "appservice", "add", str(registration))
+    print_line(imported={"users": arguments.users, "failed": failed, "secs": round(secs, 1), "cpu_secs": round(cpu, 1),
+                         "rss_before_mib": round(before, 1), "rss_after_mib": round(server.resident_mib(), 1)})
+
+
+async def furnish(organisation, arguments):
+    """Rooms, members, messages, media, tokens and reports."""
+    begun = time.monotonic()
+    await organisation.make_rooms()
+    rooms_secs = time.monotonic() - begun
+    await organisation.make_hall()
+    share = arguments.users / 10_000
+    await set_up(max(4, int(UPLOADS * share)), organisation.upload)
+    organisation.keep(pack_rat=organisation.person(PACK_RAT))
+    await organisation.make_tokens()
+    await set_up(max(4, int(REPORTS * share)), organisation.report)
+    print_line(furnished={"rooms": arguments.rooms, "rooms_secs": round(rooms_secs, 1),
+                          "secs": round(time.monotonic() - begun, 1),
+                          "rss_mib": round(organisation.server.resident_mib(), 1)})
+
+
+async def measure_listing(organisation, name, query, address, entries):
+    """Walks over the whole listing, again and again until there are enough pages."""
+    latencies, listed, first = [], 0, None
+    walks = 0
+    while len(latencies) < MIN_PAGES:
+        place, seen = None, 0
+        while len(latencies) < MAX_PAGES:
+            parts = [part for part in (query.replace(" ", "%20"),) if part]
+            if name not in WHOLE:
+                parts.append(f"limit={PAGE}")
+                if place is not None:
+                    parts.append(f"from={quote(str(place))}")
+            begun = time.perf_counter()
+            page = await organisation.administer("GET", f"{address}?{'&'.join(parts)}")
+            latencies.append((time.perf_counter() - begun) * 1000)
+            first = first or latencies[0]
+            found = page.get(entries) or []
+            seen += len(found)
+            place = page.get("next_token", page.get("next_batch", page.get("next")))
+            if place is None or name in WHOLE:
+                break
+        walks += 1
+        listed = max(listed, seen)
+    print_line(listing={"name": name, "query": query if "room=" not in query else "", "entries": listed,
+                        "first": round(first, 2), **summarise(latencies)})
+
+
+async def measure_listings(organisation, _arguments):
+    for name, query, address, entries in listings(organisation.kept):
+        try:
+            await measure_listing(organisation, name, query, address, entries)
+        except RuntimeError as error:
+            print_line(failure=f"{name} {query}: {error}")
+    print_line(listed={"rss_mib": round(organisation.server.resident_mib(), 1)})
+
+
+async def make_history(organisation, arguments):
+    begun = time.monotonic()
+    before = disk_bytes(arguments.data)
+    await organisation.make_busy_room(arguments.events)
+    print_line(history={"events": arguments.events, "secs": round(time.monotonic() - begun, 1), "before": before})
+
+
+class Chat:
+    """Five people who write in the busy room and read what the others write."""
+
+    def __init__(self, organisation):
+        self.organisation = organisation
+        self.room, self.people = organisation.kept["busy"], organisation.kept["chatters"]
+        self.latencies, self.failures = [], []
+        self.is_over = False
+
+    async def write(self, person):
+        while not self.is_over:
+            begun = time.perf_counter()
+            try:
+                await self.organisation.send(person, self.room, "a message of a usual length while history goes")
+                self.latencies.append((time.perf_counter() - begun) * 1000)
+            except (RuntimeError, OSError, asyncio.TimeoutError) as error:
+                self.failures.append(repr(error))
+            await asyncio.sleep(REST_SECS)
+
+    async def read(self, person):
+        query = "filter=" + quote(json.dumps({"room": {"timeline": {"limit": 10}, "state": {"lazy_load_members": True}}}))
+        place = (await self.organisation.act(person, "GET", f"{CLIENT}/sync?{query}"))["next_batch"]
+        while not self.is_over:
+            path = f"{CLIENT}/sync?{query}&timeout=1000&since={quote(place)}"
+            place = (await self.organisation.act(person, "GET", path))["next_batch"]
+
+    async def during(self, work):
+        """Latencies of sends while work goes on, and what the work gives."""
+        self.latencies, self.failures, self.is_over = [], [], False
+        tasks = [asyncio.create_task(one(person)) for person in self.people for one in (self.write, self.read)]
+        try:
+            given = await work
+        finally:
+            self.is_over = True
+        await asyncio.gather(*tasks)
+        return {**summarise(self.latencies), "errors": len(self.failures)}, given
+
+
+async def run_purge(organisation):
+    """Starts the job and waits for its end: how long it took, and what it did."""
+    # Almost the whole of the history: what is older than 30 days is more than a year.
+    body = {"room": organisation.kept["busy"], "before": "30d", "local": True}
+    begun = time.monotonic()
+    job = (await organisation.administer("POST", f"{OWN}/room/purge", body))["job"]
+    while time.monotonic() - begun < PURGE_LIMIT_SECS:
+        row = await organisation.administer("GET", f"{OWN}/job/show?id={job}")
+        if row["state"] not in ("queued", "running"):
+            return {"secs": round(time.monotonic() - begun, 1), "state": row["state"], "result": row.get("result"),
+                    "error": row.get("error")}
+        await asyncio.sleep(0.25)
+    raise SystemExit("the purge does not end")
+
+
+async def measure_purge(organisation, arguments):
+    chat, server = Chat(organisation), organisation.server
+    before = disk_bytes(arguments.data)
+    await chat.during(asyncio.sleep(5))
+    quiet, _ = await chat.during(asyncio.sleep(QUIET_SECS))
+    cpu = server.cpu_secs()
+    busy, purge = await chat.during(run_purge(organisation))
+    cpu = server.cpu_secs() - cpu
+    quiet_again, _ = await chat.during(asyncio.sleep(QUIET_SECS))
+    print_line(purge={**purge, "quiet": quiet, "during": busy, "after": quiet_again, "cpu_secs": round(cpu, 1),
+                      "disk_before": before, "disk_after": disk_bytes(arguments.data),
+                      "rss_mib": round(server.resident_mib(), 1)})
+
+
+async def look_afterwards(organisation, arguments):
+    """After a restart the log of the database is empty: what is left is what the tables take."""
+    print_line(afterwards={"disk": disk_bytes(arguments.data), "rss_mib": round(organisation.server.resident_mib(), 1)})
+
+
+STEPS = {"import": measure_import, "furnish": furnish, "listings": measure_listings, "history": make_history,
+         "purge": measure_purge, "afterwards": look_afterwards}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("step", choices=STEPS)
+    for name in ("users", "rooms", "events", "pid"):
+        parser.add_argument(f"--{name}", type=int, required=True)
+    for name in ("binary", "data", "base", "organisation"):
+        parser.add_argument(f"--{name}", required=True)
+    arguments = parser.parse_args()
+    if arguments.step == "import":
+        pathlib.Path(arguments.organisation).unlink(missing_ok=True)
+
+    async def run():
+        await STEPS[arguments.step](Organisation(arguments), arguments)
+
+    asyncio.run(run())
+
+
+if __name__ == "__main__":
+    main()
