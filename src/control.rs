@@ -21,6 +21,7 @@ use users::{AccountKind, AdminRights, NewAccount, UserError, Users};
 
 use crate::appservices;
 use crate::backup::BackupSource;
+use crate::calls::StatusSource;
 use crate::listen::bind_unix;
 
 /// The socket's name in `data_dir`.
@@ -69,6 +70,8 @@ pub enum ControlRequest {
         /// Make it an administrator. The first account is one in any case.
         admin: bool,
     },
+    /// Say what self-tests of calls need to know, in JSON.
+    CallsStatus,
 }
 
 /// A password in clear. It is not shown by `Debug`.
@@ -129,6 +132,7 @@ pub(crate) struct Control {
     pub(crate) backup: BackupSource,
     pub(crate) users: Users,
     pub(crate) search: Option<Search>,
+    pub(crate) calls: StatusSource,
     pub(crate) tasks: Tasks,
 }
 
@@ -217,6 +221,7 @@ impl Control {
             ControlRequest::ListAppServices => Ok(appservices::list(&self.users)),
             ControlRequest::ShowAppService { id } => appservices::show(&self.users, &id),
             ControlRequest::RemoveAppService { id } => appservices::remove(&self.users, &id).await,
+            ControlRequest::CallsStatus => Ok(self.calls.status().await),
             ControlRequest::CreateUser { name, password, admin } => {
                 create_user(&self.users, &name, &password, admin).await
             }

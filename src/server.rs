@@ -138,6 +138,7 @@ impl Server {
         let metrics_listener = config.metrics.listener.as_ref().map(|address| Listener::bind(address, None));
         let metrics_listener = metrics_listener.transpose()?;
         let carriers = Carriers::start(&config, &environment, &tasks, certificate.as_ref()).await?;
+        let calls = carriers.status_source();
         // What carries calls has threads of its own.
         let parts = assemble_parts(&config, &environment, &tasks, carriers).inspect_err(|_| tasks.shut_down())?;
         let Parts { store, users, media, search, federation, router } = parts;
@@ -148,7 +149,7 @@ impl Server {
             media: media.clone(),
             tasks: tasks.clone(),
         };
-        let control = Control { data_dir, backup, users: users.clone(), search, tasks: tasks.clone() };
+        let control = Control { data_dir, backup, users: users.clone(), search, calls, tasks: tasks.clone() };
         let control_socket = control.bind().map_err(data_dir_failed)?;
         tasks.spawn("control listener", control.serve(control_socket));
 
