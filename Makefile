@@ -63,7 +63,7 @@ test-clients: ## real clients against a release build; ARGS=js|nio|rust|all
 	$(CARGO) build --release --locked
 	. scripts/env.sh && tests/clients/run.sh $(or $(ARGS),all) "$$CARGO_TARGET_DIR/release/conduit"
 
-test-calls: ## calls of livekit-client and Element Call in a browser; ARGS="level1 --only mute" or "ec --only legacy"
+test-calls: ## calls of livekit-client, Element Call and aiortc; ARGS="level1 --only mute", "ec --only legacy" or "peers"
 	@scripts/setup.sh calls
 	$(CARGO) build --release --locked --bin conduit
 	$(CARGO) build --release --locked -p sfu --example bare

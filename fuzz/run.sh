@@ -21,6 +21,7 @@ input= targets=() options=()
 while [ $# -gt 0 ]; do
   case $1 in
     --input) input=$(realpath "$2"); shift 2 ;;
+    --calls-only) options+=(--no-default-features --features calls); shift ;; # and only those of calls
     --spec-only) options+=(--no-default-features); shift ;; # leaves out what needs RocksDB
     *) targets+=("$1"); shift ;;
   esac

@@ -1,7 +1,10 @@
 //! Calls and what carries them: the media server, the TURN server, and the glue between them and Matrix.
 
-mod quality;
+mod doctor;
+mod figures;
+mod public_address;
 mod secret;
+mod status;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -9,8 +12,8 @@ use std::time::Duration;
 
 use axum::Router;
 use calls::{
-    CallAddresses, CallEvents, Calls, CallsParts, Grant, LegStatistics, MediaServer, TurnCredentials, TurnServer,
-    WeakCalls,
+    CallAddresses, CallEvents, Calls, CallsParts, Grant, LegStatistics, LiveLeg, LiveTrack, MediaServer,
+    TurnCredentials, TurnServer, WeakCalls,
 };
 use federation::{CallsClient, FederationClient};
 use http::Uri;
@@ -18,7 +21,7 @@ use rooms::Rooms;
 use runtime::Tasks;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use sfu::{DisconnectReason, IceServer, LegStats, Observer, Relay, Sfu, SfuParts};
+use sfu::{DisconnectReason, IceServer, LegStats, Observer, ParticipantOverview, Relay, Sfu, SfuParts};
 use storage::Store;
 use turn::{Turn, TurnConfig, TurnParts};
 use users::Users;
@@ -26,8 +29,12 @@ use users::Users;
 use crate::config::Config;
 use crate::server::{Environment, StartError};
 use crate::tls::Certificate;
-use quality::QualityMetrics;
+use figures::LegFigures;
+use public_address::with_public_addresses;
 use secret::read_secret;
+
+pub(crate) use doctor::{Finding, Level, examine};
+pub(crate) use status::{CallsStatus, StatusSource};
 
 /// Where the signalling of the media server is, below the public address.
 const SIGNALLING: &str = "/_rtc/sfu";
@@ -58,6 +65,7 @@ impl Carriers {
     ) -> Result<Carriers, StartError> {
         let mut carriers = Carriers::default();
         let Some(addresses) = call_addresses(config) else { return Ok(carriers) };
+        let config = &with_public_addresses(config, environment).await;
         // The relay is started second, because it has to know where the media server is, and named by it only later.
         let relay = LateTurn::default();
         if config.calls.enabled {
@@ -71,7 +79,7 @@ impl Carriers {
                 observer: Arc::new(Reporter {
                     events: carriers.events.clone(),
                     judge: carriers.judge.clone(),
-                    quality: QualityMetrics::new(&environment.metrics),
+                    figures: LegFigures::new(&environment.metrics),
                 }),
                 relay: Some(Arc::new(relay.clone())),
             });
@@ -87,6 +95,11 @@ impl Carriers {
             }
         }
         Ok(carriers)
+    }
+
+    /// What self-tests ask of what carries calls.
+    pub(crate) fn status_source(&self) -> StatusSource {
+        StatusSource { sfu: self.sfu.clone(), turn: self.turn.clone() }
     }
 
     /// The endpoints of what carries calls.
@@ -158,7 +171,7 @@ pub(crate) fn assemble_calls(
 }
 
 /// Where calls are reached, if that is configured.
-fn call_addresses(config: &Config) -> Option<CallAddresses> {
+pub(crate) fn call_addresses(config: &Config) -> Option<CallAddresses> {
     let public = config.calls.public_url.as_ref().or(config.client.public_baseurl.as_ref())?;
     CallAddresses::below(public)
 }
@@ -182,13 +195,22 @@ impl MediaServer for Media {
     fn disconnect(&self, room: &str, identity: &str) {
         self.0.disconnect(room, identity, DisconnectReason::Removed);
     }
+
+    fn participants(&self, room: &str) -> Vec<LiveLeg> {
+        let room = self.0.rooms().into_iter().find(|call| call.name == room);
+        room.into_iter().flat_map(|call| call.participants).map(live_leg).collect()
+    }
+
+    fn mute(&self, room: &str, identity: &str, track: &str) {
+        self.0.mute(room, identity, track);
+    }
 }
 
 /// Tells calls who comes and goes on the media server, and asks them who may come.
 struct Reporter {
     events: CallEvents,
     judge: Arc<OnceLock<WeakCalls>>,
-    quality: QualityMetrics,
+    figures: LegFigures,
 }
 
 impl Observer for Reporter {
@@ -201,19 +223,42 @@ impl Observer for Reporter {
     }
 
     fn left(&self, room: &str, identity: &str, stats: LegStats) {
-        self.quality.count(&stats);
-        let permille = |share: f32| (share.clamp(0.0, 1.0) * 1000.0) as u16;
-        let statistics = LegStatistics {
-            transport: stats.transport.name().to_owned(),
-            rtt_ms: stats.rtt_ms,
-            loss_up_permille: permille(stats.loss_up),
-            loss_down_permille: permille(stats.loss_down),
-            jitter_ms: stats.jitter_ms,
-            bytes_up: stats.bytes_up,
-            bytes_down: stats.bytes_down,
-            resumes: stats.resumes,
-        };
-        self.events.left(room, identity, statistics);
+        self.figures.count(&stats);
+        self.events.left(room, identity, statistics_of(&stats));
+    }
+}
+
+fn statistics_of(stats: &LegStats) -> LegStatistics {
+    let permille = |share: f32| (share.clamp(0.0, 1.0) * 1000.0) as u16;
+    LegStatistics {
+        transport: stats.transport.name().to_owned(),
+        rtt_ms: stats.rtt_ms,
+        loss_up_permille: permille(stats.loss_up),
+        loss_down_permille: permille(stats.loss_down),
+        jitter_ms: stats.jitter_ms,
+        bytes_up: stats.bytes_up,
+        bytes_down: stats.bytes_down,
+        resumes: stats.resumes,
+    }
+}
+
+fn live_leg(participant: ParticipantOverview) -> LiveLeg {
+    let ParticipantOverview { identity, stats, tracks, .. } = participant;
+    let tracks = tracks.into_iter().map(|track| LiveTrack {
+        id: track.sid,
+        source: track.source.to_owned(),
+        codec: track.codec,
+        muted: track.muted,
+        encrypted: track.encrypted,
+        layers: track.layers,
+        receivers: track.subscribers,
+    });
+    LiveLeg {
+        identity,
+        statistics: statistics_of(&stats),
+        bitrate_up: stats.bitrate_up,
+        bitrate_down: stats.bitrate_down,
+        tracks: tracks.collect(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod admin;
 mod appservice;
+mod calls;
 mod config;
 mod fsck;
 mod user;
@@ -111,6 +112,9 @@ enum Command {
     /// Look after application services: bridges and the like
     #[command(subcommand, name = "appservice")]
     AppService(appservice::AppServiceCommand),
+    /// Look after calls
+    #[command(subcommand)]
+    Calls(calls::CallsCommand),
     /// Look after accounts
     #[command(subcommand)]
     User(user::UserCommand),
@@ -183,6 +187,7 @@ pub fn run_command_line() -> ExitCode {
         Command::Fsck { json } => return fsck::check_data(load(sources).map(|loaded| loaded.config), json),
         Command::Search(SearchCommand::Rebuild) => load(sources).and_then(|loaded| rebuild_search(&loaded.config)),
         Command::AppService(command) => load(sources).and_then(|loaded| appservice::run(command, &loaded.config)),
+        Command::Calls(command) => return calls::run(command, load(sources).map(|loaded| loaded.config)),
         Command::User(command) => load(sources).and_then(|loaded| user::run(command, loaded.config)),
         Command::SigningKey(SigningKeyCommand::Rotate) => load(sources).and_then(|loaded| rotate_key(&loaded.config)),
     };

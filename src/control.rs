@@ -27,6 +27,7 @@ use users::{AccountKind, AdminRights, NewAccount, UserError, Users};
 
 use crate::appservices;
 use crate::backup::BackupSource;
+use crate::calls::StatusSource;
 use crate::listen::bind_unix;
 use crate::top;
 
@@ -89,6 +90,8 @@ pub enum ControlRequest {
         /// Make it an administrator. The first account is one in any case.
         admin: bool,
     },
+    /// Say what self-tests of calls need to know, in JSON.
+    CallsStatus,
 }
 
 /// A password in clear. It is not shown by `Debug`.
@@ -191,6 +194,7 @@ pub(crate) struct Control {
     pub(crate) search: Option<Search>,
     pub(crate) admin: Admin,
     pub(crate) metrics: Metrics,
+    pub(crate) calls: StatusSource,
     pub(crate) tasks: Tasks,
 }
 
@@ -276,6 +280,7 @@ impl Control {
             ControlRequest::RemoveAppService { id } => {
                 self.record("appservice remove", json!({"id": id}), appservices::remove(&self.users, &id)).await
             }
+            ControlRequest::CallsStatus => Ok(self.calls.status().await),
             ControlRequest::CreateUser { name, password, admin } => {
                 let arguments = json!({"user": name, "admin": admin});
                 self.record("user create", arguments, create_user(&self.users, &name, &password, admin)).await

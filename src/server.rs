@@ -124,6 +124,7 @@ impl Server {
         let metrics_listener = config.metrics.listener.as_ref().map(|address| Listener::bind(address, None));
         let metrics_listener = metrics_listener.transpose()?;
         let carriers = Carriers::start(&config, &environment, &tasks, certificate.as_ref()).await?;
+        let calls = carriers.status_source();
         // What carries calls has threads of its own.
         let parts = assemble_parts(&config, &environment, &tasks, carriers, certificate);
         let parts = parts.inspect_err(|_| tasks.shut_down())?;
@@ -141,6 +142,7 @@ impl Server {
             users: users.clone(),
             search,
             admin: admin.clone(),
+            calls,
             metrics: environment.metrics.clone(),
             tasks: tasks.clone(),
         };

@@ -15,7 +15,9 @@ use crate::config::CallsConfig;
 use crate::delegate::Leaves;
 use crate::error::CallError;
 use crate::events::CallEvents;
+use crate::history::CALL_LEGS;
 use crate::ports::{MediaServer, RemoteCalls, TurnServer};
+use crate::rings::{CALL_RINGS, GrownRooms};
 use crate::table::Table;
 
 /// What [`Calls`] is built from.
@@ -64,6 +66,8 @@ pub struct Inner {
     /// Calls that users of this server were let into lately, with the monotonic time until when others may come before
     /// them: as if they were open.
     pub(crate) opened: Mutex<HashMap<String, std::time::Duration>>,
+    /// Rooms to be looked at for calls that ring.
+    pub(crate) grown: Arc<GrownRooms>,
     media: Option<(Arc<dyn MediaServer>, CallAddresses)>,
 }
 
@@ -112,6 +116,7 @@ impl Calls {
             table: Arc::default(),
             leaves: Leaves::default(),
             opened: Mutex::default(),
+            grown: Arc::default(),
             media,
         }))
     }
@@ -119,6 +124,12 @@ impl Calls {
     /// Takes up the leave events that were delegated before the last end, and follows the media server and the commits
     /// until shutdown. To be called once.
     pub fn start(&self) {
+        if self.media.is_some() || self.turn.is_some() {
+            let (grown, begin) = (self.grown.clone(), self.store.visible());
+            self.store.on_visible(Arc::new(move |group| grown.observe(group)));
+            let calls = self.clone();
+            self.tasks.spawn_essential("calls that ring", async move { calls.follow_rings(begin).await });
+        }
         if self.media.is_none() {
             return;
         }
@@ -155,7 +166,8 @@ impl Calls {
     pub async fn sweep(&self) -> Result<(), CallError> {
         self.renew_grants().await?;
         self.forget_grants().await?;
-        self.forget_legs().await
+        self.forget_old(&CALL_LEGS).await?;
+        self.forget_old(&CALL_RINGS).await
     }
 }
 

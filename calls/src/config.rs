@@ -12,6 +12,10 @@ runtime::config_section! {
         /// The address under which clients, also those of other servers, reach `/_rtc` on this server; instead of
         /// `client.public_baseurl`.
         pub public_url: Option<String> = None, example("\"https://matrix.example.org\"");
+        /// A server (STUN) that tells this machine its public address where it is behind NAT, asked once at each start.
+        /// What is configured in `sfu.public_addresses` and `turn.public_addresses` counts more. If it answers over IPv4
+        /// only, clients are told no IPv6 address. Nobody is asked by default.
+        pub stun_server: Option<String> = None, example("\"stun.example.org:3478\"");
         /// How long a participant may wait with what it was given to join a call, or to come back to it.
         pub token_lifetime: Span = Span::seconds(3600);
         /// Whether clients are also told the address of the media server itself (`url`, the newest form of MSC4195).
@@ -19,7 +23,7 @@ runtime::config_section! {
         pub advertise_url: bool = false;
         /// How long it is kept who was in which call, and how well it went.
         pub history: Span = Span::seconds(30 * 24 * 3600);
-        /// How many participations are kept of that at most.
+        /// How many participations, and how many calls that rang, are kept of that at most.
         pub history_entries: usize = 100_000;
         /// How long the TURN credentials of `/voip/turnServer` are good for.
         pub turn_lifetime: Span = Span::seconds(24 * 3600);

@@ -3,7 +3,7 @@
 use rooms::{RoomNid, UserNid};
 use serde::{Deserialize, Serialize};
 use spec::ids::{RoomId, UserId};
-use storage::{Batch, Keyspace, Profile, Read, StreamPos};
+use storage::{Batch, Keyspace, Profile, Read, StreamPos, Value};
 
 use crate::calls::Calls;
 use crate::error::CallError;
@@ -77,7 +77,7 @@ pub struct PastLeg {
 impl Calls {
     /// Keeps that a participant has gone.
     pub(crate) async fn keep_leg(&self, key: LegKey, leg: Leg, statistics: LegStatistics) -> Result<(), CallError> {
-        let Leg { grant, joined_ms, call_ms } = leg;
+        let Leg { grant, joined_ms, call_ms, is_revoked: _ } = leg;
         let row = LegRow {
             room: grant.room,
             slot: grant.slot,
@@ -124,18 +124,18 @@ impl Calls {
         Ok(legs)
     }
 
-    /// Forgets participations that ended too long ago, and the oldest of too many.
-    pub(crate) async fn forget_legs(&self) -> Result<(), CallError> {
+    /// Forgets what ended too long ago, and the oldest of too many.
+    pub(crate) async fn forget_old<V: Value>(&self, keyspace: &Keyspace<(u64, StreamPos), V>) -> Result<(), CallError> {
         let kept_ms = u64::try_from(self.config.history.duration().as_millis()).unwrap_or(u64::MAX);
         let oldest_ms = self.clock.now_ms().saturating_sub(kept_ms);
-        let keys: Vec<(u64, StreamPos)> = self.store.scan(&CALL_LEGS, &()).keys().collect::<Result<_, _>>()?;
+        let keys: Vec<(u64, StreamPos)> = self.store.scan(keyspace, &()).keys().collect::<Result<_, _>>()?;
         let surplus = keys.len().saturating_sub(self.config.history_entries);
         let old = keys.iter().enumerate().take_while(|(index, key)| *index < surplus || key.0 < oldest_ms);
         let old: Vec<_> = old.map(|(_, key)| *key).collect();
         for chunk in old.chunks(BATCH) {
             let mut batch = Batch::new();
             for key in chunk {
-                batch.delete(&CALL_LEGS, key);
+                batch.delete(keyspace, key);
             }
             self.store.commit(batch).await?;
         }

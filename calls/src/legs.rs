@@ -81,8 +81,10 @@ impl Calls {
             "a participant left a call"
         );
         // Its client has a newer token from the media server, and may come back with it.
-        let grant = GrantRow { expires_ms: self.new_expiry(), ..leg.grant.clone() };
-        self.keep_grant(&key, &grant).await?;
+        if !leg.is_revoked {
+            let grant = GrantRow { expires_ms: self.new_expiry(), ..leg.grant.clone() };
+            self.keep_grant(&key, &grant).await?;
+        }
         self.keep_leg(key, leg, statistics).await
     }
 

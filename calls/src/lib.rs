@@ -23,7 +23,9 @@ mod history;
 mod legs;
 mod names;
 mod openid;
+mod operate;
 mod ports;
+mod rings;
 mod seat;
 mod table;
 #[cfg(test)]
@@ -40,10 +42,14 @@ pub use events::CallEvents;
 pub use history::{LegStatistics, PastLeg};
 pub use names::{CALL_SLOT, room_name};
 pub use openid::OpenIdProof;
-pub use ports::{CallAnswer, Grant, MediaServer, RemoteCalls, RemoteSeat, TurnCredentials, TurnServer};
+pub use operate::{CallParticipant, MuteScope};
+pub use ports::{
+    CallAnswer, Grant, LiveLeg, LiveTrack, MediaServer, RemoteCalls, RemoteSeat, TurnCredentials, TurnServer,
+};
+pub use rings::{PastRing, RingOutcome};
 pub use seat::{Member, Seat};
 pub use table::{CallOverview, LegOverview};
 
 /// The keyspaces of this crate, to be declared when the store is opened.
 pub const KEYSPACES: &[KeyspaceInfo] =
-    &[grants::CALL_GRANTS.info(), delegate::LEAVE_JOBS.info(), history::CALL_LEGS.info()];
+    &[grants::CALL_GRANTS.info(), delegate::LEAVE_JOBS.info(), history::CALL_LEGS.info(), rings::CALL_RINGS.info()];

@@ -7,6 +7,7 @@ use std::time::Duration;
 use spec::ids::{ServerName, UserId};
 
 use crate::error::CallError;
+use crate::history::LegStatistics;
 use crate::openid::OpenIdProof;
 use crate::seat::Seat;
 
@@ -28,6 +29,40 @@ pub struct Grant {
     pub lifetime: Duration,
 }
 
+/// A participant as the media server sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LiveLeg {
+    /// The participant, by its name there.
+    pub identity: String,
+    /// How it has gone so far.
+    pub statistics: LegStatistics,
+    /// What it sends now, in bit/s.
+    pub bitrate_up: u64,
+    /// What it is sent now, in bit/s.
+    pub bitrate_down: u64,
+    /// What it publishes.
+    pub tracks: Vec<LiveTrack>,
+}
+
+/// A track that is published.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LiveTrack {
+    /// The media server's name of it.
+    pub id: String,
+    /// `microphone`, `camera`, `screen_share`, `screen_share_audio` or `unknown`.
+    pub source: String,
+    /// The codec, such as `video/VP8`; empty until media have arrived.
+    pub codec: String,
+    /// Whether it is muted.
+    pub muted: bool,
+    /// Whether it is encrypted end to end.
+    pub encrypted: bool,
+    /// The bit rate of each layer, lowest quality first, in bit/s.
+    pub layers: Vec<u64>,
+    /// How many receive it.
+    pub receivers: usize,
+}
+
 /// The media server of group calls. No method waits for anything.
 pub trait MediaServer: Send + Sync {
     /// The signed token with which a participant joins.
@@ -35,6 +70,12 @@ pub trait MediaServer: Send + Sync {
 
     /// Ends a participation, if there is one.
     fn disconnect(&self, room: &str, identity: &str);
+
+    /// Who is in a call, as of a few seconds ago.
+    fn participants(&self, room: &str) -> Vec<LiveLeg>;
+
+    /// Mutes a track of a participant.
+    fn mute(&self, room: &str, identity: &str, track: &str);
 }
 
 /// Credentials for a TURN server (Client-Server API §`GET /voip/turnServer`).

@@ -31,6 +31,8 @@ pub(crate) struct Leg {
     pub joined_ms: u64,
     /// Since when anybody is in the call.
     pub call_ms: u64,
+    /// Whether an operator ends it: its token is not renewed.
+    pub is_revoked: bool,
 }
 
 /// A call that goes on.
@@ -68,13 +70,20 @@ impl Table {
         let replaced = inner.remove(&key);
         let first = inner.legs_of(&key.room).map(|(_, leg)| leg.call_ms).next();
         *inner.users.entry(grant.user).or_default() += 1;
-        inner.legs.insert(key, Leg { grant, joined_ms: now_ms, call_ms: first.unwrap_or(now_ms) });
+        inner.legs.insert(key, Leg { grant, joined_ms: now_ms, call_ms: first.unwrap_or(now_ms), is_revoked: false });
         replaced
     }
 
     /// Notes that a participant has gone.
     pub fn remove(&self, key: &LegKey) -> Option<Leg> {
         self.0.lock().remove(key)
+    }
+
+    /// Notes that an operator ends a participation.
+    pub fn revoke(&self, key: &LegKey) {
+        if let Some(leg) = self.0.lock().legs.get_mut(key) {
+            leg.is_revoked = true;
+        }
     }
 
     /// Whether the participant is in the call.

@@ -4,3 +4,5 @@ mod ends;
 mod fixture;
 mod joins;
 mod leaves;
+mod operate;
+mod rings;

@@ -27,6 +27,7 @@ pub use body::{AnswerBody, BodyError, read_body, read_prefix};
 pub use names::{Lookup, LookupError, Names, Search, SrvRecord, system_names};
 pub use network::{Host, Network, Route, Target};
 pub use pool::{FindRoute, Finding, MAX_HEAD_BYTES, MAX_HEADERS, Pool};
+pub use tls::build_tls;
 pub use web::{StartError, WebClient, WebParts};
 
 /// An answer of which the head has arrived.

@@ -11,7 +11,10 @@ use crate::StartError;
 
 /// TLS with the certificate authorities of the operating system, and those of a file in PEM. They are the system's, as
 /// the specification advises: the operator updates them there, without a new version of this program.
-pub(crate) fn build_tls(trusted_ca_file: Option<&Path>) -> Result<ClientConfig, StartError> {
+///
+/// # Errors
+/// [`StartError`].
+pub fn build_tls(trusted_ca_file: Option<&Path>) -> Result<ClientConfig, StartError> {
     let mut roots = RootCertStore::empty();
     let native = rustls_native_certs::load_native_certs();
     for error in native.errors {

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Calls by real clients in a real browser: run.sh PATH_TO_CONDUIT_BINARY [level1|ec|all] [--only NAME]
+# Calls by real clients in a real browser: run.sh PATH_TO_CONDUIT_BINARY [level1|ec|peers|all] [--only NAME]
 #
 #   level1   livekit-client against the media server alone (the example `bare`, which lies beside the binary in examples/);
 #            NAME is a part of a scenario's name
+#   peers    other people's WebRTC, aiortc (Python), against the media server alone, through the same signalling
 #   ec       Element Call as a widget of a small Matrix client, against two servers of the binary; NAME is a part of a
 #            call's title: one of Element Call's modes, "two servers", "five people"
 #
@@ -14,12 +15,12 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 work=${CONDUIT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/conduit}/calls
 passed=0 failed=0
 
-usage() { sed -n '2,11p' "$0" | sed 's/^# \?//' >&2; exit 2; }
+usage() { sed -n '2,12p' "$0" | sed 's/^# \?//' >&2; exit 2; }
 binary=${1:-} which=all only=
 [ $# -gt 0 ] && shift
 while [ $# -gt 0 ]; do
   case $1 in
-  level1 | ec | all) which=$1 ;;
+  level1 | ec | peers | all) which=$1 ;;
   --only) only=${2:?} && shift ;;
   *) usage ;;
   esac
@@ -66,21 +67,47 @@ count() { # count OUTPUT: adds the last line's figures
   failed=$((failed + ${last%% *}))
 }
 
-run_level1() {
-  local bare pid dir port udp tcp
+start_bare() { # start_bare DIR OPTION...: the media server alone; sets pid and port
+  local bare udp tcp
   bare=$(dirname "$binary")/examples/bare
-  [ -x "$bare" ] || { echo "FAIL there is no media server at $bare (cargo build -p sfu --example bare)"; failed=$((failed + 1)); return; }
-  dir=$(mktemp -d "${TMPDIR:-/tmp}/conduit-calls.XXXXXX")
+  [ -x "$bare" ] || { echo "FAIL there is no media server at $bare (cargo build -p sfu --example bare)"; failed=$((failed + 1)); return 1; }
+  dir=$1 && shift
   read -r port udp tcp < <(python3 -c 'import socket
 s = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
 print(*(one.getsockname()[1] for one in s))')
-  RUST_LOG=${RUST_LOG:-sfu=info} "$bare" --port "$port" --udp "$udp" --tcp "$tcp" --root "$work/site" >"$dir/server" 2>&1 </dev/null &
+  RUST_LOG=${RUST_LOG:-sfu=info} "$bare" --port "$port" --udp "$udp" --tcp "$tcp" "$@" >"$dir/server" 2>&1 </dev/null &
   pid=$!
   trap 'kill "$pid" 2>/dev/null || true' EXIT
+}
+
+run_level1() {
+  local pid dir port
+  dir=$(mktemp -d "${TMPDIR:-/tmp}/conduit-calls.XXXXXX")
   echo "== livekit-client (logs in $dir)"
+  start_bare "$dir" --root "$work/site" || return 0
   if wait_for "http://127.0.0.1:$port/participant.html" "$pid"; then
     SERVER=http://127.0.0.1:$port ONLY=$only LOGS=$dir timeout 4000 node "$work/level1.js" </dev/null 2>&1 | tee "$dir/output" || true
     kill -0 "$pid" 2>/dev/null || echo "FAIL the media server ended by itself; see $dir/server" | tee -a "$dir/output"
+  else
+    echo "FAIL the media server did not come up; see $dir/server" | tee "$dir/output"
+  fi
+  kill "$pid" 2>/dev/null || true
+  trap - EXIT
+  count "$dir/output"
+}
+
+run_peers() {
+  local pid dir port
+  dir=$(mktemp -d "${TMPDIR:-/tmp}/conduit-calls.XXXXXX")
+  echo "== other people's WebRTC (logs in $dir)"
+  if ! cmp -s "$here/peers/requirements.txt" "$work/peers/installed"; then
+    python3 -m venv "$work/peers"
+    "$work/peers/bin/pip" install -q -r "$here/peers/requirements.txt"
+    cp "$here/peers/requirements.txt" "$work/peers/installed"
+  fi
+  start_bare "$dir" --seats 2 || return 0
+  if wait_for "http://127.0.0.1:$port/rooms" "$pid"; then
+    timeout 600 "$work/peers/bin/python" "$here/peers/meeting.py" "http://127.0.0.1:$port" </dev/null 2>&1 | tee "$dir/output" || true
   else
     echo "FAIL the media server did not come up; see $dir/server" | tee "$dir/output"
   fi
@@ -97,7 +124,8 @@ run_ec() {
   count "$dir/output"
 }
 
-install
+case $which in peers) ;; *) install ;; esac
+case $which in peers | all) mkdir -p "$work" && run_peers ;; esac
 case $which in level1 | all) run_level1 ;; esac
 case $which in ec | all) run_ec ;; esac
 echo "$passed passed, $failed failed"

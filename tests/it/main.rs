@@ -8,6 +8,7 @@ mod calls;
 mod commands;
 mod config;
 mod crash;
+mod doctor;
 mod layers;
 mod metrics;
 mod policy;

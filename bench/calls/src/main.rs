@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "the real time is what is measured, and there is no server here")]
 
 mod decoder;
+mod flood;
 mod janus;
 mod livekit;
 mod measure;
@@ -45,6 +46,12 @@ struct Options {
     /// Name of the run in what is printed.
     #[arg(long, default_value = "run")]
     name: String,
+    /// All join at the same moment, publish and subscribe to all others; there are no other subscribers.
+    #[arg(long, conflicts_with = "subscribers")]
+    together: bool,
+    /// So many others join and leave another call while it is measured, as fast as the server lets them.
+    #[arg(long, default_value_t = 0)]
+    flood: u16,
     #[arg(long, default_value_t = 2)]
     publishers: u16,
     #[arg(long, default_value_t = 2)]
@@ -103,7 +110,8 @@ async fn main() -> Result<()> {
     let joining = Instant::now();
     let subscribers =
         timeout(JOIN_LIMIT, gather(&options, &media, &workers)).await.context("not all joined in time")??;
-    let streams = usize::from(options.publishers) * media.tracks().len();
+    let others = usize::from(options.publishers) - usize::from(options.together);
+    let streams = others * media.tracks().len();
     let flowing = async {
         for subscriber in &subscribers {
             while subscriber.with(|peer| peer.received(Instant::now()).streams).await? < streams as u64 {
@@ -116,6 +124,7 @@ async fn main() -> Result<()> {
         bail!("{}", missing(&subscribers, streams).await?);
     }
     let joined = joining.elapsed();
+    let floods = flood::start(&options.url, options.flood, &workers)?;
     sleep(Duration::from_secs(options.warm_up)).await;
     let window = meter.window(&workers).await?;
     if options.trace {
@@ -123,7 +132,8 @@ async fn main() -> Result<()> {
     } else {
         sleep(Duration::from_secs(options.seconds)).await;
     }
-    let participants = options.publishers + options.subscribers;
+    let participants = options.publishers + if options.together { 0 } else { options.subscribers };
+    floods.report();
     println!("{}", serde_json::to_string(&window.end(&workers, &options.name, participants, joined).await?)?);
     for worker in &workers {
         worker.stop()?;
@@ -136,6 +146,9 @@ async fn main() -> Result<()> {
 
 /// Brings everybody into the call; gives the subscribers.
 async fn gather(options: &Options, media: &Media, workers: &[Worker]) -> Result<Vec<PeerHandle>> {
+    if options.together {
+        return gather_together(options, media, workers).await;
+    }
     let mut subscribers = Vec::new();
     let mut feeds = Vec::new();
     let mut places = workers.iter().cycle();
@@ -158,6 +171,27 @@ async fn gather(options: &Options, media: &Media, workers: &[Worker]) -> Result<
         }
     }
     Ok(subscribers)
+}
+
+/// Brings everybody into the call at the same moment.
+async fn gather_together(options: &Options, media: &Media, workers: &[Worker]) -> Result<Vec<PeerHandle>> {
+    if options.server != Kind::Livekit {
+        bail!("--together is for LiveKit's protocol only");
+    }
+    let mut peers = Vec::new();
+    for (number, worker) in (0..options.publishers).zip(workers.iter().cycle()) {
+        peers.push(worker.add(format!("participant {number}")).await?);
+    }
+    let joins = (0..options.publishers).zip(&peers).map(|(number, peer)| async move {
+        let first = Instant::now() + Duration::from_millis(u64::from(number) * 7 % 20);
+        let (identity, quality) = (format!("participant-{number}"), options.quality);
+        let mut one = livekit::Participant::join(&options.url, "load", &identity, peer.clone(), true, quality).await?;
+        one.publish(number, media, first).await?;
+        remain(one.stay());
+        anyhow::Ok(())
+    });
+    futures_util::future::try_join_all(joins).await?;
+    Ok(peers)
 }
 
 /// Adds a publisher; of Janus, gives its feed.

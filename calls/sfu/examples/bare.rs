@@ -1,6 +1,6 @@
 //! The media server alone, on loopback, for tests with browsers:
 //! `bare [--port 7880] [--udp 7882] [--tcp 7881] [--root FOLDER] [--public IP]
-//! [--listen IP]`.
+//! [--listen IP] [--threads 0] [--seats 100]`.
 //!
 //! Serves signalling under `/sfu`, the files of a folder, and `/token?room=…&identity=…` with a token for
 //! anybody (`&create=0`, `&publish=0`, `&subscribe=0`). Not for production.
@@ -57,10 +57,12 @@ async fn main() {
     let tasks = Tasks::new(&metrics);
     let public: IpAddr = argument("--public").map_or(Ipv4Addr::LOCALHOST.into(), |ip| ip.parse().unwrap());
     let config = SfuConfig {
+        threads: number("--threads", 0).into(),
         udp_port: number("--udp", 7882),
         tcp_port: number("--tcp", 7881),
         listen: vec![Ipv4Addr::UNSPECIFIED.into()],
         public_addresses: vec![public],
+        max_room_participants: u32::from(number("--seats", 100)),
         departure_timeout: runtime::config::Span::seconds(5),
         ..SfuConfig::default()
     };

@@ -16,6 +16,8 @@ runtime::config_section! {
         /// The addresses under which clients reach this machine. Needed behind NAT; empty means the addresses of
         /// the machine itself.
         pub public_addresses: Vec<IpAddr> = Vec::new();
+        /// How many threads the media of all calls have; a call stays on one. 0 is one for each processor core but one.
+        pub threads: u32 = 0;
         /// How many calls there can be at a time.
         pub max_rooms: u32 = 1000;
         /// How many participants all calls together can have.
@@ -30,6 +32,9 @@ runtime::config_section! {
         pub joins: RateLimit = RateLimit::new(0.5, 20);
         /// How many signalling messages one participant may send.
         pub messages: RateLimit = RateLimit::new(50.0, 300);
+        /// How often one participant may change what is sent and received: each change is negotiated anew, which costs
+        /// more than any other message.
+        pub negotiations: RateLimit = RateLimit::new(10.0, 100);
         /// How long an empty call that nobody has joined yet is kept.
         pub empty_timeout: Span = Span::seconds(300);
         /// How long a call is kept after the last participant has left.
@@ -38,5 +43,32 @@ runtime::config_section! {
         pub resume_window: Span = Span::seconds(25);
         /// After how long without any media traffic a participant is taken to be gone.
         pub media_timeout: Span = Span::seconds(12);
+    }
+}
+
+/// More threads are not started.
+const MAX_THREADS: usize = 256;
+
+impl SfuConfig {
+    /// How many media threads to start.
+    pub(crate) fn media_threads(&self) -> usize {
+        let threads = match usize::try_from(self.threads).unwrap_or(MAX_THREADS) {
+            0 => std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1)),
+            threads => threads,
+        };
+        threads.clamp(1, MAX_THREADS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_always_a_media_thread_and_never_too_many() {
+        let threads = |threads| SfuConfig { threads, ..SfuConfig::default() }.media_threads();
+        assert!((1..=MAX_THREADS).contains(&threads(0)));
+        assert_eq!(threads(3), 3);
+        assert_eq!(threads(u32::MAX), MAX_THREADS);
     }
 }

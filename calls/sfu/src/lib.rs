@@ -10,9 +10,11 @@
 //! - Whatever comes from outside has a bound: sizes, counts, rates, time.
 //! - The modules `media` and `room` are free of input and output: time and randomness are given to them.
 //!
-//! Budget: 6,000 lines without tests.
+//! Budget: 8,000 lines without tests.
 
 mod config;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod media;
 mod report;
 mod room;

@@ -9,7 +9,8 @@ use runtime::{Clock, Metrics, Random, Tasks};
 
 use crate::config::SfuConfig;
 use crate::report::{LegStats, RoomOverview};
-use crate::shard::{Command, ShardHandle};
+use crate::shard::probe::Probe;
+use crate::shard::{Command, Shards};
 use crate::signal;
 use crate::token::{Grant, TokenKey};
 
@@ -99,36 +100,38 @@ pub(crate) struct Shared {
     pub config: SfuConfig,
     pub clock: Clock,
     pub key: TokenKey,
-    pub shard: ShardHandle,
+    pub shards: Shards,
     pub tasks: Tasks,
     pub joins: signal::JoinLimits,
     pub observer: Arc<dyn Observer>,
     pub relay: Option<Arc<dyn Relay>>,
     pub metrics: signal::SignalMetrics,
+    pub probe: Probe,
 }
 
 impl Sfu {
-    /// Binds the media ports and starts the media thread. It stops when `parts.tasks` shut down.
+    /// Binds the media ports and starts the media threads. They stop when `parts.tasks` shut down.
     ///
     /// # Errors
     /// [`SfuError`]: what the operator has to change.
     pub async fn start(parts: SfuParts) -> Result<Sfu, SfuError> {
-        let shard = crate::shard::start(&parts)?;
+        let shards = crate::shard::start(&parts)?;
         let shared = Arc::new(Shared {
             key: TokenKey::new(&parts.secret),
+            probe: Probe::new(&parts.secret),
             joins: signal::JoinLimits::new(parts.config.joins),
             metrics: signal::SignalMetrics::new(&parts.metrics),
             config: parts.config,
             observer: parts.observer,
             clock: parts.clock,
-            shard: shard.clone(),
+            shards: shards.clone(),
             relay: parts.relay,
             tasks: parts.tasks.clone(),
         });
         let stopping = parts.tasks.clone();
         parts.tasks.spawn("sfu-shutdown", async move {
             stopping.shutdown_signal().await;
-            shard.stop().await;
+            shards.stop().await;
         });
         Ok(Sfu(shared))
     }
@@ -146,28 +149,34 @@ impl Sfu {
 
     /// Whether the call exists.
     pub fn has_room(&self, room: &str) -> bool {
-        self.0.shard.board().has_room(room)
+        self.0.shards.has_room(room)
     }
 
     /// Puts `identity` out of `room`, if it is there.
     pub fn disconnect(&self, room: &str, identity: &str, reason: DisconnectReason) {
-        self.0.shard.send(Command::Disconnect { room: room.to_owned(), identity: identity.to_owned(), reason });
+        let (name, identity) = (room.to_owned(), identity.to_owned());
+        self.0.shards.send_to_room(room, Command::Disconnect { room: name, identity, reason });
     }
 
     /// Mutes the track `track_sid` of `identity`; only the publisher can unmute it.
     pub fn mute(&self, room: &str, identity: &str, track_sid: &str) {
-        let (room, identity, track) = (room.to_owned(), identity.to_owned(), track_sid.to_owned());
-        self.0.shard.send(Command::Mute { room, identity, track });
+        let (name, identity, track) = (room.to_owned(), identity.to_owned(), track_sid.to_owned());
+        self.0.shards.send_to_room(room, Command::Mute { room: name, identity, track });
     }
 
     /// The calls in progress, as of at most two seconds ago.
     pub fn rooms(&self) -> Vec<RoomOverview> {
-        self.0.shard.board().overview()
+        self.0.shards.overview()
+    }
+
+    /// The user name under which the media ports answer a STUN binding request, for self-tests.
+    pub fn probe_username(&self) -> String {
+        self.0.probe.username()
     }
 
     /// The addresses on which media are received, for self-tests: UDP first, then TCP.
     pub fn media_addresses(&self) -> Vec<(&'static str, SocketAddr)> {
-        self.0.shard.addresses()
+        self.0.shards.addresses()
     }
 }
 

@@ -5,21 +5,10 @@ use std::time::Duration;
 use rooms::Membership;
 use runtime::config::Span;
 
-use super::fixture::{Fixture, PHONE, member, seat, user};
+use super::fixture::{Fixture, PHONE, join, member, seat, user};
 use crate::{CallsConfig, Entrance, LegStatistics, room_name};
 
 const HOUR: Duration = Duration::from_secs(3600);
-
-/// Lets a user in, who joins.
-async fn join(here: &Fixture, room: &spec::ids::RoomId, name: &str) -> (String, String) {
-    here.calls.admit(&user(name), &seat(room), Entrance::Service).await.unwrap();
-    let grant = here.media.last();
-    assert!(here.calls.may_join(&grant.room, &grant.identity));
-    let before = here.present();
-    here.events.joined(&grant.room, &grant.identity);
-    here.until(|| here.present() == before + 1).await;
-    (grant.room, grant.identity)
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_leaves_the_room_or_is_removed_is_put_out_of_the_call() {

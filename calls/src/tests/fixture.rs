@@ -15,8 +15,8 @@ use storage::{Backend, MemoryDisk, OpenError, Options, Store};
 use users::{AccountKind, AdminRights, DeviceLogin, NewAccount, Users, UsersConfig};
 
 use crate::{
-    CALL_SLOT, CallAddresses, CallAnswer, CallError, CallEvents, Calls, CallsConfig, CallsParts, Grant, MediaServer,
-    Member, OpenIdProof, RemoteCalls, RemoteSeat, Seat,
+    CALL_SLOT, CallAddresses, CallAnswer, CallError, CallEvents, Calls, CallsConfig, CallsParts, Grant, LiveLeg,
+    MediaServer, Member, OpenIdProof, RemoteCalls, RemoteSeat, Seat,
 };
 
 pub const PHONE: &str = "PHONE";
@@ -33,12 +33,24 @@ pub fn user(name: &str) -> UserId {
 pub struct FakeMedia {
     grants: Mutex<Vec<Grant>>,
     disconnected: Mutex<Vec<String>>,
+    live: Mutex<Vec<(String, LiveLeg)>>,
+    muted: Mutex<Vec<String>>,
 }
 
 impl FakeMedia {
     /// The last grant for which a token was made.
     pub fn last(&self) -> Grant {
         self.grants.lock().last().cloned().unwrap()
+    }
+
+    /// What is shown of a participant of a call.
+    pub fn set_live(&self, room: &str, leg: LiveLeg) {
+        self.live.lock().push((room.to_owned(), leg));
+    }
+
+    /// The tracks that were muted since this was asked last.
+    pub fn take_muted(&self) -> Vec<String> {
+        std::mem::take(&mut *self.muted.lock())
     }
 
     /// Who was put out since this was asked last.
@@ -55,6 +67,14 @@ impl MediaServer for FakeMedia {
 
     fn disconnect(&self, _: &str, identity: &str) {
         self.disconnected.lock().push(identity.to_owned());
+    }
+
+    fn participants(&self, room: &str) -> Vec<LiveLeg> {
+        self.live.lock().iter().filter(|(name, _)| name == room).map(|(_, leg)| leg.clone()).collect()
+    }
+
+    fn mute(&self, _: &str, _: &str, track: &str) {
+        self.muted.lock().push(track.to_owned());
     }
 }
 
@@ -260,6 +280,17 @@ impl Fixture {
     pub async fn stop(self) {
         assert!(self.tasks.drain(Duration::from_secs(10)).await, "a task does not end");
     }
+}
+
+/// Lets a user in, who joins: the media server's names of the call and of the participant.
+pub async fn join(here: &Fixture, room: &RoomId, name: &str) -> (String, String) {
+    here.calls.admit(&user(name), &seat(room), crate::Entrance::Service).await.unwrap();
+    let grant = here.media.last();
+    assert!(here.calls.may_join(&grant.room, &grant.identity));
+    let before = here.present();
+    here.events.joined(&grant.room, &grant.identity);
+    here.until(|| here.present() == before + 1).await;
+    (grant.room, grant.identity)
 }
 
 /// A place as the first generation of clients asks for it.

@@ -14,6 +14,7 @@ mod tests;
 #[cfg(test)]
 mod vectors;
 
+pub(crate) use address::read as read_address;
 pub(crate) use attributes::{Attributes, attribute, peers};
 pub(crate) use frames::{FrameError, frame_len};
 pub(crate) use frames::{channel_data, channel_header, padding};

@@ -3,7 +3,8 @@
 //! - `codec.rs` reads and writes messages, `auth.rs` makes credentials and nonces;
 //! - `core.rs` is the relay itself without sockets: what clients ask, what they get, and which way each datagram goes;
 //!   `policy.rs` says to whom, `limits.rs` how much;
-//! - `io.rs` is the thread with the sockets, and the tasks that read TCP and TLS connections.
+//! - `io.rs` is the thread with the sockets, and the tasks that read TCP and TLS connections;
+//! - `client.rs` is the other side, for self-tests.
 //!
 //! Invariants:
 //! - Nothing is relayed to an address that [`TurnConfig`] does not allow, whatever form it is in: not when a permission
@@ -13,6 +14,7 @@
 //! - What cannot be passed on now is dropped, as a network would.
 
 mod auth;
+pub mod client;
 mod codec;
 mod config;
 mod core;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use calls::{
-    CallAnswer, CallError, CallsConfig, Grant, LegStatistics, MediaServer, OpenIdProof, RemoteCalls, RemoteSeat,
-    TurnCredentials, TurnServer,
+    CallAnswer, CallError, CallsConfig, Grant, LegStatistics, LiveLeg, MediaServer, OpenIdProof, RemoteCalls,
+    RemoteSeat, TurnCredentials, TurnServer,
 };
 use http::{Method, Request};
 use serde_json::{Value, json};
@@ -35,6 +35,12 @@ impl MediaServer for FakeMedia {
     fn disconnect(&self, _: &str, identity: &str) {
         self.disconnected.lock().unwrap().push(identity.to_owned());
     }
+
+    fn participants(&self, _: &str) -> Vec<LiveLeg> {
+        Vec::new()
+    }
+
+    fn mute(&self, _: &str, _: &str, _: &str) {}
 }
 
 impl TurnServer for FakeMedia {

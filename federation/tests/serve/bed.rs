@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
-use calls::{CallAddresses, CallEvents, Calls, CallsConfig, CallsParts, Grant, MediaServer};
+use calls::{CallAddresses, CallEvents, Calls, CallsConfig, CallsParts, Grant, LiveLeg, MediaServer};
 use federation::{
     AnswerBody, Ask, CallsClient, ClientParts, Destinations, DestinationsParts, Federation, FederationClient,
     FederationConfig, FederationParts, KeyRing, KeyRingParts, OwnKeys, RemoteError, RemoteMediaClient, Transport,
@@ -78,6 +78,12 @@ impl MediaServer for Grants {
     }
 
     fn disconnect(&self, _: &str, _: &str) {}
+
+    fn participants(&self, _: &str) -> Vec<LiveLeg> {
+        Vec::new()
+    }
+
+    fn mute(&self, _: &str, _: &str, _: &str) {}
 }
 
 /// Runs a test with this server and another.

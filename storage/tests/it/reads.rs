@@ -271,7 +271,7 @@ fn deleted_rows_give_their_space_back(bed: &Bed) {
     let keys: Vec<_> = store.scan(&COUNTS, &0_u64).keys().collect::<Result<_, _>>().unwrap();
     for keys in keys.chunks(500) {
         let mut batch = Batch::new();
-        for key in &keys {
+        for key in keys {
             batch.delete(&COUNTS, key);
         }
         store.commit_blocking(batch).unwrap();

@@ -83,6 +83,11 @@ pub fn allocate(budget: u64, demands: &[Demand]) -> Vec<Option<Layer>> {
     chosen
 }
 
+/// The rate of what is sent now, in bit/s.
+pub fn sent(demands: &[Demand]) -> u64 {
+    demands.iter().map(|demand| demand.current.map_or(0, |layer| demand.rate(layer))).sum()
+}
+
 /// The rate that would give every demand what it wants, in bit/s.
 pub fn desired(demands: &[Demand]) -> u64 {
     demands.iter().map(|demand| unlimited(demand).map_or(0, |layer| demand.rate(layer))).sum()

@@ -2,6 +2,7 @@
 //! loudness, quality. Pure functions and small state machines.
 
 pub mod codec;
+pub mod estimate;
 pub mod layers;
 pub mod munger;
 pub mod quality;

@@ -108,6 +108,12 @@ impl Munger {
         munged
     }
 
+    /// The highest sequence number sent so far.
+    #[cfg(feature = "fuzzing")]
+    pub fn sent_seq(&self) -> Option<u64> {
+        self.sent.map(|sent| sent.seq)
+    }
+
     /// Whether `munged` is the newest packet sent.
     pub fn is_newest(&self, munged: Munged) -> bool {
         self.sent.is_some_and(|sent| sent.seq == munged.seq)

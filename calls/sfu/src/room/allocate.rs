@@ -18,18 +18,24 @@ const AUDIO_RATE: u64 = 50_000;
 const STEADY: Duration = Duration::from_secs(2);
 /// How long layers are not raised after the line was found too narrow.
 const CALM: Duration = Duration::from_secs(4);
+/// When what is sent takes more than this of what the way carries, in percent, it ends before the lower layer begins.
+const CROWDED_PERCENT: u64 = 120;
 /// How much more than wanted the way is probed for, in percent.
 const PROBE_PERCENT: u64 = 120;
 
 impl Room {
     pub(super) fn note_estimate(&mut self, at: PeerAt, kind: &BweKind, env: &mut Env<'_>) {
         let BweKind::Twcc { estimate, .. } = kind else { return };
-        let estimate = estimate.as_u64();
-        let Some(peer) = self.peer(at) else { return };
-        let fell = estimate < peer.estimate;
-        peer.estimate = estimate;
+        let fell = self.peer(at).is_some_and(|peer| peer.estimate.note_average(estimate.as_u64()));
         // Less at once, or what does not fit piles up; more with the next regular round.
         if fell {
+            self.allocate(at.participant, env);
+        }
+    }
+
+    /// What the engine takes the way to carry at this moment, in bit/s.
+    pub(super) fn note_momentary(&mut self, at: PeerAt, rate: u64, env: &mut Env<'_>) {
+        if self.peer(at).is_some_and(|peer| peer.estimate.note_momentary(rate)) {
             self.allocate(at.participant, env);
         }
     }
@@ -50,7 +56,7 @@ impl Room {
                 chosen.push((*id, None, false));
             } else {
                 let mut demand = demand_of(track, wish, down.current.or(down.target), env.now);
-                if let Some(current) = down.current.filter(|_| env.now < participant.no_raise_before) {
+                if let Some(current) = down.current.or(down.target).filter(|_| env.now < participant.no_raise_before) {
                     demand.wanted = demand.wanted.min(current);
                 }
                 if demand.rates.iter().all(|rate| *rate == 0) {
@@ -64,8 +70,10 @@ impl Room {
         }
         let Some(peer) = participant.peer(side) else { return };
         let desired = layers::desired(&demands).saturating_add(audio);
-        let budget = peer.estimate.saturating_sub(audio);
-        peer.rtc.bwe().set_bitrate(Bitrate::ZERO, Bitrate::bps(desired.saturating_mul(PROBE_PERCENT) / 100));
+        let budget = peer.estimate.value().saturating_sub(audio);
+        let wish = peer.estimate.wish(desired.saturating_mul(PROBE_PERCENT) / 100, env.now);
+        peer.rtc.bwe().set_bitrate(Bitrate::ZERO, Bitrate::bps(wish));
+        let crowded = layers::sent(&demands) > budget.saturating_mul(CROWDED_PERCENT) / 100;
         let given = layers::allocate(budget, &demands);
         participant.meters.note_shortfall(&demands, &given);
         let falls = |(demand, given): (&Demand, &Option<Layer>)| {
@@ -76,7 +84,27 @@ impl Room {
         }
         chosen.extend(shown.into_iter().zip(given).map(|(id, layer)| (id, layer, layer.is_none())));
         for (id, layer, paused) in chosen {
+            if crowded {
+                self.cut(subscriber, id, layer);
+            }
             self.set_target(subscriber, id, layer, paused, env);
+        }
+    }
+
+    /// Ends at once what is sent of a layer above `target`: what does not fit only keeps the key frame of the lower
+    /// layer waiting, and so does what would be sent again of it.
+    fn cut(&mut self, subscriber: ParticipantId, id: TrackId, target: Option<Layer>) {
+        let Some(track) = self.tracks.get_mut(id) else { return };
+        let Some(down) = track.downs.iter_mut().find(|down| down.subscriber == subscriber) else { return };
+        if down.current.is_none_or(|current| target.is_some_and(|target| target >= current)) {
+            return;
+        }
+        down.current = None;
+        // A pause may have to wait; until then the smallest there is.
+        down.target = target.or(Some(0));
+        let (at, ssrc) = (PeerAt { participant: subscriber, side: down.side }, down.ssrc);
+        if let Some(peer) = self.peer(at) {
+            peer.forget_sent(ssrc);
         }
     }
 

@@ -45,21 +45,26 @@ impl Room {
         }
     }
 
-    /// A message of a participant, for all others or those it names.
     pub(super) fn receive_data(&mut self, at: PeerAt, data: ChannelData, env: &mut Env<'_>) {
+        let Some(peer) = self.peer(at) else { return };
+        let reliable = peer.channels.reliable == Some(data.id);
+        if reliable || peer.channels.lossy == Some(data.id) {
+            self.relay_data(at, reliable, &data.data, env);
+        }
+    }
+
+    /// A message of a participant, for all others or those it names.
+    pub(crate) fn relay_data(&mut self, at: PeerAt, reliable: bool, data: &[u8], env: &mut Env<'_>) {
         let limit = u64::from(env.fixed.config.max_publish_kbits);
         let Some(sender) = self.participants.get_mut(at.participant) else { return };
-        let Some(peer) = sender.peer(at.side) else { return };
-        let reliable = peer.channels.reliable == Some(data.id);
-        let known = reliable || peer.channels.lossy == Some(data.id);
-        if !known || !sender.grant.can_publish || data.data.len() > MAX_MESSAGE {
+        if !sender.grant.can_publish || data.len() > MAX_MESSAGE {
             return;
         }
-        if !sender.meters.admit(data.data.len(), limit) {
+        if !sender.meters.admit(data.len(), limit) {
             env.fixed.metrics.dropped.add(1);
             return;
         }
-        let Ok(mut packet) = proto::DataPacket::decode(data.data.as_slice()) else { return };
+        let Ok(mut packet) = proto::DataPacket::decode(data) else { return };
         if reliable && packet.sequence > 0 {
             // After a resume a client sends again what may have been lost.
             if packet.sequence <= sender.last_sequence {

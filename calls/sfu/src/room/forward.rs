@@ -65,6 +65,7 @@ impl Room {
             let mut engine = peer.rtc.direct_api();
             let Some(stream) = engine.stream_tx(&down.ssrc) else { continue };
             stream.write_rtp(write.into_packet(payload, &packet, track.kind));
+            peer.note_written();
             receiver.meters.bytes_down = receiver.meters.bytes_down.saturating_add(packet.payload.len() as u64);
             forwarded += 1;
             if let Some(peer) = receiver.peer(down.side)

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use str0m::stats::{MediaEgressStats, MediaIngressStats, PeerStats};
 
+use super::env::Env;
 use super::participant::Participant;
 use super::{PeerAt, Room};
 use crate::media::layers::{self, Demand, Layer};
@@ -131,14 +132,17 @@ impl Participant {
             bytes_down: meters.bytes_down,
             bitrate_up: meters.rate_up,
             bitrate_down: meters.rate_down,
-            estimate_down: receiving.filter(|peer| peer.connected).map(|peer| peer.estimate),
+            estimate_down: receiving.filter(|peer| peer.connected).map(|peer| peer.estimate.value()),
             resumes: meters.resumes,
         }
     }
 }
 
 impl Room {
-    pub(super) fn note_peer_stats(&mut self, at: PeerAt, stats: &PeerStats) {
+    pub(super) fn note_peer_stats(&mut self, at: PeerAt, stats: &PeerStats, env: &mut Env<'_>) {
+        if let Some(rate) = stats.bwe_tx {
+            self.note_momentary(at, rate.as_u64(), env);
+        }
         let Some(participant) = self.participants.get_mut(at.participant) else { return };
         participant.meters.add_rtt(stats.rtt);
         if let Some(loss) = stats.egress_loss_fraction {

@@ -217,7 +217,7 @@ impl Room {
             Event::ChannelBufferedAmountLow(_) => self.send_queued(at),
             Event::KeyframeRequest(request) => self.relay_key_request(at, request.mid, env),
             Event::EgressBitrateEstimate(kind) => self.note_estimate(at, &kind, env),
-            Event::PeerStats(stats) => self.note_peer_stats(at, &stats),
+            Event::PeerStats(stats) => self.note_peer_stats(at, &stats, env),
             Event::MediaIngressStats(stats) => self.note_ingress(at, &stats),
             Event::MediaEgressStats(stats) => self.note_egress(at, &stats),
             Event::Closed => self.remove(at.participant, Goodbye::MediaLost, env),

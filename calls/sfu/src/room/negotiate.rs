@@ -1,5 +1,8 @@
 //! Offers of clients: on their only connection, or on the one they publish on.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 
 use livekit_protocol as proto;
@@ -123,7 +126,8 @@ impl Room {
             let waiting = room.waiting(id, kind).len();
             let peer = room.participants.get(id).and_then(|participant| participant.main.as_ref());
             let usable = peer.map_or(0, |peer| {
-                let usable = |line: &&Line| line.kind == kind && !matches!(line.state, LineState::Sending(_));
+                let usable =
+                    |line: &&Line| line.kind == kind && line.offered && !matches!(line.state, LineState::Sending(_));
                 peer.lines.iter().filter(usable).count()
             });
             u32::try_from(waiting.saturating_sub(usable)).unwrap_or(u32::MAX)
@@ -138,14 +142,17 @@ impl Room {
 }
 
 impl Peer {
-    /// Takes over the lines of an offer on which the client can receive.
+    /// Takes over on which lines of an offer the client can receive.
     fn add_lines(&mut self, sections: &[Section]) {
         for section in sections {
             let mid = section.mid.as_str().into();
-            if section.kind == Kind::Data || section.direction != Direction::RecvOnly || self.line(mid).is_some() {
-                continue;
+            let offered = section.kind != Kind::Data && section.direction == Direction::RecvOnly;
+            if let Some(line) = self.line(mid) {
+                line.offered = offered;
+            } else if offered {
+                let (kind, state, munger) = (section.kind, LineState::Idle, Munger::default());
+                self.lines.push(Line { mid, kind, state, offered, munger });
             }
-            self.lines.push(Line { mid, kind: section.kind, state: LineState::Idle, munger: Munger::default() });
         }
     }
 

@@ -147,7 +147,7 @@ impl Peer {
             let media = if *kind == Kind::Audio { MediaKind::Audio } else { MediaKind::Video };
             let mid = changes.add_media(media, Direction::SendOnly, None, None, None);
             let (kind, state) = (*kind, LineState::Sending(*track));
-            self.lines.push(Line { mid, kind, state, munger: Munger::default() });
+            self.lines.push(Line { mid, kind, state, offered: true, munger: Munger::default() });
             self.adding.push(mid);
         }
         if std::mem::take(&mut self.restart_ice) && self.connected {

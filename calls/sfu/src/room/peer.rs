@@ -11,19 +11,20 @@ use str0m::channel::ChannelId;
 use str0m::format::CodecConfig;
 use str0m::media::Mid;
 use str0m::net::{Protocol, Transmit};
-use str0m::rtp::RtpPacket;
-use str0m::{Event, IceCreds, Output, Rtc, RtcConfig, RtcError};
+use str0m::rtp::{RtpPacket, Ssrc};
+use str0m::{Event, IceCreds, Input, Output, PacerReason, Reason, Rtc, RtcConfig, RtcError};
 
 use super::env::{Env, Fixed, RouteChange};
 use super::{PeerAt, TrackId};
+use crate::media::estimate::Estimate;
 use crate::media::munger::Munger;
 use crate::media::sdp::Kind;
 use crate::report::Transport;
 
 /// What the way to a client is taken to carry before it was measured, in bit/s.
 pub const FIRST_ESTIMATE: u64 = 2_500_000;
-/// How often the engine counts.
-const STATS_EVERY: Duration = Duration::from_secs(2);
+/// How often the engine counts, and says what it takes the way to carry at this moment: how late a fall is seen.
+const STATS_EVERY: Duration = Duration::from_millis(400);
 /// How many video packets of each line are kept for sending again.
 const VIDEO_KEPT: usize = 600;
 /// The largest data message, in bytes.
@@ -32,6 +33,14 @@ pub const MAX_DATA: u32 = 256 * 1024;
 const MAX_ADDRESSES: usize = 16;
 /// A connection is not woken earlier again: what is due by then is done together.
 const SHORTEST_REST: Duration = Duration::from_millis(1);
+/// The engine gives out one media packet for each look at the clock. When none is known to wait, the next look has
+/// time until then: most often another packet comes first and pays for it.
+const IDLE_LOOK: Duration = Duration::from_millis(10);
+/// For so long after a packet that nobody wrote (a repetition, a probe) the engine's times are kept exactly.
+const OWN_PACKETS: Duration = Duration::from_millis(50);
+/// How long video is kept for sending again, and how much of the traffic repetitions may be.
+const REPEAT_AGE: Duration = Duration::from_secs(3);
+const REPEAT_SHARE: f32 = 0.15;
 /// Events of one connection before it has to make room for others.
 const MAX_OUTPUTS: usize = 100_000;
 
@@ -41,6 +50,8 @@ pub struct Line {
     pub mid: Mid,
     pub kind: Kind,
     pub state: LineState,
+    /// Whether the client's last offer lets us send on it. Some clients never offer a line again that was parked.
+    pub offered: bool,
     /// The line's numbers while nothing is sent on it; the track has them otherwise.
     pub munger: Munger,
 }
@@ -83,8 +94,12 @@ pub struct Peer {
     pub dirty: bool,
     pub connected: bool,
     pub transport: Transport,
-    /// What the way to the client carries, in bit/s.
-    pub estimate: u64,
+    /// What the way to the client carries.
+    pub estimate: Estimate,
+    /// Media packets written that the engine has not given out yet.
+    written: usize,
+    /// When the engine last gave out a media packet that nobody wrote.
+    own_packet: Option<Instant>,
     /// Our offer that has not been answered (clients with two connections).
     pub pending: Option<SdpPendingOffer>,
     pub offer_id: u32,
@@ -116,7 +131,9 @@ impl Peer {
             dirty: false,
             connected: false,
             transport: Transport::None,
-            estimate: FIRST_ESTIMATE,
+            estimate: Estimate::new(FIRST_ESTIMATE),
+            written: 0,
+            own_packet: None,
             pending: None,
             offer_id: 0,
             parking: Vec::new(),
@@ -166,12 +183,21 @@ impl Peer {
             match self.rtc.poll_output()? {
                 Output::Transmit(transmit) => {
                     self.note_way(&transmit);
+                    if is_media(&transmit.contents) {
+                        self.note_given_out(env.now);
+                    }
                     env.out.datagrams.push(transmit);
                 }
                 Output::Event(Event::RtpPacket(packet)) => arrived(packet),
                 Output::Event(event) => events.push(event),
                 Output::Timeout(at_time) => {
-                    let at_time = at_time.max(env.now + SHORTEST_REST);
+                    let looks = self.rtc.last_timeout_reason() == Reason::Pacer(PacerReason::Immediate);
+                    let own = self.own_packet.is_some_and(|last| env.now < last + OWN_PACKETS);
+                    if looks && (self.written > 0 || own) {
+                        self.rtc.handle_input(Input::Timeout(at_time))?;
+                        continue;
+                    }
+                    let at_time = at_time.max(env.now + if looks { IDLE_LOOK } else { SHORTEST_REST });
                     self.deadline = at_time;
                     if self.queued_wake.is_none_or(|queued| at_time < queued) {
                         self.queued_wake = Some(at_time);
@@ -182,6 +208,25 @@ impl Peer {
             }
         }
         Ok(())
+    }
+
+    /// A media packet was written to the engine.
+    pub fn note_written(&mut self) {
+        self.written = self.written.saturating_add(1);
+    }
+
+    fn note_given_out(&mut self, now: Instant) {
+        match self.written.checked_sub(1) {
+            Some(left) => self.written = left,
+            None => self.own_packet = Some(now),
+        }
+    }
+
+    /// What was sent on the line is of no use to the client any more: it is not sent again.
+    pub fn forget_sent(&mut self, ssrc: Ssrc) {
+        if let Some(stream) = self.rtc.direct_api().stream_tx(&ssrc) {
+            stream.set_rtx_cache(VIDEO_KEPT, REPEAT_AGE, Some(REPEAT_SHARE));
+        }
     }
 
     /// Where media go; answers to checks go everywhere.
@@ -212,6 +257,11 @@ impl Peer {
     pub fn line(&mut self, mid: Mid) -> Option<&mut Line> {
         self.lines.iter_mut().find(|line| line.mid == mid)
     }
+}
+
+/// Whether a datagram is a media packet, and not a report on media (RFC 5761 section 4).
+fn is_media(datagram: &[u8]) -> bool {
+    matches!(datagram, [128..=191, kind, ..] if !(192..=223).contains(kind))
 }
 
 fn build_engine(fixed: &Fixed, creds: IceCreds, now: Instant) -> Rtc {

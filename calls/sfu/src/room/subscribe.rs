@@ -8,7 +8,7 @@ use str0m::media::Mid;
 
 use super::env::Env;
 use super::participant::Subscription;
-use super::peer::LineState;
+use super::peer::{Line, LineState};
 use super::track::Down;
 use super::{ParticipantId, PeerAt, Room, TrackId};
 use crate::media::layers::{LAYERS, Layer, layer_for_size};
@@ -93,7 +93,8 @@ impl Room {
             let waiting = self.waiting(subscriber, kind);
             let Some(participant) = self.participants.get_mut(subscriber) else { return };
             let Some(peer) = participant.receiving_peer() else { return };
-            let idle = peer.lines.iter_mut().filter(|line| line.kind == kind && line.state == LineState::Idle);
+            let is_idle = |line: &&mut Line| line.kind == kind && line.state == LineState::Idle && line.offered;
+            let idle = peer.lines.iter_mut().filter(is_idle);
             let mut placed = Vec::new();
             for (line, track) in idle.zip(waiting) {
                 line.state = LineState::Sending(track);
@@ -132,10 +133,15 @@ impl Room {
         let Some(peer) = self.participants.get_mut(at.participant).and_then(|receiver| receiver.peer(at.side)) else {
             return;
         };
-        let Some(ssrc) = peer.rtc.direct_api().stream_tx_by_mid(mid, None).map(|stream| stream.ssrc()) else {
+        let mut engine = peer.rtc.direct_api();
+        let Some(stream) = engine.stream_tx_by_mid(mid, None) else {
             tracing::warn!(room = %self.sid, track = %track.info.sid, %mid, "a line has no stream to send on");
             return;
         };
+        // The publisher paces what it sends. What would wait here for a narrow line is what keeps the smaller picture
+        // from getting through.
+        stream.set_unpaced(true);
+        let ssrc = stream.ssrc();
         let munger = peer.line(mid).map(|line| std::mem::take(&mut line.munger)).unwrap_or_default();
         track.downs.push(Down {
             subscriber: at.participant,

@@ -1,59 +1,26 @@
-//! Incoming datagrams: received in batches, and brought to the connection they are for.
+//! Incoming datagrams: brought to the connection they are for.
 
-use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use str0m::Input;
 use str0m::net::{Protocol, Receive};
 
+use super::exchange::Batch;
+use super::ports::TcpOrder;
 use super::routes;
 use super::run::Shard;
-use super::tcp::Arrived;
-use super::udp::Buffers;
-
-/// Receives of one round and socket.
-const RECEIVES_A_ROUND: usize = 16;
-/// Larger datagrams are no media: no path carries them in one piece. The engine cannot send on more than 2,000
-/// bytes with the headers it adds, and panics when it is given more.
-const MAX_DATAGRAM: usize = 1600;
 
 impl Shard {
-    pub(super) fn receive_udp(&mut self, index: usize, buffers: &mut Buffers, now: Instant) {
-        if self.readable.get(index) != Some(&true) {
-            return;
+    pub(super) fn receive_batch(&mut self, batch: &Batch, now: Instant) {
+        for (source, to, datagram) in batch.datagrams() {
+            self.receive(batch.protocol, source, to, datagram, now);
         }
-        for _ in 0..RECEIVES_A_ROUND {
-            let Some(port) = self.udp.get(index) else { return };
-            let filled = match port.receive(buffers) {
-                Ok(filled) => filled,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    if let Some(readable) = self.readable.get_mut(index) {
-                        *readable = false;
-                    }
-                    return;
-                }
-                // For instance an ICMP message about somebody who is gone.
-                Err(_) => continue,
-            };
-            for (source, to, datagram) in buffers.datagrams(filled) {
-                self.receive(Protocol::Udp, source, to, datagram, now);
-            }
-            self.flush();
-        }
-    }
-
-    pub(super) fn receive_tcp(&mut self, datagram: &Arrived, now: Instant) {
-        self.receive(Protocol::Tcp, datagram.remote, Some(datagram.local.ip()), &datagram.contents, now);
+        self.flush();
     }
 
     /// Finds the connection of a datagram. Without one nothing is computed and nothing answered.
     fn receive(&mut self, protocol: Protocol, source: SocketAddr, to: Option<IpAddr>, datagram: &[u8], now: Instant) {
-        self.fixed.metrics.datagrams_in.add(1);
-        self.fixed.metrics.bytes_in.add(datagram.len() as u64);
-        if datagram.len() > MAX_DATAGRAM {
-            return self.fixed.metrics.strangers.add(1);
-        }
         let tcp = protocol != Protocol::Udp;
         let stun = routes::is_stun(datagram);
         // A check names its connection, also when the address was used by another before.
@@ -78,7 +45,7 @@ impl Shard {
         }
         self.routes.add_address(source, tcp, route);
         if tcp {
-            self.tcp.claim(source);
+            self.tcp.order(TcpOrder::Claim(source));
         }
         let Input::Receive(_, received) = input else { return };
         self.with_room(route.room, |room, env| room.receive(route.at, received, env));

@@ -19,6 +19,8 @@ pub struct MediaMetrics {
     pub dropped: Counter,
     /// Datagrams of nobody we know.
     pub strangers: Counter,
+    /// Batches of datagrams that a media thread had no time for.
+    pub overruns: Counter,
     pub key_requests: Counter,
     pub join_seconds: Histogram,
     /// How long one round of the thread's loop takes.
@@ -42,6 +44,11 @@ impl MediaMetrics {
             forwarded: counter("conduit_sfu_packets_forwarded_total", "Media packets given to receivers.", &[]),
             dropped: counter("conduit_sfu_packets_dropped_total", "Packets above a participant's limit.", &[]),
             strangers: counter("conduit_sfu_strangers_total", "Datagrams that belong to no call.", &[]),
+            overruns: counter(
+                "conduit_sfu_overruns_total",
+                "Batches of datagrams that a media thread had no time for.",
+                &[],
+            ),
             key_requests: counter("conduit_sfu_key_requests_total", "Key frames asked of publishers.", &[]),
             join_seconds: metrics.histogram(
                 "conduit_sfu_join_seconds",

@@ -6,7 +6,9 @@ mod tests;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use super::exchange::Exchange;
 use crate::room::PeerAt;
 
 /// A connection and its room.
@@ -16,14 +18,20 @@ pub struct Route {
     pub at: PeerAt,
 }
 
-/// The tables.
-#[derive(Default)]
+/// The tables of one media thread. The exchange, which is shared, is told whose names and addresses they are.
 pub struct Routes {
     names: HashMap<String, Route>,
     addresses: HashMap<(SocketAddr, bool), Route>,
+    exchange: Arc<Exchange>,
+    thread: usize,
 }
 
 impl Routes {
+    /// Empty tables of the media thread of this number.
+    pub fn new(exchange: Arc<Exchange>, thread: usize) -> Routes {
+        Routes { names: HashMap::new(), addresses: HashMap::new(), exchange, thread }
+    }
+
     pub fn by_address(&self, address: SocketAddr, tcp: bool) -> Option<Route> {
         self.addresses.get(&(address, tcp)).copied()
     }
@@ -33,14 +41,17 @@ impl Routes {
     }
 
     pub fn add_name(&mut self, name: String, route: Route) {
+        self.exchange.add_name(name.clone(), self.thread);
         self.names.insert(name, route);
     }
 
     pub fn remove_name(&mut self, name: &str) {
+        self.exchange.remove_name(name);
         self.names.remove(name);
     }
 
     pub fn add_address(&mut self, address: SocketAddr, tcp: bool, route: Route) {
+        self.exchange.add_address(address, tcp, self.thread);
         self.addresses.insert((address, tcp), route);
     }
 
@@ -48,6 +59,7 @@ impl Routes {
     pub fn remove_address(&mut self, address: SocketAddr, room: usize) {
         for tcp in [false, true] {
             if self.addresses.get(&(address, tcp)).is_some_and(|route| route.room == room) {
+                self.exchange.remove_address(address, tcp, self.thread);
                 self.addresses.remove(&(address, tcp));
             }
         }
@@ -55,8 +67,28 @@ impl Routes {
 
     /// Forgets everything of a room.
     pub fn remove_room(&mut self, room: usize) {
-        self.names.retain(|_, route| route.room != room);
-        self.addresses.retain(|_, route| route.room != room);
+        let Routes { names, addresses, exchange, thread } = self;
+        names.retain(|name, route| {
+            let stays = route.room != room;
+            if !stays {
+                exchange.remove_name(name);
+            }
+            stays
+        });
+        addresses.retain(|(address, tcp), route| {
+            let stays = route.room != room;
+            if !stays {
+                exchange.remove_address(*address, *tcp, *thread);
+            }
+            stays
+        });
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.exchange.remove_thread(self.thread);
+        self.names.clear();
+        self.addresses.clear();
     }
 }
 

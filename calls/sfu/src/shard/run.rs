@@ -1,34 +1,36 @@
-//! The loop of the media thread: poll, take commands and datagrams, do what is due, send.
+//! The loop of a media thread: take datagrams and commands, do what is due, send, rest.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Poll, Token};
 use runtime::Clock;
 use slab::Slab;
 use str0m::net::Protocol;
 
+use super::directory::{Arrival, Directory};
+use super::exchange::Batch;
+use super::ports::{TcpOrder, TcpWay};
 use super::routes::{Route, Routes};
-use super::tcp::TcpPorts;
-use super::udp::{Buffers, Sender, UdpPort};
-use super::{Board, Command, Seat};
+use super::udp::{Sender, UdpPort};
+use super::{Backlog, Board, Command, Seat};
 use crate::report::LegStats;
 use crate::room::{Env, Fixed, Goodbye, JoinOptions, JoinRefusal, Notice, Outbox, PeerAt, Room, RouteChange, TICK};
 use crate::server::{DisconnectReason, Observer};
 
-pub(super) const WAKER: Token = Token(0);
-pub(super) const FIRST_UDP: usize = 1;
-/// Commands of one round, so that media have their turn.
-const COMMANDS_A_ROUND: usize = 256;
+/// After so long with commands media have their turn: a negotiation with many lines takes milliseconds.
+const COMMANDS_TIME: Duration = Duration::from_millis(1);
+/// Batches of datagrams of one round, so that commands have their turn.
+const BATCHES_A_ROUND: usize = 64;
 /// How often operators' overview is renewed.
 const OVERVIEW_EVERY: Duration = Duration::from_secs(2);
 /// How long the loop rests at most.
 const REST: Duration = TICK;
+/// What is due within so long is done together.
+const SHORTEST_REST: Duration = Duration::from_millis(1);
 
 /// A room and whether it has something to send.
 pub(super) struct Slot {
@@ -36,18 +38,22 @@ pub(super) struct Slot {
     pub touched: bool,
 }
 
-/// The media thread's state.
+/// A media thread's state.
 pub struct Shard {
-    pub(super) fixed: Fixed,
+    /// Its number.
+    pub(super) thread: usize,
+    pub(super) fixed: Arc<Fixed>,
     pub(super) clock: Clock,
     /// What [`Clock::monotonic`] is counted from, as the engine wants it.
     pub(super) started: Instant,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) board: Arc<Board>,
+    pub(super) directory: Arc<Directory>,
     pub(super) inbox: Receiver<Command>,
-    pub(super) poll: Poll,
-    pub(super) udp: Vec<UdpPort>,
-    pub(super) tcp: TcpPorts,
+    pub(super) backlog: Arc<Backlog>,
+    pub(super) batches: Receiver<Batch>,
+    pub(super) udp: Arc<Vec<UdpPort>>,
+    pub(super) tcp: TcpWay,
     pub(super) sender: Sender,
     pub(super) rooms: Slab<Slot>,
     pub(super) by_name: HashMap<String, usize>,
@@ -55,8 +61,6 @@ pub struct Shard {
     pub(super) routes: Routes,
     pub(super) wakes: BinaryHeap<Reverse<(Instant, usize, PeerAt)>>,
     pub(super) out: Outbox,
-    /// Sockets that may still have datagrams.
-    pub(super) readable: Vec<bool>,
     pub(super) next_tick: Instant,
     pub(super) next_overview: Instant,
     pub(super) stopping: bool,
@@ -69,12 +73,10 @@ impl Shard {
 
     /// Runs until stopped. A panic ends all calls of this thread and nothing else; clients come back.
     pub fn run(mut self) {
-        let mut events = Events::with_capacity(256);
-        let mut buffers = Buffers::new();
         while !self.stopping {
-            let round = catch_unwind(AssertUnwindSafe(|| self.round(&mut events, &mut buffers)));
+            let round = catch_unwind(AssertUnwindSafe(|| self.round()));
             if round.is_err() {
-                tracing::error!("the media thread panicked: its calls are ended; this is a bug in the server");
+                tracing::error!("a media thread panicked: its calls are ended; this is a bug in the server");
                 self.start_over();
             }
         }
@@ -86,113 +88,112 @@ impl Shard {
                 self.observer.left(&slot.room.name, identity, LegStats::default());
             }
         }
+        for name in self.by_name.keys() {
+            self.directory.close(name);
+        }
         self.rooms.clear();
         self.by_name.clear();
         self.touched.clear();
-        self.routes = Routes::default();
+        self.routes.clear();
         self.wakes.clear();
         self.out = Outbox::default();
         self.renew_board(true);
     }
 
-    fn round(&mut self, events: &mut Events, buffers: &mut Buffers) {
-        let now = self.now();
-        let more = self.readable.contains(&true);
-        let wake = self.wakes.peek().map(|Reverse((at, ..))| at.saturating_duration_since(now));
-        let rest = wake.unwrap_or(REST).min(self.next_tick.saturating_duration_since(now)).min(REST);
-        if let Err(error) = self.poll.poll(events, Some(if more { Duration::ZERO } else { rest }))
-            && error.kind() != ErrorKind::Interrupted
-        {
-            tracing::error!(%error, "the media thread cannot poll");
-            std::thread::sleep(REST);
-        }
+    fn round(&mut self) {
         let begun = self.now();
-        let mut arrived = Vec::new();
-        for event in events.iter() {
-            match event.token().0.checked_sub(FIRST_UDP) {
-                None => {}
-                Some(index) if index < self.udp.len() => {
-                    if let Some(readable) = self.readable.get_mut(index) {
-                        *readable = true;
-                    }
-                }
-                Some(_) => self.tcp.serve(event.token(), self.poll.registry(), begun, &mut arrived),
-            }
-        }
-        self.take_commands();
-        for datagram in arrived {
-            self.receive_tcp(&datagram, begun);
-        }
-        for index in 0..self.udp.len() {
-            self.receive_udp(index, buffers, begun);
-        }
+        let more = self.take_batches(begun) | self.take_commands(begun);
         self.wake_due(begun);
         if begun >= self.next_tick {
             self.tick(begun);
         }
         self.flush();
-        self.fixed.metrics.round_seconds.observe_duration(self.now().saturating_duration_since(begun));
+        let now = self.now();
+        self.fixed.metrics.round_seconds.observe_duration(now.saturating_duration_since(begun));
+        if !more {
+            let wake = self.wakes.peek().map(|Reverse((at, ..))| at.saturating_duration_since(now));
+            let rest = wake.unwrap_or(REST).min(self.next_tick.saturating_duration_since(now));
+            // Whoever sends something ends the rest, also one that has not begun.
+            std::thread::park_timeout(rest.clamp(SHORTEST_REST, REST));
+        }
     }
 
-    fn take_commands(&mut self) {
-        for _ in 0..COMMANDS_A_ROUND {
-            let Ok(command) = self.inbox.try_recv() else { return };
-            match command {
-                Command::Join { options, reply } => {
-                    // Whoever asked may have given up; the link is closed then and the participant goes.
-                    let _ = reply.send(self.join(*options));
-                }
-                Command::Message { seat, message } => self.with_room(seat.room, |room, env| {
-                    if room.is_linked(seat.participant, seat.connection) {
-                        room.take_message(seat.participant, *message, env);
-                    }
-                }),
-                Command::Lost { seat } => self.with_room(seat.room, |room, env| {
-                    if room.is_linked(seat.participant, seat.connection) {
-                        room.lose_link(seat.participant, seat.connection, env);
-                    }
-                }),
-                Command::Disconnect { room, identity, reason } => {
-                    let goodbye = match reason {
-                        DisconnectReason::Removed => Goodbye::Removed,
-                        DisconnectReason::RoomClosed => Goodbye::RoomClosed,
-                        DisconnectReason::Shutdown => Goodbye::Shutdown,
-                    };
-                    self.with_named(&room, |room, env| room.remove_identity(&identity, goodbye, env));
-                }
-                Command::Mute { room, identity, track } => {
-                    self.with_named(&room, |room, _| room.mute_track(&identity, &track));
-                }
-                Command::Stop { done } => {
-                    let rooms: Vec<usize> = self.rooms.iter().map(|(key, _)| key).collect();
-                    for key in rooms {
-                        self.with_room(key, |room, env| room.close(Goodbye::Shutdown, env));
-                    }
-                    self.stopping = true;
-                    let _ = done.send(());
-                }
+    /// Takes datagrams; whether there may be more.
+    fn take_batches(&mut self, begun: Instant) -> bool {
+        for _ in 0..BATCHES_A_ROUND {
+            let Ok(batch) = self.batches.try_recv() else { return false };
+            self.receive_batch(&batch, begun);
+        }
+        true
+    }
+
+    /// Takes commands for a while; whether there may be more.
+    fn take_commands(&mut self, begun: Instant) -> bool {
+        loop {
+            let Ok(command) = self.inbox.try_recv() else { return false };
+            self.backlog.took();
+            self.take_command(command);
+            if self.stopping || self.now().saturating_duration_since(begun) > COMMANDS_TIME {
+                return true;
             }
         }
     }
 
-    fn join(&mut self, options: JoinOptions) -> Result<Seat, JoinRefusal> {
+    fn take_command(&mut self, command: Command) {
+        match command {
+            Command::Join { options, arrival, reply } => {
+                // Whoever asked may have given up; the link is closed then and the participant goes.
+                let _ = reply.send(self.join(*options, &arrival));
+            }
+            Command::Message { seat, message } => self.with_room(seat.room, |room, env| {
+                if room.is_linked(seat.participant, seat.connection) {
+                    room.take_message(seat.participant, *message, env);
+                }
+            }),
+            Command::Lost { seat } => self.with_room(seat.room, |room, env| {
+                if room.is_linked(seat.participant, seat.connection) {
+                    room.lose_link(seat.participant, seat.connection, env);
+                }
+            }),
+            Command::Disconnect { room, identity, reason } => {
+                let goodbye = match reason {
+                    DisconnectReason::Removed => Goodbye::Removed,
+                    DisconnectReason::RoomClosed => Goodbye::RoomClosed,
+                    DisconnectReason::Shutdown => Goodbye::Shutdown,
+                };
+                self.with_named(&room, |room, env| room.remove_identity(&identity, goodbye, env));
+            }
+            Command::Mute { room, identity, track } => {
+                self.with_named(&room, |room, _| room.mute_track(&identity, &track));
+            }
+            Command::Stop { done } => {
+                let rooms: Vec<usize> = self.rooms.iter().map(|(key, _)| key).collect();
+                for key in rooms {
+                    self.with_room(key, |room, env| room.close(Goodbye::Shutdown, env));
+                }
+                self.stopping = true;
+                let _ = done.send(());
+            }
+        }
+    }
+
+    fn join(&mut self, options: JoinOptions, arrival: &Arrival) -> Result<Seat, JoinRefusal> {
         let connection = options.link.connection;
         let name = options.grant.room.clone();
         let key = match self.by_name.get(&name) {
             Some(key) => *key,
             None if options.resume.is_some() => return Err(JoinRefusal::NoSession),
             None if !options.grant.may_create => return Err(JoinRefusal::NoRoom),
-            None if self.rooms.len() >= self.fixed.config.max_rooms as usize => return Err(JoinRefusal::Full),
+            None if self.directory.rooms() >= self.fixed.config.max_rooms as usize => return Err(JoinRefusal::Full),
             None => self.open_room(name),
         };
-        let participants: usize = self.rooms.iter().map(|(_, slot)| slot.room.len()).sum();
-        if options.resume.is_none() && participants >= self.fixed.config.max_participants as usize {
+        if options.resume.is_none() && self.directory.participants() >= self.fixed.config.max_participants as usize {
             return Err(JoinRefusal::Full);
         }
         let mut joined = Err(JoinRefusal::NoRoom);
         self.with_room(key, |room, env| joined = room.join(options, env));
         self.renew_board(false);
-        joined.map(|participant| Seat { room: key, participant, connection })
+        joined.map(|participant| Seat { thread: arrival.thread, room: key, participant, connection })
     }
 
     fn open_room(&mut self, name: String) -> usize {
@@ -200,6 +201,7 @@ impl Shard {
         tracing::info!(room = %sid, "a call begins");
         let room = Room::new(name.clone(), sid, self.now(), self.clock.now_ms());
         let key = self.rooms.insert(Slot { room, touched: false });
+        self.directory.open(&name);
         self.by_name.insert(name, key);
         key
     }
@@ -247,7 +249,6 @@ impl Shard {
 
     fn tick(&mut self, now: Instant) {
         self.next_tick = now + TICK;
-        self.tcp.close_unclaimed(now, self.poll.registry());
         let keys: Vec<usize> = self.rooms.iter().map(|(key, _)| key).collect();
         for key in keys {
             let mut over = false;
@@ -270,25 +271,20 @@ impl Shard {
         let Some(slot) = self.rooms.try_remove(key) else { return };
         tracing::info!(room = %slot.room.sid, "a call ends");
         self.by_name.remove(&slot.room.name);
+        self.directory.close(&slot.room.name);
         self.routes.remove_room(key);
         self.touched.retain(|other| *other != key);
     }
 
     fn renew_board(&self, overview: bool) {
         let now = self.now();
-        let participants = self.rooms.iter().map(|(_, slot)| slot.room.len()).sum();
-        let rooms = overview.then(|| self.rooms.iter().map(|(_, slot)| slot.room.overview(now)).collect());
-        let mut state = self.board.0.lock();
-        if state.rooms.len() != self.by_name.len() || overview {
-            state.rooms = self.by_name.keys().cloned().collect();
+        self.directory.note_load(self.thread, self.rooms.iter().map(|(_, slot)| slot.room.len()).sum());
+        if overview {
+            self.board.renew(self.rooms.iter().map(|(_, slot)| slot.room.overview(now)).collect());
         }
-        state.participants = participants;
-        if let Some(rooms) = rooms {
-            state.overview = rooms;
-        }
-        drop(state);
-        self.fixed.metrics.rooms.set(i64::try_from(self.rooms.len()).unwrap_or(i64::MAX));
-        self.fixed.metrics.participants.set(i64::try_from(participants).unwrap_or(i64::MAX));
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        self.fixed.metrics.rooms.set(count(self.directory.rooms()));
+        self.fixed.metrics.participants.set(count(self.directory.participants()));
     }
 
     /// Lets all rooms that did something finish, and sends what they have.
@@ -303,13 +299,17 @@ impl Shard {
             }
         }
         let metrics = &self.fixed.metrics;
+        let mut over_tcp = false;
         for datagram in self.out.datagrams.drain(..) {
             if datagram.proto == Protocol::Udp {
                 self.sender.push(&self.udp, &datagram, metrics);
             } else {
-                metrics.datagrams_out.add(1);
-                self.tcp.send(datagram.destination, &datagram.contents, self.poll.registry());
+                self.tcp.order(TcpOrder::Send(datagram.destination, datagram.contents.into()));
+                over_tcp = true;
             }
+        }
+        if over_tcp {
+            self.tcp.wake();
         }
         self.sender.flush(&self.udp, metrics);
     }

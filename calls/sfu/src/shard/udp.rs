@@ -129,6 +129,15 @@ impl Sender {
         self.run.count += 1;
     }
 
+    /// Sends one datagram from whichever address the system chooses.
+    pub fn answer(&mut self, ports: &[UdpPort], destination: SocketAddr, contents: &[u8], metrics: &MediaMetrics) {
+        self.flush(ports, metrics);
+        let run = &mut self.run;
+        (run.destination, run.source, run.segment, run.count) = (destination, None, contents.len(), 1);
+        run.bytes.extend_from_slice(contents);
+        self.flush(ports, metrics);
+    }
+
     /// Sends what was held back to be joined.
     pub fn flush(&mut self, ports: &[UdpPort], metrics: &MediaMetrics) {
         if self.run.count > 0

@@ -189,14 +189,14 @@ fn admit(
     }
     let hello = hello?;
     if hello.resume.is_none() {
-        let board = shared.shard.board();
-        let exists = board.has_room(&grant.room);
+        let exists = shared.shards.has_room(&grant.room);
         if !exists && !grant.may_create {
             return Err(Refusal::NoRoom);
         }
-        let (rooms, participants) = board.load();
+        let (rooms, participants) = shared.shards.load();
         let full = participants >= shared.config.max_participants as usize
-            || (!exists && rooms >= shared.config.max_rooms as usize);
+            || (!exists && rooms >= shared.config.max_rooms as usize)
+            || shared.shards.is_crowded(&grant.room);
         if full {
             return Err(Refusal::Full);
         }

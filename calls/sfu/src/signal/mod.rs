@@ -3,7 +3,7 @@
 
 mod http;
 mod limits;
-mod params;
+pub(crate) mod params;
 mod socket;
 
 pub use http::router;

@@ -11,7 +11,7 @@ use livekit_protocol as proto;
 use prost::Message;
 use proto::signal_request::Message as Request;
 use proto::signal_response::Message as Response;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::limits::Bucket;
 use super::params::Hello;
@@ -43,7 +43,7 @@ pub async fn serve(shared: Arc<Shared>, mut socket: WebSocket, grant: Grant, hel
         Ok((seat, frames)) => {
             let (mut frames, shutdown) = (frames, shared.tasks.shutdown_token());
             converse(&shared, &mut socket, seat, &mut frames, &grant, &shutdown).await;
-            shared.shard.send(Command::Lost { seat });
+            shared.shards.send(seat, Command::Lost { seat });
             // What was said last, such as a goodbye, still goes out.
             while let Ok(frame) = frames.try_recv() {
                 if !send(&shared, &mut socket, frame).await {
@@ -87,10 +87,7 @@ async fn join(
         ice_servers,
         link,
     });
-    let (reply, answer) = oneshot::channel();
-    if !shared.shard.send(Command::Join { options, reply }) {
-        return Err(JoinRefusal::Full);
-    }
+    let Some(answer) = shared.shards.join(options) else { return Err(JoinRefusal::Full) };
     match shared.clock.timeout(JOIN_LIMIT, answer).await {
         Some(Ok(outcome)) => outcome.map(|seat| (seat, frames)),
         Some(Err(_)) | None => Err(JoinRefusal::Full),
@@ -108,6 +105,7 @@ async fn converse(
 ) {
     let limit = shared.config.messages;
     let mut bucket = Bucket::full(limit, shared.clock.monotonic());
+    let mut negotiations = Bucket::full(shared.config.negotiations, shared.clock.monotonic());
     let mut heard = shared.clock.monotonic();
     let mut refreshed = heard;
     loop {
@@ -144,7 +142,7 @@ async fn converse(
                     shared.metrics.count_refusal("messages");
                     return;
                 }
-                if !take(shared, socket, seat, &bytes).await {
+                if !take(shared, socket, seat, &bytes, &mut negotiations).await {
                     return;
                 }
             }
@@ -159,7 +157,7 @@ async fn converse(
 }
 
 /// Takes one message; `false` when the connection is over.
-async fn take(shared: &Shared, socket: &mut WebSocket, seat: Seat, bytes: &[u8]) -> bool {
+async fn take(shared: &Shared, socket: &mut WebSocket, seat: Seat, bytes: &[u8], negotiations: &mut Bucket) -> bool {
     let Ok(request) = proto::SignalRequest::decode(bytes) else { return false };
     let now_ms = signed(shared.clock.now_ms());
     match request.message {
@@ -170,8 +168,19 @@ async fn take(shared: &Shared, socket: &mut WebSocket, seat: Seat, bytes: &[u8])
             let pong = proto::Pong { last_ping_timestamp: ping.timestamp, timestamp: now_ms };
             send(shared, socket, encode(Response::PongResp(pong))).await
         }
-        Some(message) => shared.shard.send(Command::Message { seat, message: Box::new(message) }),
+        Some(message) => {
+            if negotiates(&message) && !negotiations.take(shared.config.negotiations, shared.clock.monotonic()) {
+                shared.metrics.count_refusal("negotiations");
+                return false;
+            }
+            shared.shards.send(seat, Command::Message { seat, message: Box::new(message) })
+        }
     }
+}
+
+/// Whether a message makes the media thread read or write a session description.
+fn negotiates(message: &Request) -> bool {
+    matches!(message, Request::Offer(_) | Request::Answer(_) | Request::AddTrack(_))
 }
 
 async fn send(shared: &Shared, socket: &mut WebSocket, frame: Bytes) -> bool {

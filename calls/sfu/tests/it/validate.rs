@@ -109,9 +109,12 @@ async fn a_room_that_may_not_be_made_does_not_exist() {
 
 #[tokio::test]
 async fn a_full_server_says_so() {
-    let (sfu, tasks) = start(|config| config.max_participants = 0).await;
-    assert_eq!(validate(&sfu, &sfu.token(&grant(true))).await.0, StatusCode::SERVICE_UNAVAILABLE);
-    tasks.drain(Duration::from_secs(5)).await;
+    let bounds: [fn(&mut SfuConfig); 2] = [|config| config.max_participants = 0, |config| config.max_rooms = 0];
+    for bound in bounds {
+        let (sfu, tasks) = start(bound).await;
+        assert_eq!(validate(&sfu, &sfu.token(&grant(true))).await.0, StatusCode::SERVICE_UNAVAILABLE);
+        tasks.drain(Duration::from_secs(5)).await;
+    }
 }
 
 #[tokio::test]

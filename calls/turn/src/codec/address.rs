@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::{COOKIE, Transaction};
 
 /// Reads the value of an XOR-…-ADDRESS attribute.
-pub(super) fn read(value: &[u8], transaction: &Transaction) -> Option<SocketAddr> {
+pub(crate) fn read(value: &[u8], transaction: &Transaction) -> Option<SocketAddr> {
     let (head, ip) = value.split_first_chunk::<4>()?;
     let [_, family, p0, p1] = *head;
     let [c0, c1, ..] = COOKIE;

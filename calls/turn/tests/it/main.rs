@@ -4,4 +4,5 @@
 mod client;
 mod connections;
 mod datagrams;
+mod probing;
 mod server;

@@ -35,7 +35,7 @@ fn truncated_checks_have_no_name() {
 fn an_address_goes_with_its_room_only() {
     let route = |room| Route { room, at: PeerAt { participant: 0, side: crate::room::Side::Main } };
     let address: SocketAddr = "192.0.2.1:5000".parse().unwrap();
-    let mut routes = Routes::default();
+    let mut routes = Routes::new(Arc::default(), 0);
     routes.add_address(address, false, route(1));
     routes.remove_address(address, 2);
     assert_eq!(routes.by_address(address, false), Some(route(1)));
