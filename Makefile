@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 CARGO = export PATH="$$HOME/.cargo/bin:$$PATH" && . scripts/env.sh && cargo
 
-.PHONY: help setup run test sim check deny bench bench-federation bench-calls bench-turn test-clients test-calls test-turn test-interop test-appservices test-openapi complement fuzz config endpoints clean
+.PHONY: help setup run test sim check deny bench bench-federation bench-admin bench-calls bench-turn test-clients test-calls test-turn test-interop test-appservices test-admin test-openapi complement fuzz config endpoints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 22
@@ -51,6 +51,10 @@ bench-federation: setup ## measure a release build with other servers, beside Sy
 	$(CARGO) build --release --locked
 	. scripts/env.sh && bench/federation/run.sh "$$CARGO_TARGET_DIR/release/conduit" $(ARGS)
 
+bench-admin: setup ## measure a release build with an organisation of 10,000 users, as its administrators use it
+	$(CARGO) build --release --locked --bin conduit
+	. scripts/env.sh && bench/admin/run.sh "$$CARGO_TARGET_DIR/release/conduit"
+
 bench-calls: setup ## measure the media server, beside Janus
 	$(CARGO) build --release --locked -p sfu --example bare
 	. scripts/env.sh && bench/calls/run.sh "$$CARGO_TARGET_DIR/release/examples/bare" $(ARGS)
@@ -86,6 +90,11 @@ test-appservices: ## real application services (heisenbridge with ngircd, an enc
 	@scripts/setup.sh appservices
 	$(CARGO) build --release --locked
 	. scripts/env.sh && tests/appservices/run.sh "$$CARGO_TARGET_DIR/release/conduit"
+
+test-admin: ## tools of administrators (synadm, matrix-synapse-admin, a moderation bot, promtool) against a release build; ARGS="--only bot"
+	@scripts/setup.sh admin
+	$(CARGO) build --release --locked --bin conduit
+	. scripts/env.sh && tests/admin/run.sh "$$CARGO_TARGET_DIR/release/conduit" $(ARGS)
 
 complement: ## the acceptance suite against a release build in containers; PACKAGES= RUN= CLEAN=1 ACCEPT=1 (docs/compliance.md)
 ifdef BINARY

@@ -34,7 +34,7 @@ launch_conduit() { # launch_conduit BINARY [KEY=VALUE...]: with the data that is
   shift
   mkdir -p "$conduit_data"
   for pair in "server_name=localhost:$conduit_port" "listeners=[\"127.0.0.1:$conduit_port\"]" "data_dir=$conduit_data" \
-    registration=open durability=always rate_limits.enabled=false log.level=warn "$@"; do
+    registration=open durability=always rate_limits.enabled=false admin.room=false log.level=warn "$@"; do
     set+=(--set "$pair")
   done
   CONDUIT_CONFIG=/dev/null "$binary" run "${set[@]}" >>"$BENCH/run/conduit/log" 2>&1 </dev/null &

@@ -7,6 +7,7 @@
 #   scripts/setup.sh interop      also what the tests with Synapse need
 #   scripts/setup.sh openapi      also what the tests against the OpenAPI definitions need
 #   scripts/setup.sh appservices  also what the tests with application services need
+#   scripts/setup.sh admin        also what the tests with tools of administrators need
 #   scripts/setup.sh metrics      also Prometheus' own checker of metrics
 #   scripts/setup.sh deny         also cargo-deny
 set -euo pipefail
@@ -54,6 +55,7 @@ for extra in "$@"; do
     interop) install_packages python3 python3-venv openssl ;;
     openapi) install_packages python3 python3-venv ;;
     appservices) install_packages python3 python3-venv python3-dev libolm-dev ngircd ;;
+    admin) install_packages python3 python3-venv nodejs npm curl prometheus ;;
     metrics) install_packages prometheus ;;
     deny) command -v cargo-deny >/dev/null || cargo install --locked cargo-deny >&2 ;;
     *) echo "scripts/setup.sh: nothing is known of $extra" >&2; exit 2 ;;

@@ -62,7 +62,7 @@ pub(crate) struct Parts {
 pub fn all_keyspaces() -> Vec<KeyspaceInfo> {
     let mut keyspaces = [rooms::KEYSPACES, users::KEYSPACES, media::KEYSPACES].concat();
     keyspaces.extend(federation::keyspaces());
-    keyspaces.extend(admin::KEYSPACES);
+    keyspaces.extend(admin::keyspaces());
     keyspaces.extend(appservices::KEYSPACES);
     keyspaces.extend(calls::KEYSPACES);
     keyspaces.extend(push::KEYSPACES);

@@ -49,22 +49,6 @@ pub struct Reloaded {
     pub appservices: usize,
 }
 
-impl fmt::Display for Reloaded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.changed.is_empty() {
-            f.write_str("no setting has changed; certificate and application services were read again")?;
-        }
-        for difference in &self.changed {
-            writeln!(f, "changed: {difference}")?;
-        }
-        for (index, difference) in self.needs_restart.iter().enumerate() {
-            let line = if index == 0 && self.changed.is_empty() { "\n" } else { "" };
-            writeln!(f, "{line}needs a restart: {difference}")?;
-        }
-        Ok(())
-    }
-}
-
 /// Reloads the configuration of a running server. A cheap handle.
 #[derive(Clone)]
 pub(crate) struct Reloader(Arc<Inner>);

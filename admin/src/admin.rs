@@ -39,7 +39,7 @@ pub struct AdminParts {
     pub calls: Calls,
     /// The search in messages, if it is enabled.
     pub search: Option<Search>,
-    /// The store with [`crate::KEYSPACES`].
+    /// The store with [`crate::keyspaces`].
     pub store: Store,
     /// Time.
     pub clock: Clock,

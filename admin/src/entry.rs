@@ -16,6 +16,9 @@ use crate::outcome::Outcome;
 /// A future that owns what it needs.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
+/// An operation that only needs to be told by whom.
+type Work = Box<dyn FnOnce(Admin, Caller) -> BoxFuture<Result<Outcome, AdminError>> + Send + Sync>;
+
 /// One operation of the registry.
 #[derive(Clone, Copy)]
 pub struct Entry {
@@ -43,7 +46,7 @@ pub struct Prepared {
     pub arguments: Value,
     /// What has to be asked for first.
     pub questions: Vec<Question>,
-    pub(crate) run: Box<dyn FnOnce(Admin, Caller) -> BoxFuture<Result<Outcome, AdminError>> + Send + Sync>,
+    pub(crate) run: Work,
 }
 
 impl Entry {

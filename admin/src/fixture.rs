@@ -59,8 +59,9 @@ impl Fixture {
     }
 
     fn open(disk: MemoryDisk, clock: Clock, folder: tempfile::TempDir) -> Fixture {
-        let keyspaces = [rooms::KEYSPACES, users::KEYSPACES, media::KEYSPACES, calls::KEYSPACES, crate::KEYSPACES];
-        let store = Store::open(Options::new(Backend::MemoryDisk(disk.clone()), keyspaces.concat())).unwrap();
+        let mut keyspaces = [rooms::KEYSPACES, users::KEYSPACES, media::KEYSPACES, calls::KEYSPACES].concat();
+        keyspaces.extend(crate::keyspaces());
+        let store = Store::open(Options::new(Backend::MemoryDisk(disk.clone()), keyspaces)).unwrap();
         let metrics = Metrics::new();
         let (tasks, random) = (Tasks::new(&metrics), Random::seeded(clock.now_ms()));
         let server_name = ServerName::parse("us").unwrap();

@@ -11,7 +11,7 @@ use tower::util::MapResponseLayer;
 
 use crate::admin::Admin;
 
-pub(crate) use caller::RouteNeeds;
+pub(crate) use caller::{CallerDevice, RouteNeeds};
 pub use caller::{SynapseCaller, find_caller};
 pub use reading::{Args, JsonBody, Query, answer, read_body, read_object};
 pub use refusal::{Answer, Refusal};

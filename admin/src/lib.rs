@@ -15,6 +15,7 @@ mod administrators;
 mod appservice;
 pub mod arguments;
 pub mod audit;
+mod call;
 mod caller;
 mod config;
 mod device;
@@ -26,6 +27,7 @@ pub mod http;
 mod job;
 pub mod jobs;
 mod media;
+mod notice;
 mod operation;
 pub mod operations;
 mod outcome;
@@ -56,20 +58,11 @@ pub use operation::{Effect, Needs, Operation};
 pub use outcome::{Cell, File, Outcome, Table, format_time};
 
 /// The keyspaces of this crate, to be declared when the store is opened.
-pub const KEYSPACES: &[KeyspaceInfo] = &[
-    audit::AUDIT.info(),
-    face::room::rows::ADMIN_ROOM.info(),
-    face::room::rows::ADMIN_ROOM_INVITED.info(),
-    face::room::rows::ADMIN_ROOM_RUNNING.info(),
-    face::room::rows::ADMIN_VERSION.info(),
-    policy::rows::POLICY_DEEDS.info(),
-    policy::rows::POLICY_LISTS.info(),
-    jobs::JOBS.info(),
-    statistics::KEYSPACES[0],
-    statistics::KEYSPACES[1],
-    statistics::KEYSPACES[2],
-    statistics::KEYSPACES[3],
-];
+#[must_use]
+pub fn keyspaces() -> Vec<KeyspaceInfo> {
+    let own = [audit::AUDIT.info(), jobs::JOBS.info()];
+    [&own, face::room::rows::KEYSPACES, policy::rows::KEYSPACES, statistics::KEYSPACES].concat()
+}
 
 /// The router of all HTTP faces. It has no fallback.
 pub fn router(admin: Admin) -> axum::Router {

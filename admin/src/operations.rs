@@ -3,7 +3,8 @@
 use crate::administrators;
 use crate::entry::Entry;
 use crate::{
-    appservice, audit, device, federation, job, media, policy, report, room, search, server, statistics, token, user,
+    appservice, audit, call, device, federation, job, media, notice, policy, report, room, search, server, statistics,
+    token, user,
 };
 
 /// Operations on one kind of thing.
@@ -144,9 +145,10 @@ pub fn groups() -> Vec<Group> {
                 Entry::of::<room::Kick>(),
                 Entry::of::<room::Extremities>(),
                 Entry::of::<room::DropExtremities>(),
-                Entry::of::<room::RedactUser>(),
             ],
         ),
+        group("notice", "Messages of the server to its users", vec![Entry::of::<notice::Send>()]),
+        group("call", "Calls in rooms", vec![Entry::of::<call::List>(), Entry::of::<call::History>()]),
         group(
             "federation",
             "Other servers",

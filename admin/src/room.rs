@@ -8,7 +8,6 @@ mod govern;
 mod list;
 mod purge;
 mod read;
-mod redact;
 
 pub use block::{Block, Blocked, Unblock};
 pub use delete::{Delete, Shutdown};
@@ -22,5 +21,3 @@ pub use purge::Purge;
 pub(crate) use purge::{PurgeHistory, cut_before, start_purge};
 pub use read::{Event, Members, Messages, State};
 pub(crate) use read::{find_event, render};
-pub(crate) use redact::RedactEvents;
-pub use redact::RedactUser;

@@ -5,6 +5,7 @@
 mod devices;
 mod federation;
 mod media;
+mod notices;
 mod registration;
 mod reports;
 mod rooms;
@@ -99,6 +100,8 @@ fn server_routes() -> Vec<Route> {
         get("/_synapse/admin/v1/background_updates/enabled", tasks::get_enabled),
         post("/_synapse/admin/v1/background_updates/enabled", tasks::set_enabled),
         post("/_synapse/admin/v1/background_updates/start_job", tasks::start_job),
+        post("/_synapse/admin/v1/send_server_notice", notices::send),
+        put("/_synapse/admin/v1/send_server_notice/{txnId}", notices::send_once),
     ]
 }
 

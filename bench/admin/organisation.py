@@ -18,7 +18,7 @@ REGISTRATION = {
     "hs_token": "not-used-because-there-is-no-url",
     "sender_localpart": "organiser",
     "rate_limited": False,
-    "namespaces": {"users": [{"regex": "@.*", "exclusive": False}]},
+    "namespaces": {kind: [{"regex": f"{mark}.*", "exclusive": False}] for kind, mark in (("users", "@"), ("aliases", "#"))},
 }
 CLIENT = "/_matrix/client/v3"
 SYNAPSE = "/_synapse/admin/v1"
@@ -30,6 +30,8 @@ PACK_RAT = 7
 TOKENS = 500
 REPORTS = 1000
 BUSY_MEMBERS = 30
+# Numbers of rooms, in which the number says what kind of room it is.
+HALL, BUSY_ROOM = 1_000_001, 1_000_003
 DAY_MS = 24 * 60 * 60 * 1000
 WORDS = "server room message history member federation policy report token upload purge listing state event".split()
 
@@ -117,7 +119,7 @@ class Organisation:
         self.keep(rooms=made)
 
     async def make_hall(self):
-        creator, room = await self.create_room(1_000_001)
+        _, room = await self.create_room(HALL)
         join = lambda number: self.act(self.person(2 + number), "POST", f"{CLIENT}/join/{quote(room)}", {})  # noqa: E731
         await set_up(min(HALL_MEMBERS, self.users - 3), join)
         self.keep(hall=room)
@@ -140,7 +142,7 @@ class Organisation:
 
     async def make_busy_room(self, events):
         """A room with messages of the last 400 days but the last 5."""
-        creator, room = await self.create_room(1_000_001)
+        _, room = await self.create_room(BUSY_ROOM)
         people = [self.person(100 + 7 * one) for one in range(BUSY_MEMBERS)]
         for person in people:
             await self.act(person, "POST", f"{CLIENT}/join/{quote(room)}", {})

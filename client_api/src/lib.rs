@@ -54,7 +54,6 @@ mod room_keys;
 mod routes;
 mod search;
 mod send;
-mod server_notices;
 mod shadow_ban;
 mod shared_secret;
 mod state;

@@ -1,20 +1,18 @@
 //! Logging in and out (Client-Server API §"Login", §"Logout", §"Refreshing access tokens").
 
-use std::sync::Arc;
-
 use axum::extract::State;
-use rooms::{Rooms, UserNid};
+use rooms::UserNid;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use spec::ids::UserId;
 use users::{AuthData, AuthIdentifier, DeviceLogin, NewSession, SecurityEventKind, UiaPurpose, Users};
 
-use crate::config::ClientApiConfig;
 use crate::error::ApiError;
 use crate::extract::{Address, Anybody, CallingService, User};
 use crate::json::{Answer, JsonBody, answer, answer_empty};
-use crate::limits::{Caller, LimitClass, RateLimits};
+use crate::limits::{Caller, LimitClass};
 use crate::uia::confirm;
+use crate::{Edge, EdgeParts};
 
 /// `GET /login`.
 pub(crate) async fn get_login_types() -> Answer {
@@ -45,14 +43,12 @@ pub(crate) struct LoginBody {
 /// `POST /login`.
 pub(crate) async fn log_in(
     _: Anybody,
-    State(users): State<Users>,
-    State(rooms): State<Rooms>,
-    State(limits): State<Arc<RateLimits>>,
-    State(config): State<Arc<ClientApiConfig>>,
+    State(edge): State<Edge>,
     service: CallingService,
     Address(address): Address,
     JsonBody(body): JsonBody<LoginBody>,
 ) -> Answer {
+    let EdgeParts { users, rooms, limits, config, .. } = &*edge;
     let user = match body.kind.as_str() {
         "m.login.password" => {
             let user_id = users.parse_local_user(name_of(&body)?).map_err(|_| wrong_password())?;

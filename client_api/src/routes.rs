@@ -19,8 +19,8 @@ use crate::{
     account, account_data, admin, aliases, appservices, backup_keys, calls, capabilities, context, create_room,
     delayed, devices, filter, hierarchy, keys, login, media, media_legacy, members, membership, messages,
     notifications, old_sync, openid, presence, profile, public_rooms, push_rules, pushers, receipts, registration,
-    relations, report, room_keys, search, send, server_notices, shared_secret, state, sync, tags, thread_subscriptions,
-    threads, to_device, typing, upgrade, url_preview, user_directory, versions, well_known,
+    relations, report, room_keys, search, send, shared_secret, state, sync, tags, thread_subscriptions, threads,
+    to_device, typing, upgrade, url_preview, user_directory, versions, well_known,
 };
 
 /// Who may call an endpoint.
@@ -144,8 +144,6 @@ fn server_routes() -> Vec<Route> {
         get("/_matrix/client/v3/admin/whois/{userId}", Auth::Reader, admin::get_whois),
         get("/_synapse/admin/v1/register", Auth::Anybody, shared_secret::get_nonce),
         post("/_synapse/admin/v1/register", Auth::Anybody, shared_secret::register).limited(LimitClass::Registration),
-        post("/_synapse/admin/v1/send_server_notice", Auth::Admin, server_notices::send),
-        put("/_synapse/admin/v1/send_server_notice/{txnId}", Auth::Admin, server_notices::send_once),
     ]
 }
 

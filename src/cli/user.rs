@@ -68,7 +68,7 @@ fn create_without_server(config: &Config, name: &str, password: &Password, admin
         std::fs::create_dir_all(&config.data_dir).map_err(data_dir_failed)?;
         let environment = Environment::system(config);
         let tasks = Tasks::new(&environment.metrics);
-        let parts = assemble_parts(config, &environment, &tasks, Carriers::default());
+        let parts = assemble_parts(config, &environment, &tasks, Carriers::default(), None);
         let Parts { store, users, .. } = parts.map_err(|error| describe_start_error(config, &error))?;
         let created = create_user(&users, name, password, admin).await;
         tasks.shut_down();

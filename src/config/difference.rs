@@ -1,7 +1,6 @@
 //! What differs between two configurations.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use runtime::config::{ConfigSection, FieldInfo};
 use serde::Serialize;
@@ -22,13 +21,6 @@ pub struct Difference {
     pub before: Option<String>,
     /// The value on the other side.
     pub after: Option<String>,
-}
-
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let show = |value: &Option<String>| value.clone().unwrap_or_else(|| "(not set)".to_owned());
-        write!(f, "{}: {} → {}", self.key, show(&self.before), show(&self.after))
-    }
 }
 
 /// All values of a configuration, by dotted key.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use admin::Admin;
-use conduit::{Config, Environment, Registration, Server, StartError};
+use conduit::{Config, ConfigSources, Environment, Registration, Server, StartError};
 use runtime::{Clock, Metrics, Random};
 use storage::{Backend, MemoryDisk, OpenError};
 use tempfile::TempDir;
@@ -128,6 +128,14 @@ impl TestServer {
     #[must_use]
     pub fn admin(&self) -> &Admin {
         self.server.as_ref().expect("the server runs").admin()
+    }
+
+    /// Tells the server where its configuration is to be read from when it is reloaded, until it is restarted.
+    ///
+    /// # Panics
+    /// If it is stopped.
+    pub fn set_origin(&self, sources: ConfigSources) {
+        self.server.as_ref().expect("the server runs").set_origin(sources, None);
     }
 
     /// Waits for a future, in the runtime of the server.

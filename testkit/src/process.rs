@@ -44,6 +44,7 @@ impl ConduitProcess {
                 "registration=open".into(),
                 "rate_limits.enabled=false".into(),
                 "server_name=hs.test".into(),
+                "admin.room=false".into(),
             ],
             child: None,
             clock: Clock::system(),

@@ -79,7 +79,7 @@ def make_server(binary: str, folder: Path, port: int, services: Path) -> Program
     """A server with an empty data folder, which knows the application services in a folder."""
     (folder / "conduit.toml").write_text(
         f'server_name = "hs.test"\ndata_dir = "{folder}/data"\nlisteners = ["127.0.0.1:{port}"]\n'
-        f'registration = "open"\n[appservices]\nfolder = "{services}"\n[rate_limits]\nenabled = false\n'
+        f'registration = "open"\n[appservices]\nfolder = "{services}"\n[admin]\nroom = false\n[rate_limits]\nenabled = false\n'
     )
     return Program("conduit", folder, binary, "run", "--config", str(folder / "conduit.toml"))
 

@@ -22,6 +22,9 @@ data_dir = "$dir/data"
 listeners = ["127.0.0.1:$port"]
 registration = "open"
 
+[admin]
+room = false
+
 [rate_limits]
 enabled = false
 TOML

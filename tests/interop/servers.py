@@ -134,6 +134,9 @@ allow_private_addresses = true
 certificate = "{self.certificate}"
 key = "{self.key}"
 
+[admin]
+room = false
+
 [federation]
 trusted_key_servers = []
 backoff = "{self.retry_seconds}s"

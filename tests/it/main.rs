@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "this is how a test fails")]
 
+mod admin_command;
 mod appservices;
 mod backup;
 mod calls;

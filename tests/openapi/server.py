@@ -25,6 +25,9 @@ registration_shared_secret = "{secret}"
 durability = "interval"
 allow_private_addresses = true
 
+[admin]
+room = false
+
 [media]
 unauthenticated_downloads = true
 url_previews = true

@@ -1,5 +1,7 @@
 //! Who calls over HTTP: users of this server, by their access token.
 
+use std::sync::Arc;
+
 use axum::extract::{FromRequestParts, MatchedPath};
 use http::request::Parts;
 use http::{StatusCode, header};
@@ -14,6 +16,10 @@ use crate::operation::{Effect, Needs};
 /// The caller of a route in the form of the Synapse admin API, who has the rights that the route needs. Who has not is
 /// refused, and that is recorded.
 pub struct SynapseCaller(pub Caller);
+
+/// The device that the access token belongs to; put into each request when the caller is found.
+#[derive(Clone, Debug)]
+pub(crate) struct CallerDevice(pub Arc<str>);
 
 /// What the route says of who may call; put into each request by the router.
 #[derive(Clone, Copy, Debug)]
@@ -59,5 +65,6 @@ pub async fn find_caller(parts: &mut Parts, admin: &Admin, face: Face) -> Result
         }
     };
     let session = admin.users().authenticate(&token).await?;
+    parts.extensions.insert(CallerDevice(session.device_id.clone()));
     Ok(Caller::new(Actor::User(session.user, session.user_id.clone()), face))
 }

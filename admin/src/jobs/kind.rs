@@ -97,7 +97,6 @@ pub(crate) fn kinds() -> Vec<Kind> {
         Kind::of::<crate::media::SweepMedia>(),
         Kind::of::<crate::room::DeleteRoom>(),
         Kind::of::<crate::room::PurgeHistory>(),
-        Kind::of::<crate::room::RedactEvents>(),
         #[cfg(test)]
         Kind::of::<super::tests::Count>(),
     ]

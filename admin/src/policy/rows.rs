@@ -1,13 +1,16 @@
 //! What is stored of policy lists.
 
 use serde::{Deserialize, Serialize};
-use storage::{Keyspace, Profile, stored};
+use storage::{Keyspace, KeyspaceInfo, Profile, stored};
 
 /// The lists that the server follows, by room id.
 pub(crate) const POLICY_LISTS: Keyspace<String, PolicyListRow> = Keyspace::new("policy_lists", Profile::Points);
 /// What was done because of a rule and is undone when the rule is gone: room ids that were blocked, user ids that were
 /// suspended.
 pub(crate) const POLICY_DEEDS: Keyspace<String, PolicyDeedRow> = Keyspace::new("policy_deeds", Profile::Points);
+
+/// Every keyspace of policy lists.
+pub(crate) const KEYSPACES: &[KeyspaceInfo] = &[POLICY_LISTS.info(), POLICY_DEEDS.info()];
 
 /// A list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -239,6 +239,9 @@ impl Statistics {
         upto: StreamPos,
         counts: &mut Counts,
     ) -> Result<(), AdminError> {
+        if self.rooms.is_deleting(room)? {
+            return Ok(());
+        }
         let mut until = self.rooms.head(room)?.last_seq().next();
         loop {
             let events = self.rooms.events_back(room, RoomSeq::FIRST, until, CHUNK)?;

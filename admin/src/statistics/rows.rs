@@ -17,7 +17,7 @@ pub(crate) const ACTIVE_DAYS: Keyspace<Day, ActiveDayRow> = Keyspace::new("stati
 pub(crate) const CURSOR: Keyspace<u8, StreamPos> = Keyspace::new("statistics_cursor", Profile::Points);
 
 /// Every keyspace of statistics.
-pub(crate) const KEYSPACES: [KeyspaceInfo; 4] = [MESSAGES.info(), ACTIVE.info(), ACTIVE_DAYS.info(), CURSOR.info()];
+pub(crate) const KEYSPACES: &[KeyspaceInfo] = &[MESSAGES.info(), ACTIVE.info(), ACTIVE_DAYS.info(), CURSOR.info()];
 
 /// The key of the row in [`CURSOR`].
 pub(crate) const THE_CURSOR: u8 = 0;

@@ -47,7 +47,10 @@ impl Operation for Deactivate {
                 None
             }
         };
-        Ok(Outcome::record(vec![("user_id", Cell::text(&account.user_id)), ("job", Cell::or_none(job, Cell::text))]))
+        Ok(Outcome::record(vec![
+            ("user_id", Cell::text(&account.user_id)),
+            ("job", Cell::or_none(job, |job| Cell::number(job.0))),
+        ]))
     }
 }
 

@@ -5,7 +5,7 @@ use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use users::Account;
+use users::{Account, ReportFilter, StoredReport};
 
 use crate::admin::Admin;
 use crate::arguments::UserArg;
@@ -42,6 +42,7 @@ impl Operation for Export {
         write_account(admin, &account, &mut lines)?;
         write_devices(admin, &account, &mut lines)?;
         write_media(admin, &account, &mut lines)?;
+        write_reports(admin, &account, &mut lines)?;
         let rooms = admin.rooms().user_rooms(account.user)?;
         for (index, (room, row)) in rooms.iter().enumerate() {
             let room_id = admin.rooms().room_id(*room)?;
@@ -126,6 +127,30 @@ fn write_media(admin: &Admin, account: &Account, lines: &mut Lines) -> Result<()
         match page.last() {
             Some((created_ms, mxc)) if page.len() == PAGE => after = Some((*created_ms, mxc.media_id().to_owned())),
             _ => return Ok(()),
+        }
+    }
+}
+
+/// What the user reported. Reports of others about the user are theirs.
+fn write_reports(admin: &Admin, account: &Account, lines: &mut Lines) -> Result<(), AdminError> {
+    let filter = ReportFilter { reporter: Some(account.user_id.to_string()), ..ReportFilter::default() };
+    let mut from = 0;
+    loop {
+        let page = admin.users().list_reports(&filter, false, from, PAGE)?.items;
+        from += page.len();
+        for StoredReport { report, .. } in page.iter().filter(|stored| stored.report.reporter == account.user) {
+            let room_id = report.room.map(|room| admin.rooms().room_id(room)).transpose()?;
+            let line = json!({
+                "room_id": room_id,
+                "event_id": report.event_id,
+                "user_id": report.user_id,
+                "reason": report.reason,
+                "at_ms": report.at_ms,
+            });
+            lines.write("report", line)?;
+        }
+        if page.len() < PAGE {
+            return Ok(());
         }
     }
 }

@@ -4,7 +4,10 @@
 //! `displayname`, `role`, `email`. Each line becomes an account or an error that names the line; an account is made
 //! with all that its line says or not at all. Running a list again makes what is still missing.
 
+use std::collections::HashMap;
+
 use clap::Args;
+use futures_util::stream::{FuturesOrdered, StreamExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use users::Role;
@@ -19,6 +22,8 @@ use crate::outcome::{Cell, Outcome};
 
 /// The most lines of a list.
 const MAX_LINES: usize = 20_000;
+/// How many accounts are made at a time: some wait for the disk while the passwords of others are hashed.
+const LINES_AT_ONCE: usize = 8;
 /// Progress is told this often, in lines.
 const PROGRESS_LINES: usize = 100;
 const COLUMNS: &[&str] = &["line", "user_id", "password", "error"];
@@ -51,18 +56,23 @@ impl Operation for Import {
         if lines.len() > MAX_LINES {
             return Err(AdminError::TooLarge(format!("a list has at most {MAX_LINES} lines")));
         }
+        let repeats = columns.find_repeats(lines);
+        let (mut waiting, mut coming) = (FuturesOrdered::new(), lines.iter());
         let mut rows = Vec::with_capacity(lines.len());
-        for (index, record) in lines.iter().enumerate() {
-            let outcome = self.take_line(admin, &columns, record).await;
-            let line = Cell::number(record.line);
+        loop {
+            for record in coming.by_ref().take(LINES_AT_ONCE.saturating_sub(waiting.len())) {
+                waiting.push_back(self.read_line(admin, &columns, &repeats, record));
+            }
+            let Some((line, outcome)) = waiting.next().await else { break };
+            let line = Cell::number(line);
             rows.push(match outcome {
                 Ok((user_id, password)) => {
                     vec![line, Cell::Text(user_id), Cell::or_none(password, Cell::Text), Cell::None]
                 }
                 Err(error) => vec![line, Cell::None, Cell::None, Cell::Text(error.to_string())],
             });
-            if (index + 1) % PROGRESS_LINES == 0 {
-                caller.progress(format!("{} of {} lines", index + 1, lines.len()));
+            if rows.len() % PROGRESS_LINES == 0 {
+                caller.progress(format!("{} of {} lines", rows.len(), lines.len()));
             }
         }
         let total = rows.len() as u64;
@@ -71,6 +81,21 @@ impl Operation for Import {
 }
 
 impl Import {
+    /// Takes a line that repeats no earlier one; tells its number too.
+    async fn read_line(
+        &self,
+        admin: &Admin,
+        columns: &Columns,
+        repeats: &HashMap<usize, usize>,
+        record: &Record,
+    ) -> (usize, Result<(String, Option<String>), AdminError>) {
+        let outcome = match repeats.get(&record.line) {
+            Some(earlier) => Err(AdminError::conflict(format!("line {earlier} has the same name or e-mail"))),
+            None => self.take_line(admin, columns, record).await,
+        };
+        (record.line, outcome)
+    }
+
     /// The user id, and the password if it was chosen here.
     async fn take_line(
         &self,
@@ -78,10 +103,7 @@ impl Import {
         columns: &Columns,
         record: &Record,
     ) -> Result<(String, Option<String>), AdminError> {
-        let field = |column: Option<usize>| {
-            let text = column.and_then(|column| record.fields.get(column)).map(|text| text.trim());
-            text.filter(|text| !text.is_empty())
-        };
+        let field = |column| record.field(column);
         let name = field(Some(columns.name)).ok_or_else(|| AdminError::invalid("the name is missing"))?;
         let role = match field(columns.role) {
             None => Role::Member,
@@ -135,6 +157,23 @@ impl Columns {
             email: find("email"),
         })
     }
+
+    /// The lines that have the name or the e-mail address of an earlier one, with that. Several lines are made at once,
+    /// so that it would be left to chance which of them becomes an account.
+    fn find_repeats(&self, lines: &[Record]) -> HashMap<usize, usize> {
+        let mut seen = HashMap::new();
+        let mut repeats = HashMap::new();
+        for record in lines {
+            for column in [Some(self.name), self.email] {
+                let Some(text) = record.field(column) else { continue };
+                let earlier = *seen.entry((column, text.to_lowercase())).or_insert(record.line);
+                if earlier != record.line {
+                    repeats.entry(record.line).or_insert(earlier);
+                }
+            }
+        }
+        repeats
+    }
 }
 
 /// One record of a list.
@@ -143,6 +182,14 @@ struct Record {
     /// The line on which it begins, from 1.
     line: usize,
     fields: Vec<String>,
+}
+
+impl Record {
+    /// What it says in a column, if anything.
+    fn field(&self, column: Option<usize>) -> Option<&str> {
+        let text = self.fields.get(column?)?.trim();
+        (!text.is_empty()).then_some(text)
+    }
 }
 
 /// Reads comma-separated text: fields may be quoted, and then hold commas, line ends and doubled quotes. Empty lines are

@@ -1,18 +1,18 @@
 //! Redacting everything that a user sent.
 //!
-//! A job walks through the rooms that the user is or was in, newest events first. An event is redacted by the user
-//! themself if they are of this server and still in the room, else by the administrator who asked, if they are in the
-//! room and may. State is left alone.
+//! A job walks through the rooms that the user is or was in, newest events first. What users of this server sent is
+//! redacted by themselves while they are in the room, else by the most powerful member of this server. State is left alone
+//! but for the user's own memberships.
 
 use std::collections::BTreeMap;
 
-use ::rooms::{Draft, Event, Membership, RoomNid, RoomSeq, UserNid};
+use ::rooms::{RoomError, RoomNid, RoomSeq, UserNid};
 use ::users::Account;
 use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, json};
-use spec::ids::{EventId, UserId};
+use serde_json::json;
+use spec::ids::UserId;
 
 use crate::admin::Admin;
 use crate::arguments::{RoomArg, UserArg};
@@ -22,16 +22,14 @@ use crate::jobs::{JobId, JobKind, Progress, Step};
 use crate::operation::{Effect, Needs, Operation};
 use crate::outcome::{Cell, Outcome};
 
-/// Events that one step looks at.
-const STEP_EVENTS: usize = 200;
 /// Redactions that one step makes at most.
 const STEP_REDACTIONS: usize = 20;
-/// Of how many events it is kept why they were not redacted.
+/// Of how many events, or rooms, it is kept why they were not redacted.
 const MAX_FAILURES: usize = 100;
 
 /// Redact everything a user sent, in the background
 ///
-/// Users of other servers can be named, too: what they sent is redacted by you in the rooms where you may.
+/// Users of other servers can be named, too: what they sent is redacted by the most powerful member of this server.
 #[derive(Debug, Args, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Redact {
@@ -68,7 +66,7 @@ impl Operation for Redact {
         }
         let order = RedactOrder { user: user.0, rooms, reason: self.reason, limit: self.limit, ..everything() };
         let job = start_job(admin, caller, &user_id, order).await?;
-        Ok(Outcome::record(vec![("user_id", Cell::text(user_id)), ("job", Cell::text(job))]))
+        Ok(Outcome::record(vec![("user_id", Cell::text(user_id)), ("job", Cell::number(job.0))]))
     }
 }
 
@@ -80,8 +78,6 @@ pub(crate) struct RedactOrder {
     rooms: Vec<u64>,
     reason: Option<String>,
     limit: Option<u64>,
-    /// Who asked, if it was a user.
-    by: Option<u64>,
     /// Close the account afterwards: its rooms are left only then.
     #[serde(default)]
     close: bool,
@@ -99,7 +95,6 @@ pub(super) async fn start_erasing(admin: &Admin, caller: &Caller, account: &Acco
 }
 
 async fn start_job(admin: &Admin, caller: &Caller, user_id: &UserId, order: RedactOrder) -> Result<JobId, AdminError> {
-    let order = RedactOrder { by: caller.user().map(|(user, _)| user.0), ..order };
     admin.jobs().start::<RedactJob>(caller, &order, Some(user_id.to_string())).await
 }
 
@@ -118,7 +113,7 @@ pub(crate) struct RedactCursor {
 #[derive(Default, Serialize, Deserialize)]
 pub(crate) struct RedactResult {
     pub(crate) redacted: u64,
-    /// Event → why it was not redacted.
+    /// Event, or room where nobody could → why it was not redacted.
     pub(crate) failed: BTreeMap<String, String>,
 }
 
@@ -146,37 +141,60 @@ impl JobKind for RedactJob {
         if cursor.room != Some(room.0) {
             cursor = RedactCursor { room: Some(room.0), until: None, in_room: 0, result: cursor.result };
         }
-        let until = cursor.until.map_or(RoomSeq::FIRST_OUTLIER, RoomSeq);
-        let page = admin.rooms().events_back(room, RoomSeq::MIN, until, STEP_EVENTS)?;
-        let is_last = page.len() < STEP_EVENTS;
-        let redactors = find_redactors(admin, order, room)?;
-        let mut tried = 0;
-        let mut is_over = is_last;
-        for event in &page {
-            if order.limit.is_some_and(|limit| cursor.in_room >= limit) {
-                is_over = true;
-                break;
-            }
-            if tried >= STEP_REDACTIONS {
-                is_over = false;
-                break;
-            }
-            cursor.until = Some(event.seq().0);
-            if !is_wanted(event, user) {
-                continue;
-            }
-            tried += 1;
-            cursor.in_room += 1;
-            redact(admin, order, room, event, &redactors, &mut cursor.result).await?;
-        }
-        if is_over {
+        cursor.until = redact_some(admin, order, (user, room), &mut cursor).await?;
+        if cursor.until.is_none() {
             // The next room is the first one behind this one.
             cursor.room = Some(room.0.saturating_add(1));
-            cursor.until = None;
             cursor.in_room = 0;
         }
         let progress = Progress::new("redacting events", cursor.result.redacted, None);
         Ok(Step::More(cursor, progress))
+    }
+}
+
+/// Redacts the next events of a room. Those that are redacted already are passed by, so that it may be repeated. Returns
+/// where to go on, unless the room is done.
+async fn redact_some(
+    admin: &Admin,
+    order: &RedactOrder,
+    (user, room): (UserNid, RoomNid),
+    cursor: &mut RedactCursor,
+) -> Result<Option<i64>, AdminError> {
+    let left = order.limit.map_or(u64::MAX, |limit| limit.saturating_sub(cursor.in_room));
+    if left == 0 {
+        return Ok(None);
+    }
+    let part = ::rooms::RedactOrder {
+        user: admin.rooms().user_id(user)?,
+        by: None,
+        reason: order.reason.clone(),
+        limit: usize::try_from(left).unwrap_or(usize::MAX).min(STEP_REDACTIONS),
+    };
+    let result = &mut cursor.result;
+    match admin.rooms().redact_events_of(room, &part, cursor.until.map(RoomSeq)).await {
+        Ok(part) => {
+            let tried = part.redacted.len().saturating_add(part.failed.len()) as u64;
+            cursor.in_room = cursor.in_room.saturating_add(tried);
+            result.redacted = result.redacted.saturating_add(part.redacted.len() as u64);
+            for (event, reason) in part.failed {
+                result.note_failure(event.as_str(), reason);
+            }
+            Ok(part.next.map(|seq| seq.0))
+        }
+        // Of the whole room.
+        Err(error @ (RoomError::Refused(_) | RoomError::NotResident)) => {
+            result.note_failure(admin.rooms().room_id(room)?.as_str(), error.to_string());
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl RedactResult {
+    fn note_failure(&mut self, id: &str, reason: String) {
+        if self.failed.len() < MAX_FAILURES {
+            self.failed.insert(id.to_owned(), reason);
+        }
     }
 }
 
@@ -190,56 +208,4 @@ fn find_room(
     let rooms = admin.rooms().user_rooms(user)?;
     let mut wanted = rooms.range(RoomNid(from.unwrap_or(0))..).map(|(room, _)| *room);
     Ok(wanted.find(|room| order.rooms.is_empty() || order.rooms.contains(&room.0)))
-}
-
-/// Who may try: the user, then whoever asked, as far as they are of this server and in the room.
-fn find_redactors(admin: &Admin, order: &RedactOrder, room: RoomNid) -> Result<Vec<UserId>, AdminError> {
-    let mut redactors = Vec::new();
-    for user in [Some(order.user), order.by].into_iter().flatten().map(UserNid) {
-        let joined = admin.rooms().membership(room, user)?.is_some_and(|row| row.membership == Membership::Join);
-        if joined && admin.users().account(user)?.is_some() {
-            redactors.push(admin.rooms().user_id(user)?);
-        }
-    }
-    Ok(redactors)
-}
-
-fn is_wanted(event: &Event, user: UserNid) -> bool {
-    event.sender_nid() == user
-        && event.flags().is_visible()
-        && event.state_key().is_none()
-        && event.redacted_by().is_none()
-        && event.kind() != "m.room.redaction"
-}
-
-/// Redacts one event, or notes why not. Redacting it again changes nothing: it is not wanted then.
-async fn redact(
-    admin: &Admin,
-    order: &RedactOrder,
-    room: RoomNid,
-    event: &Event,
-    redactors: &[UserId],
-    result: &mut RedactResult,
-) -> Result<(), AdminError> {
-    let Ok(target) = EventId::parse(event.event_id()) else { return Ok(()) };
-    let mut failure = "nobody of this server who could redact is in the room".to_owned();
-    for redactor in redactors {
-        let mut content = Map::new();
-        if let Some(reason) = &order.reason {
-            content.insert("reason".to_owned(), reason.as_str().into());
-        }
-        let draft = Draft::redaction(redactor.clone(), target.clone(), content);
-        match admin.rooms().append(room, vec![draft], None).await {
-            Ok(_) => {
-                result.redacted += 1;
-                return Ok(());
-            }
-            Err(error) if error.is_of_store() => return Err(error.into()),
-            Err(error) => failure = error.to_string(),
-        }
-    }
-    if result.failed.len() < MAX_FAILURES {
-        result.failed.insert(event.event_id().to_owned(), failure);
-    }
-    Ok(())
 }

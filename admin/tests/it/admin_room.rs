@@ -61,8 +61,18 @@ impl Room {
 
     /// The admin room of a server that nobody has an account on.
     pub fn of(server: TestServer) -> Room {
-        let mut admin = Account::register(server.client(), "alice");
+        let admin = Account::register(server.client(), "alice");
+        Room::with_admin(server, admin)
+    }
+
+    /// The admin room of a server that has this administrator, who is invited.
+    pub fn with_admin(server: TestServer, mut admin: Account) -> Room {
         let id = enter(&mut admin);
+        Room::with_member(server, admin, id)
+    }
+
+    /// The admin room of a server, and somebody in it.
+    pub fn with_member(server: TestServer, admin: Account, id: String) -> Room {
         Room { server, admin, id, sent: 0 }
     }
 
@@ -92,7 +102,7 @@ impl Room {
     }
 
     /// Says something that is no command; waits for a further reply to an earlier message.
-    fn say(&mut self, text: &str, about: &str) -> String {
+    pub fn say(&mut self, text: &str, about: &str) -> String {
         let (admin, id) = (&mut self.admin, &self.id);
         let before = replies(admin, id, about).len();
         self.send(text);

@@ -1,14 +1,16 @@
 //! Every operation of the registry, with the arguments of its example, on a server of its own, through each face; and by
 //! somebody who may not. Each time there is a record of it.
 
-use admin::audit::{AuditQuery, Ending};
+use admin::audit::{AuditQuery, AuditRow, Ending};
 use admin::operations::groups;
 use admin::tree::{Parsed, parse};
-use admin::{Actor, Admin, Caller, Effect, Entry, Face};
+use admin::{Actor, Admin, Caller, Effect, Entry, Face, Needs};
 use conduit::{ControlAnswer, ControlQuestion, ControlReply, ControlRequest, converse};
 use serde_json::{Value, json};
-use testkit::Account;
+use testkit::{Account, encode_path_segment};
+use users::Role;
 
+use crate::admin_room::{Room, enter, wait_for};
 use crate::seed::{DOCUMENTS, Seed};
 
 fn entries() -> Vec<Entry> {
@@ -29,15 +31,19 @@ fn try_every(face: &str, mut attempt: impl FnMut(&Entry) -> Result<(), String>) 
     assert!(failures.is_empty(), "{} of {} fail {face}:\n{}", failures.len(), entries.len(), failures.join("\n"));
 }
 
-/// The words of an operation's example on this server.
-fn words_of(entry: &Entry, seed: &Seed) -> Vec<String> {
-    let mut line = entry.example.to_owned();
+/// An operation with its example on this server, as it is typed.
+fn line_of(entry: &Entry, seed: &Seed) -> String {
+    let mut line = format!("{} {}", entry.name(), entry.example);
     for (name, value) in seed.placeholders() {
         line = line.replace(&format!("{{{name}}}"), &value);
     }
-    assert!(!line.contains('{'), "{}: {line} has a placeholder that is not known", entry.name());
-    let words = admin::tree::split_words(&line).unwrap();
-    [entry.group.to_owned(), entry.verb.to_owned()].into_iter().chain(words).collect()
+    assert!(!line.contains('{'), "{line} has a placeholder that is not known");
+    line
+}
+
+/// The words of that.
+fn words_of(entry: &Entry, seed: &Seed) -> Vec<String> {
+    admin::tree::split_words(&line_of(entry, seed)).unwrap()
 }
 
 /// The arguments of the example as a body of JSON.
@@ -109,6 +115,65 @@ fn every_operation_runs_over_http_for_those_who_may() {
         }
         Ok(())
     });
+}
+
+#[test]
+fn every_operation_runs_in_the_admin_room_and_what_destroys_is_asked_about() {
+    try_every("in the admin room", |entry| {
+        let seed = Seed::with(|config| config.admin.room = true);
+        let line = room_line(entry, &seed);
+        let mut room = Room::with_admin(seed.server, seed.alice);
+        let (command, told) = room.write(&line);
+        let told = told["content"]["body"].to_string();
+        let who = room.admin.user_id.clone();
+        let look = |room: &Room| check_record(room.server.admin(), entry, &who, Face::Room, Ending::Done);
+        if entry.effect == Effect::Destroys {
+            if !told.contains("Say yes") || look(&room).is_ok() {
+                return Err(format!("it is not asked whether it is meant: {told}"));
+            }
+            room.say("yes", &command);
+        }
+        // What was said first may be progress. What failed has its record, too.
+        let query = AuditQuery { operation: Some(entry.name()), ..AuditQuery::default() };
+        let has_ended = |row: &AuditRow| row.face == Face::Room && row.ending != Ending::Begun;
+        wait_for(&line, || {
+            let records = room.server.admin().audit().search(&query, 100).unwrap().records;
+            records.iter().any(|(_, row)| has_ended(row)).then_some(())
+        });
+        look(&room).map_err(|error| format!("{told}; {error}"))
+    });
+}
+
+#[test]
+fn a_moderator_is_refused_in_the_admin_room_what_is_for_administrators() {
+    let seed = Seed::with(|config| config.admin.room = true);
+    let moderator = seed.admin().users().parse_local_user(&seed.user.user_id).unwrap();
+    let nid = seed.admin().users().account_by_id(&moderator).unwrap().unwrap().user;
+    seed.server.block_on(seed.admin().users().set_role(nid, Role::Moderator)).unwrap();
+    let lines: Vec<(Entry, String)> = entries().into_iter().map(|entry| (entry, room_line(&entry, &seed))).collect();
+    let Seed { server, mut alice, mut user, .. } = seed;
+    let id = enter(&mut alice);
+    alice.expect(
+        "POST",
+        &format!("/rooms/{}/invite", encode_path_segment(&id)),
+        Some(&json!({"user_id": user.user_id})),
+    );
+    user.join(&id);
+    let mut room = Room::with_member(server, user, id);
+    for (entry, line) in lines.iter().filter(|(entry, _)| entry.needs == Needs::Administrator) {
+        let told = room.ask(&line.replacen("!admin", "!admin --yes", 1));
+        assert!(told.contains("only administrators of this server may do this"), "{line}: {told}");
+        check_record(room.server.admin(), entry, moderator.as_str(), Face::Room, Ending::Refused).unwrap();
+    }
+}
+
+/// The line of a command as it is written in the admin room: with a file in a code block, and secrets in clear.
+fn room_line(entry: &Entry, seed: &Seed) -> String {
+    let mut line = format!("!admin {}", line_of(entry, seed));
+    if let Some((_, content)) = DOCUMENTS.iter().find(|(name, _)| line.split_whitespace().any(|word| word == *name)) {
+        line.push_str(&format!("\n```\n{content}```"));
+    }
+    line
 }
 
 #[test]

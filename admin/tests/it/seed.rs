@@ -1,7 +1,10 @@
 //! A server with something of everything.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use admin::Admin;
 use admin::jobs::JobState;
+use conduit::{Config, ConfigSources};
 use serde_json::json;
 use testkit::{Account, TestServer, encode_path_segment};
 use users::{AccountKind, AdminRights, DeviceLogin, NewAccount, ReportFilter};
@@ -30,7 +33,20 @@ pub(crate) struct Seed {
 
 impl Seed {
     pub fn new() -> Seed {
-        let server = TestServer::start_with(runtime::Clock::system(), |config| config.allow_private_addresses = true);
+        Seed::with(|_| {})
+    }
+
+    /// As [`Seed::new`], on a server with a changed configuration.
+    pub fn with(adjust: impl FnOnce(&mut Config)) -> Seed {
+        let server = TestServer::start_with(runtime::Clock::system(), |config| {
+            config.allow_private_addresses = true;
+            config.server_notices.localpart = Some("_server".to_owned());
+            offer_calls(config);
+            adjust(config);
+        });
+        let file = server.data_dir().with_file_name("conduit.toml");
+        std::fs::write(&file, "server_name = \"hs.test\"\n[rate_limits]\nenabled = false\n").unwrap();
+        server.set_origin(ConfigSources { file: Some(file), ..ConfigSources::default() });
         let alice = account(&server, "alice");
         let mut user = account(&server, "bob");
         let mut other = account(&server, "carol");
@@ -91,6 +107,13 @@ impl Seed {
     pub fn placeholders(&self) -> impl Iterator<Item = (&'static str, String)> {
         self.placeholders.clone().into_iter()
     }
+}
+
+/// Calls, at ports that nobody else has.
+fn offer_calls(config: &mut Config) {
+    config.client.public_baseurl = Some("https://hs.test".to_owned());
+    config.sfu.listen = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
+    (config.sfu.udp_port, config.sfu.tcp_port, config.turn.enabled) = (0, 0, false);
 }
 
 fn find(admin: &Admin, account: &Account) -> rooms::UserNid {

@@ -19,7 +19,6 @@ mod policy;
 mod proposals;
 mod search;
 mod server;
-mod server_notices;
 mod sticky;
 mod table;
 mod thread_subscriptions;

@@ -26,7 +26,7 @@ use spec::signing::SigningKey;
 use storage::{Backend, Options, Store};
 use sync::{Sync, SyncConfig, SyncParts};
 use tower::ServiceExt;
-use users::{RegistrationMode, ServerNoticesConfig, Users, UsersConfig, UsersSettings};
+use users::{RegistrationMode, Users, UsersConfig, UsersSettings};
 
 use crate::appservices::Services;
 use crate::calls::FakeMedia;
@@ -49,7 +49,6 @@ impl RemoteMedia for NoRemote {
 
 pub struct Server {
     pub router: Router,
-    pub store: Store,
     pub clock: Clock,
     pub media: Media,
     pub rooms: Rooms,
@@ -149,7 +148,6 @@ impl Server {
             settings: UsersSettings { allow_guests: true, ..UsersSettings::default() },
             registration_shared_secret: Some("shared secret".into()),
             registration_token: Some("let.me.in".into()),
-            server_notices: ServerNoticesConfig { localpart: Some("_server".into()), ..ServerNoticesConfig::default() },
             ..UsersConfig::default()
         };
         let users = Users::open(store.clone(), rooms.clone(), clock.clone(), random.clone(), config).unwrap();
@@ -226,7 +224,6 @@ impl Server {
         };
         Server {
             router: client_api::router(parts),
-            store,
             clock,
             media,
             rooms,

@@ -11,9 +11,8 @@ fn has(config: &Config, level: Level, key: &str) -> bool {
 /// A configuration with nothing to find.
 fn good() -> (Config, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    let mut config = Config::default();
-    config.server_name = "example.org".to_owned();
-    config.data_dir = folder.path().join("data");
+    let (server_name, data_dir) = ("example.org".to_owned(), folder.path().join("data"));
+    let mut config = Config { server_name, data_dir, ..Config::default() };
     config.client.public_baseurl = Some("https://matrix.example.org".to_owned());
     config.turn.tls_port = 0;
     (config, folder)

@@ -93,9 +93,9 @@ fn write_entry(page: &mut String, entry: &Entry) -> std::fmt::Result {
     let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
     write!(page, "</h3><p>{}</p>", escape(&about))?;
     let usage = command.render_usage().to_string().replace("Usage: ", "");
-    write!(page, "<pre>conduit admin {group} {}\n", escape(usage.trim()))?;
+    writeln!(page, "<pre>conduit admin {group} {}", escape(usage.trim()))?;
     if entry.effect == Effect::Reads {
-        write!(page, "GET  {BASE}/{group}/{verb}\n")?;
+        writeln!(page, "GET  {BASE}/{group}/{verb}")?;
     }
     write!(page, "POST {BASE}/{group}/{verb}</pre>")?;
     let arguments: Vec<_> = command.get_arguments().filter(|argument| argument.get_id() != "help").collect();

@@ -16,8 +16,12 @@ use super::line::{Incoming, Line};
 use super::page::Page;
 use super::rows::{ADMIN_ROOM, ADMIN_ROOM_RUNNING, ADMIN_VERSION, AdminRoomRow, RunningRow, VersionRow};
 use super::voice::Voice;
-use super::words::{Message, MessageContent};
+use super::words::{Message, MessageContent, PREFIX};
+use crate::admin::Action;
+use crate::caller::{Actor, Caller, Face};
+use crate::entry::Prepared;
 use crate::error::AdminError;
+use crate::tree::{self, Parsed};
 
 /// How many events are read at a time.
 const CHUNK: usize = 100;
@@ -178,7 +182,7 @@ impl AdminRoom {
         };
         let Some(user_id) = event.sender_id().filter(|sender| *sender != followed.voice.user) else { return Ok(()) };
         if !self.may_be_here(sender)? {
-            return Ok(());
+            return self.refuse(sender, user_id, message).await;
         }
         // From here on it is never read again, whatever happens.
         let mut batch = Batch::new();
@@ -190,6 +194,18 @@ impl AdminRoom {
         self.admin.store().commit(batch).await?;
         let incoming = Incoming { seq: event.seq(), event_id: event.event_id().to_owned(), message };
         self.hand_over(followed, (sender, user_id), incoming, shutdown).await
+    }
+
+    /// Records that somebody gave a command who may not. They are not answered: they are about to be removed. Somebody
+    /// can write here and may not for as long as it takes to remove them.
+    async fn refuse(&self, user: UserNid, user_id: UserId, message: Message) -> Result<(), AdminError> {
+        let Message::Command(typed) = message else { return Ok(()) };
+        let Parsed::Run(order) = tree::parse(PREFIX, typed.words) else { return Ok(()) };
+        let Prepared { entry, arguments, .. } = order.prepared;
+        let action = Action { name: entry.name(), needs: entry.needs, effect: entry.effect, arguments };
+        let caller = Caller::new(Actor::User(user, user_id), Face::Room);
+        let refused = AdminError::forbidden("only administrators and moderators are heard in the admin room");
+        self.admin.record_refusal(&caller, action, &refused).await
     }
 
     async fn hand_over(
@@ -216,3 +232,6 @@ impl AdminRoom {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use rooms::{RoomNid, RoomSeq, UserNid};
 use serde::{Deserialize, Serialize};
-use storage::{Keyspace, Profile, stored};
+use storage::{Keyspace, KeyspaceInfo, Profile, stored};
 
 /// The admin room.
 pub(crate) const ADMIN_ROOM: Keyspace<(), AdminRoomRow> = Keyspace::new("admin_room", Profile::Points);
@@ -13,6 +13,10 @@ pub(crate) const ADMIN_ROOM_RUNNING: Keyspace<RoomSeq, RunningRow> =
     Keyspace::new("admin_room_running", Profile::Points);
 /// The version that this server had when it was started last.
 pub(crate) const ADMIN_VERSION: Keyspace<(), VersionRow> = Keyspace::new("admin_version", Profile::Points);
+
+/// Every keyspace of the admin room.
+pub(crate) const KEYSPACES: &[KeyspaceInfo] =
+    &[ADMIN_ROOM.info(), ADMIN_ROOM_INVITED.info(), ADMIN_ROOM_RUNNING.info(), ADMIN_VERSION.info()];
 
 /// Which room it is, and up to where it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -39,7 +39,7 @@ pub(in crate::synapse) async fn redact_user(
         limit: body.limit,
     };
     let outcome = admin.perform_operation(&caller, operation).await?.to_json();
-    answer(&json!({"redact_id": outcome["job"]}))
+    answer(&json!({"redact_id": outcome["job"].to_string()}))
 }
 
 /// `GET /_synapse/admin/v1/user/redact_status/{redact_id}`.

@@ -30,3 +30,10 @@ fn what_is_no_list_is_refused() {
     assert!(header("password").unwrap_err().to_string().contains("name"));
     assert_eq!(header(" Name , ROLE ").unwrap().role, Some(1));
 }
+
+#[test]
+fn lines_that_repeat_an_earlier_one_are_found() {
+    let records = parse_csv("name,email\nanna,a@x.org\nbert,\n ANNA ,\ncarla,\ndora,A@x.org\nbert,a@x.org").unwrap();
+    let repeats = Columns::read(&records[0]).unwrap().find_repeats(&records[1..]);
+    assert_eq!(repeats, HashMap::from([(4, 2), (6, 2), (7, 3)]));
+}

@@ -38,6 +38,9 @@ registration = "open"
 trusted_ca_file = "${authority.certificate}"
 allow_private_addresses = true
 
+[admin]
+room = false
+
 [client]
 public_baseurl = "${server.url}"
 
