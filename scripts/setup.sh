@@ -51,7 +51,7 @@ install_rust
 for extra in "$@"; do
   case $extra in
     clients) install_packages python3 python3-venv python3-dev libolm-dev nodejs npm ;;
-    calls) install_packages chromium nodejs npm python3 python3-venv openssl ;;
+    calls) install_packages chromium nodejs npm python3 python3-venv openssl ffmpeg ;;
     interop) install_packages python3 python3-venv openssl ;;
     openapi) install_packages python3 python3-venv ;;
     appservices) install_packages python3 python3-venv python3-dev libolm-dev ngircd ;;

@@ -130,7 +130,7 @@ pub(crate) fn assemble_parts(
     publish_metrics(&environment.metrics, &measured);
     media.set_roles(Arc::new(AccountRoles(users.clone())));
     let search = open_search(config, environment, tasks, &rooms, &users)?;
-    let domains = CallDomains { store: &store, rooms: &rooms, users: &users, client: &outside.client };
+    let domains = CallDomains { store: &store, rooms: &rooms, users: &users, media: &media, client: &outside.client };
     let signalling = carriers.router();
     let calls = assemble_calls(config, environment, tasks, carriers, domains);
     spawn_until_shutdown(

@@ -3,6 +3,7 @@
 mod doctor;
 mod figures;
 mod public_address;
+mod recorder;
 mod secret;
 mod status;
 
@@ -17,6 +18,7 @@ use calls::{
 };
 use federation::{CallsClient, FederationClient};
 use http::Uri;
+use media::Media;
 use rooms::Rooms;
 use runtime::Tasks;
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -31,6 +33,7 @@ use crate::server::{Environment, StartError};
 use crate::tls::Certificate;
 use figures::LegFigures;
 use public_address::with_public_addresses;
+use recorder::{FileRecorder, RECORDINGS_DIR};
 use secret::read_secret;
 
 pub(crate) use doctor::{Finding, Level, examine};
@@ -140,6 +143,7 @@ pub(crate) struct CallDomains<'a> {
     pub store: &'a Store,
     pub rooms: &'a Rooms,
     pub users: &'a Users,
+    pub media: &'a Media,
     pub client: &'a FederationClient,
 }
 
@@ -152,6 +156,12 @@ pub(crate) fn assemble_calls(
     domains: CallDomains<'_>,
 ) -> Calls {
     let Carriers { sfu, turn, events, judge } = carriers;
+    let recorder = FileRecorder {
+        sfu: sfu.clone(),
+        media: domains.media.clone(),
+        tasks: tasks.clone(),
+        folder: config.data_dir.join(RECORDINGS_DIR),
+    };
     let calls = Calls::new(CallsParts {
         store: domains.store.clone(),
         rooms: domains.rooms.clone(),
@@ -160,8 +170,9 @@ pub(crate) fn assemble_calls(
         tasks: tasks.clone(),
         config: config.calls.clone(),
         addresses: call_addresses(config),
-        media: sfu.map(|sfu| Arc::new(Media(sfu)) as Arc<dyn MediaServer>),
+        media: sfu.map(|sfu| Arc::new(MediaOfCalls(sfu)) as Arc<dyn MediaServer>),
         turn: turn.map(|turn| Arc::new(TurnForUsers(turn)) as Arc<dyn TurnServer>),
+        recorder: Some(Arc::new(recorder)),
         remote: Arc::new(CallsClient::new(domains.client.clone())),
         events,
     });
@@ -183,9 +194,9 @@ fn host_of(addresses: &CallAddresses) -> Option<String> {
 }
 
 /// The media server, as calls see it.
-struct Media(Sfu);
+struct MediaOfCalls(Sfu);
 
-impl MediaServer for Media {
+impl MediaServer for MediaOfCalls {
     fn token(&self, grant: &Grant) -> String {
         let Grant { room, identity, can_publish, may_create, lifetime } = grant.clone();
         let (name, can_subscribe) = (String::new(), true);

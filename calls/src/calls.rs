@@ -16,7 +16,8 @@ use crate::delegate::Leaves;
 use crate::error::CallError;
 use crate::events::CallEvents;
 use crate::history::CALL_LEGS;
-use crate::ports::{MediaServer, RemoteCalls, TurnServer};
+use crate::ports::{MediaServer, Recorder, RemoteCalls, TurnServer};
+use crate::recording::Recordings;
 use crate::rings::{CALL_RINGS, GrownRooms};
 use crate::table::Table;
 
@@ -40,6 +41,8 @@ pub struct CallsParts {
     pub media: Option<Arc<dyn MediaServer>>,
     /// The TURN server, if there is one.
     pub turn: Option<Arc<dyn TurnServer>>,
+    /// What records calls, if anything.
+    pub recorder: Option<Arc<dyn Recorder>>,
     /// Other homeservers.
     pub remote: Arc<dyn RemoteCalls>,
     /// What the media server tells.
@@ -59,6 +62,8 @@ pub struct Inner {
     pub(crate) tasks: Tasks,
     pub(crate) config: CallsConfig,
     pub(crate) turn: Option<Arc<dyn TurnServer>>,
+    pub(crate) recorder: Option<Arc<dyn Recorder>>,
+    pub(crate) recordings: Recordings,
     pub(crate) remote: Arc<dyn RemoteCalls>,
     pub(crate) events: CallEvents,
     pub(crate) table: Arc<Table>,
@@ -76,10 +81,14 @@ pub struct Inner {
 pub struct WeakCalls(Weak<Inner>);
 
 impl WeakCalls {
+    pub(crate) fn upgrade(&self) -> Option<Calls> {
+        self.0.upgrade().map(Calls)
+    }
+
     /// [`Calls::may_join`]; nobody may when calls have ended.
     #[must_use]
     pub fn may_join(&self, room: &str, identity: &str) -> bool {
-        self.0.upgrade().is_some_and(|inner| Calls(inner).may_join(room, identity))
+        self.upgrade().is_some_and(|calls| calls.may_join(room, identity))
     }
 }
 
@@ -101,7 +110,8 @@ impl Calls {
     /// Calls on a store. Nothing runs before [`Calls::start`].
     #[must_use]
     pub fn new(parts: CallsParts) -> Calls {
-        let CallsParts { store, rooms, users, clock, tasks, config, addresses, media, turn, remote, events } = parts;
+        let CallsParts { store, rooms, users, clock, tasks, config, addresses, media, turn, recorder, remote, events } =
+            parts;
         let media = media.zip(addresses).filter(|_| config.enabled);
         Calls(Arc::new(Inner {
             store,
@@ -111,6 +121,8 @@ impl Calls {
             tasks,
             config,
             turn,
+            recorder,
+            recordings: Recordings::default(),
             remote,
             events,
             table: Arc::default(),
@@ -129,6 +141,10 @@ impl Calls {
             self.store.on_visible(Arc::new(move |group| grown.observe(group)));
             let calls = self.clone();
             self.tasks.spawn_essential("calls that ring", async move { calls.follow_rings(begin).await });
+        }
+        if self.recorder.is_some() {
+            let calls = self.clone();
+            self.tasks.spawn_essential("recordings", async move { calls.follow_recordings().await });
         }
         if self.media.is_none() {
             return;

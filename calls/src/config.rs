@@ -1,6 +1,6 @@
 //! Settings of calls.
 
-use runtime::config::Span;
+use runtime::config::{ByteSize, Span};
 
 runtime::config_section! {
     /// Group calls over the media server inside Conduit (MatrixRTC: Element Call, Element X). See docs/calls.md for the
@@ -27,5 +27,21 @@ runtime::config_section! {
         pub history_entries: usize = 100_000;
         /// How long the TURN credentials of `/voip/turnServer` are good for.
         pub turn_lifetime: Span = Span::seconds(24 * 3600);
+    }
+    sections { recording: RecordingConfig }
+}
+
+runtime::config_section! {
+    /// Recording of calls that are not encrypted end to end. All in the room see that, and get the file at the end.
+    pub struct RecordingConfig {
+        /// Whether calls may be recorded, by those with the power to send `io.conduit.call.recording` into the state of the
+        /// room.
+        pub enabled: bool = false;
+        /// A recording ends after so many minutes.
+        pub max_minutes: u64 = 120;
+        /// A recording ends when its file has about this length. The greatest upload of users does not limit it.
+        pub max_bytes: ByteSize = ByteSize::mib(500);
+        /// How many calls are recorded at a time.
+        pub max_at_once: usize = 2;
     }
 }

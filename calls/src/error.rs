@@ -4,6 +4,8 @@ use rooms::RoomError;
 use storage::{CommitError, StorageError};
 use users::UserError;
 
+use crate::recording::RecordingError;
+
 /// Error of this crate. An edge maps each variant to one status and code.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
@@ -32,6 +34,9 @@ pub enum CallError {
     /// More leave events are delegated than this server watches (client, or many of them).
     #[error("too many leave events are delegated to this server")]
     TooMany,
+    /// A call is not recorded.
+    #[error(transparent)]
+    Recording(#[from] RecordingError),
     /// Another homeserver refused, and said why.
     #[error("{message}")]
     RemoteRefused {

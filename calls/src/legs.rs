@@ -33,7 +33,10 @@ impl Calls {
         match notice {
             Notice::Joined(key) => self.note_join(key).await,
             Notice::Left(key, statistics) => self.note_end(key, statistics).await,
-            Notice::Changed(users) => self.end_legs(&users),
+            Notice::Changed(users) => {
+                self.end_recordings_of(&users)?;
+                self.end_legs(&users)
+            }
         }
     }
 

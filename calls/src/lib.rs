@@ -25,6 +25,7 @@ mod names;
 mod openid;
 mod operate;
 mod ports;
+mod recording;
 mod rings;
 mod seat;
 mod table;
@@ -36,7 +37,7 @@ use storage::KeyspaceInfo;
 pub use admit::{Access, Entrance};
 pub use advertise::CallAddresses;
 pub use calls::{Calls, CallsParts, WeakCalls};
-pub use config::CallsConfig;
+pub use config::{CallsConfig, RecordingConfig};
 pub use error::CallError;
 pub use events::CallEvents;
 pub use history::{LegStatistics, PastLeg};
@@ -44,12 +45,19 @@ pub use names::{CALL_SLOT, room_name};
 pub use openid::OpenIdProof;
 pub use operate::{CallParticipant, MuteScope};
 pub use ports::{
-    CallAnswer, Grant, LiveLeg, LiveTrack, MediaServer, RemoteCalls, RemoteSeat, TurnCredentials, TurnServer,
+    CallAnswer, Grant, LiveLeg, LiveTrack, MediaServer, Recorder, RecordingStart, RemoteCalls, RemoteSeat,
+    StoredRecording, TurnCredentials, TurnServer,
 };
+pub use recording::{RECORDING_EVENT, Recording, RecordingError};
 pub use rings::{PastRing, RingOutcome};
 pub use seat::{Member, Seat};
 pub use table::{CallOverview, LegOverview};
 
 /// The keyspaces of this crate, to be declared when the store is opened.
-pub const KEYSPACES: &[KeyspaceInfo] =
-    &[grants::CALL_GRANTS.info(), delegate::LEAVE_JOBS.info(), history::CALL_LEGS.info(), rings::CALL_RINGS.info()];
+pub const KEYSPACES: &[KeyspaceInfo] = &[
+    grants::CALL_GRANTS.info(),
+    delegate::LEAVE_JOBS.info(),
+    history::CALL_LEGS.info(),
+    rings::CALL_RINGS.info(),
+    recording::CALL_RECORDINGS.info(),
+];

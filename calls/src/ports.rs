@@ -78,6 +78,49 @@ pub trait MediaServer: Send + Sync {
     fn mute(&self, room: &str, identity: &str, track: &str);
 }
 
+/// A recording that is to begin.
+pub struct RecordingStart {
+    /// The call, by the media server's name of it.
+    pub call: String,
+    /// The file's name.
+    pub id: String,
+    /// How long it may get.
+    pub max_duration: Duration,
+    /// How large the file may get.
+    pub max_bytes: u64,
+    /// To be called once after the file is complete, however the recording ended; does not block. Not to be called if the
+    /// recording does not begin.
+    pub ended: Box<dyn FnOnce() + Send>,
+}
+
+/// A recording that was stored as media.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredRecording {
+    /// Its `mxc://` address.
+    pub url: String,
+    /// Its length.
+    pub bytes: u64,
+    /// How long it plays, in milliseconds.
+    pub duration_ms: u64,
+    /// Width and height of its pictures, if it has some.
+    pub pictures: Option<(u16, u16)>,
+}
+
+/// Records calls into files, and stores these as media.
+pub trait Recorder: Send + Sync {
+    /// Begins to record a call.
+    fn start(&self, order: RecordingStart) -> CallAnswer<'_, ()>;
+
+    /// Ends the recording of a call, if there is one. Does not wait.
+    fn stop(&self, call: &str);
+
+    /// Stores the file of a recording that has ended as media of a user; `None` if there is no such file, or nothing in it.
+    fn store<'a>(&'a self, id: &'a str, user: &'a UserId, name: &'a str) -> CallAnswer<'a, Option<StoredRecording>>;
+
+    /// Removes the file of a recording, if it is there.
+    fn discard<'a>(&'a self, id: &'a str) -> CallAnswer<'a, ()>;
+}
+
 /// Credentials for a TURN server (Client-Server API §`GET /voip/turnServer`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TurnCredentials {

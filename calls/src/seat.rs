@@ -59,10 +59,7 @@ impl Seat {
             Member::Claimed { id, .. } | Member::Id(id) => Some(id.as_str()),
         };
         let names = [Some(self.slot.as_str()), self.member.device(), member];
-        if names.into_iter().flatten().any(|name| name.is_empty() || name.len() > MAX_NAME) {
-            return Err(CallError::BadRequest("a slot, device or member id has 1 to 255 bytes"));
-        }
-        Ok(())
+        names.into_iter().flatten().try_for_each(check_name)
     }
 
     /// The device that sits there, as far as it is known or said.
@@ -78,6 +75,17 @@ impl Seat {
             Member::Id(id) => hashed_identity(user, None, id),
         };
         LegKey { room: room_name(&self.room, &self.slot), identity }
+    }
+}
+
+/// Refuses what is empty or too long to be a slot, device or member id.
+///
+/// # Errors
+/// [`CallError::BadRequest`].
+pub(crate) fn check_name(name: &str) -> Result<(), CallError> {
+    match name.len() {
+        1..=MAX_NAME => Ok(()),
+        _ => Err(CallError::BadRequest("a slot, device or member id has 1 to 255 bytes")),
     }
 }
 

@@ -91,6 +91,11 @@ impl Table {
         self.0.lock().legs.contains_key(key)
     }
 
+    /// Whether anybody is in the call.
+    pub fn has_call(&self, room: &str) -> bool {
+        self.0.lock().legs_of(room).next().is_some()
+    }
+
     /// All participants.
     pub fn keys(&self) -> Vec<LegKey> {
         self.0.lock().legs.keys().cloned().collect()

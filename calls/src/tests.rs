@@ -5,4 +5,5 @@ mod fixture;
 mod joins;
 mod leaves;
 mod operate;
+mod recording;
 mod rings;

@@ -1,6 +1,7 @@
 //! Calls: where the media server is (MSC4143), tokens for it and leave events that are handed over (MSC4195, newest form),
 //! and TURN servers for calls between two clients (Client-Server API §Voice over IP).
 
+pub(crate) mod recording;
 pub(crate) mod service;
 
 use ::calls::{Calls, Entrance, Member, RemoteSeat, Seat};

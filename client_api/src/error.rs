@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ::calls::CallError;
+use ::calls::{CallError, RecordingError};
 use ::media::MediaError;
 use ::search::SearchError;
 use ::sync::SyncError;
@@ -264,11 +264,23 @@ impl From<CallError> for ApiError {
             CallError::RemoteRefused { .. } | CallError::RemoteUnavailable(_) => {
                 ApiError::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", message)
             }
+            CallError::Recording(error) => recording_refused(&error),
             CallError::Users(error) => error.into(),
             CallError::Rooms(error) => error.into(),
             CallError::Storage(error) => error.into(),
             CallError::Commit(error) => error.into(),
         }
+    }
+}
+
+fn recording_refused(error: &RecordingError) -> ApiError {
+    let message = error.to_string();
+    match error {
+        RecordingError::Off | RecordingError::Encrypted => ApiError::forbidden(message),
+        RecordingError::NoCall | RecordingError::NotRecorded => ApiError::not_found(message),
+        RecordingError::Recorded => ApiError::new(StatusCode::CONFLICT, "M_UNKNOWN", message),
+        RecordingError::TooMany => ApiError::limit_exceeded(60_000),
+        RecordingError::Failed(_) => ApiError::internal(error),
     }
 }
 

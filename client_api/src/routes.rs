@@ -436,6 +436,10 @@ fn call_routes() -> Vec<Route> {
             calls::delegate_leave,
         )
         .limited(LimitClass::Calls),
+        get("/_conduit/client/v1/rooms/{roomId}/call/recording", Auth::Reader, calls::recording::get_state)
+            .limited(LimitClass::Calls),
+        post("/_conduit/client/v1/rooms/{roomId}/call/recording", Auth::User, calls::recording::change)
+            .limited(LimitClass::Calls),
         post("/_rtc/jwt/sfu/get", Auth::Anybody, calls::service::get_for_device).limited(LimitClass::Calls),
         post("/_rtc/jwt/get_token", Auth::Anybody, calls::service::get_for_member).limited(LimitClass::Calls),
         post("/_rtc/jwt/delegate_delayed_leave", Auth::Anybody, calls::service::delegate_leave)

@@ -63,6 +63,11 @@ impl Media {
         self.0.new_writer(self.config().max_upload.bytes())
     }
 
+    /// As [`Media::new_upload`], with another limit in bytes: for files that the server itself makes.
+    pub fn new_upload_within(&self, limit: u64) -> MediaWriter {
+        self.0.new_writer(limit)
+    }
+
     /// Stores an upload under a new id. Client-Server API §`POST /media/v3/upload`.
     /// Cancel-safe: dropped, the upload is either stored as a whole or not at all.
     ///

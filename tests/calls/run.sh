@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Calls by real clients in a real browser: run.sh PATH_TO_CONDUIT_BINARY [level1|ec|peers|all] [--only NAME]
+# Calls by real clients in a real browser: run.sh PATH_TO_CONDUIT_BINARY [level1|ec|peers|record|all] [--only NAME]
 #
 #   level1   livekit-client against the media server alone (the example `bare`, which lies beside the binary in examples/);
 #            NAME is a part of a scenario's name
 #   peers    other people's WebRTC, aiortc (Python), against the media server alone, through the same signalling
+#   record   aiortc in a call of a whole server of the binary, which records it; ffprobe and ffmpeg judge the file
 #   ec       Element Call as a widget of a small Matrix client, against two servers of the binary; NAME is a part of a
 #            call's title: one of Element Call's modes, "two servers", "five people"
 #
@@ -15,12 +16,12 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 work=${CONDUIT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/conduit}/calls
 passed=0 failed=0
 
-usage() { sed -n '2,12p' "$0" | sed 's/^# \?//' >&2; exit 2; }
+usage() { sed -n '2,13p' "$0" | sed 's/^# \?//' >&2; exit 2; }
 binary=${1:-} which=all only=
 [ $# -gt 0 ] && shift
 while [ $# -gt 0 ]; do
   case $1 in
-  level1 | ec | peers | all) which=$1 ;;
+  level1 | ec | peers | record | all) which=$1 ;;
   --only) only=${2:?} && shift ;;
   *) usage ;;
   esac
@@ -96,15 +97,18 @@ run_level1() {
   count "$dir/output"
 }
 
+install_peers() {
+  cmp -s "$here/peers/requirements.txt" "$work/peers/installed" && return
+  python3 -m venv "$work/peers"
+  "$work/peers/bin/pip" install -q -r "$here/peers/requirements.txt"
+  cp "$here/peers/requirements.txt" "$work/peers/installed"
+}
+
 run_peers() {
   local pid dir port
   dir=$(mktemp -d "${TMPDIR:-/tmp}/conduit-calls.XXXXXX")
   echo "== other people's WebRTC (logs in $dir)"
-  if ! cmp -s "$here/peers/requirements.txt" "$work/peers/installed"; then
-    python3 -m venv "$work/peers"
-    "$work/peers/bin/pip" install -q -r "$here/peers/requirements.txt"
-    cp "$here/peers/requirements.txt" "$work/peers/installed"
-  fi
+  install_peers
   start_bare "$dir" --seats 2 || return 0
   if wait_for "http://127.0.0.1:$port/rooms" "$pid"; then
     timeout 600 "$work/peers/bin/python" "$here/peers/meeting.py" "http://127.0.0.1:$port" </dev/null 2>&1 | tee "$dir/output" || true
@@ -116,6 +120,15 @@ run_peers() {
   count "$dir/output"
 }
 
+run_record() {
+  local dir
+  dir=$(mktemp -d "${TMPDIR:-/tmp}/conduit-calls.XXXXXX")
+  echo "== recording (logs in $dir)"
+  install_peers
+  timeout 600 "$work/peers/bin/python" "$here/peers/recording.py" "$binary" "$dir" </dev/null 2>&1 | tee "$dir/output" || true
+  count "$dir/output"
+}
+
 run_ec() {
   local dir
   dir=$(mktemp -d "${TMPDIR:-/tmp}/conduit-calls.XXXXXX")
@@ -124,8 +137,9 @@ run_ec() {
   count "$dir/output"
 }
 
-case $which in peers) ;; *) install ;; esac
+case $which in peers | record) ;; *) install ;; esac
 case $which in peers | all) mkdir -p "$work" && run_peers ;; esac
+case $which in record | all) mkdir -p "$work" && run_record ;; esac
 case $which in level1 | all) run_level1 ;; esac
 case $which in ec | all) run_ec ;; esac
 echo "$passed passed, $failed failed"

@@ -103,3 +103,33 @@ fn a_port_that_is_taken_costs_calls_and_no_messages() {
     assert_eq!(alice.request("GET", "/voip/turnServer", None).unwrap().status, 404);
     alice.create_room(&json!({}));
 }
+
+/// The status and code with which a wish to record is refused.
+fn ask_to_record(account: &mut Account, room: &str) -> (u16, String) {
+    let path = format!("/_conduit/client/v1/rooms/{room}/call/recording");
+    let token = account.token.clone();
+    let answer = account.client.request("POST", &path, Some(&token), Some(&json!({"action": "start"}))).unwrap();
+    (answer.status, answer.json()["errcode"].as_str().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn recording_is_refused_where_it_is_off_and_where_there_is_no_call() {
+    let server = TestServer::start_with(Clock::system(), offer_calls);
+    let mut alice = Account::register(server.client(), "alice");
+    let room = alice.create_room(&json!({}));
+    assert_eq!(ask_to_record(&mut alice, &room), (403, "M_FORBIDDEN".to_owned()), "it is off by default");
+    let server = TestServer::start_with(Clock::system(), |config| {
+        offer_calls(config);
+        config.calls.recording.enabled = true;
+    });
+    let mut alice = Account::register(server.client(), "alice");
+    let mut bob = Account::register(server.client(), "bob");
+    let room = alice.create_room(&json!({"preset": "public_chat"}));
+    assert_eq!(ask_to_record(&mut bob, &room), (403, "M_FORBIDDEN".to_owned()), "he is not in the room");
+    assert_eq!(ask_to_record(&mut alice, &room), (404, "M_NOT_FOUND".to_owned()), "there is no call");
+    // Without calls there is no such endpoint.
+    let server = TestServer::start();
+    let mut alice = Account::register(server.client(), "alice");
+    let room = alice.create_room(&json!({}));
+    assert_eq!(ask_to_record(&mut alice, &room), (404, "M_UNRECOGNIZED".to_owned()));
+}

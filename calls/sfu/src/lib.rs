@@ -16,6 +16,7 @@ mod config;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod media;
+mod record;
 mod report;
 mod room;
 mod server;
@@ -24,6 +25,7 @@ mod signal;
 mod token;
 
 pub use config::SfuConfig;
+pub use record::{RecordError, RecordingFile, RecordingOrder};
 pub use report::{LegStats, ParticipantOverview, RoomOverview, TrackOverview, Transport};
 pub use server::{DisconnectReason, IceServer, Observer, Relay, Sfu, SfuError, SfuParts};
 pub use token::{BadToken, Grant};

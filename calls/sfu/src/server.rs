@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use axum::Router;
 use runtime::{Clock, Metrics, Random, Tasks};
+use tokio::sync::oneshot;
 
 use crate::config::SfuConfig;
+use crate::record::{self, RecordError, RecordingOrder};
 use crate::report::{LegStats, RoomOverview};
 use crate::shard::probe::Probe;
 use crate::shard::{Command, Shards};
@@ -162,6 +164,27 @@ impl Sfu {
     pub fn mute(&self, room: &str, identity: &str, track_sid: &str) {
         let (name, identity, track) = (room.to_owned(), identity.to_owned(), track_sid.to_owned());
         self.0.shards.send_to_room(room, Command::Mute { room: name, identity, track });
+    }
+
+    /// Records a call from now on, until it is over, it is stopped, or a limit is reached. Cancel-safe: dropped, the
+    /// recording has begun or not; then `ended` is not called.
+    ///
+    /// # Errors
+    /// [`RecordError`]: why not.
+    pub async fn record(&self, order: RecordingOrder) -> Result<(), RecordError> {
+        let room = order.room.clone();
+        let (tap, pending) = record::prepare(order, self.0.clock.clone());
+        let (reply, answer) = oneshot::channel();
+        self.0.shards.send_to_room(&room, Command::Record { room: room.clone(), tap: Box::new(tap), reply });
+        // Without an answer the command was not taken: there is no such call, or too much to do.
+        let missing = || if self.has_room(&room) { RecordError::Overloaded } else { RecordError::NoCall };
+        answer.await.map_err(|_| missing())??;
+        pending.start().map_err(RecordError::Thread)
+    }
+
+    /// Ends the recording of a call, if there is one.
+    pub fn stop_recording(&self, room: &str) {
+        self.0.shards.send_to_room(room, Command::StopRecording { room: room.to_owned() });
     }
 
     /// The calls in progress, as of at most two seconds ago.

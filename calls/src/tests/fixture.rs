@@ -14,6 +14,7 @@ use spec::version::RoomVersion;
 use storage::{Backend, MemoryDisk, OpenError, Options, Store};
 use users::{AccountKind, AdminRights, DeviceLogin, NewAccount, Users, UsersConfig};
 
+use super::recording::FakeRecorder;
 use crate::{
     CALL_SLOT, CallAddresses, CallAnswer, CallError, CallEvents, Calls, CallsConfig, CallsParts, Grant, LiveLeg,
     MediaServer, Member, OpenIdProof, RemoteCalls, RemoteSeat, Seat,
@@ -111,6 +112,7 @@ fn open_store(disk: &MemoryDisk) -> Store {
 
 pub struct Fixture {
     pub calls: Calls,
+    pub recorder: Arc<FakeRecorder>,
     pub rooms: Rooms,
     pub users: Users,
     pub clock: Clock,
@@ -128,10 +130,10 @@ impl Fixture {
     }
 
     pub fn with_config(config: CallsConfig) -> Fixture {
-        Fixture::open(MemoryDisk::new(), Clock::fake(1_700_000_000_000), config)
+        Fixture::open(MemoryDisk::new(), Clock::fake(1_700_000_000_000), config, Arc::default())
     }
 
-    fn open(disk: MemoryDisk, clock: Clock, config: CallsConfig) -> Fixture {
+    fn open(disk: MemoryDisk, clock: Clock, config: CallsConfig, recorder: Arc<FakeRecorder>) -> Fixture {
         let store = open_store(&disk);
         let (tasks, random) = (Tasks::new(&Metrics::new()), Random::seeded(clock.now_ms()));
         let rooms = Rooms::new(RoomsParts {
@@ -158,11 +160,12 @@ impl Fixture {
             addresses: CallAddresses::below("https://us.example"),
             media: Some(media.clone()),
             turn: None,
+            recorder: Some(recorder.clone()),
             remote: elsewhere.clone(),
             events: events.clone(),
         });
         calls.start();
-        Fixture { calls, rooms, users, clock, media, elsewhere, events, store, tasks, disk }
+        Fixture { calls, recorder, rooms, users, clock, media, elsewhere, events, store, tasks, disk }
     }
 
     /// Ends in good order, and starts on the same disk.
@@ -170,8 +173,9 @@ impl Fixture {
         assert!(self.tasks.drain(Duration::from_secs(10)).await);
         self.store.close().unwrap();
         let (disk, clock, config) = (self.disk.clone(), self.clock.clone(), self.calls.config.clone());
+        let recorder = self.recorder.clone();
         drop(self);
-        Fixture::open(disk, clock, config)
+        Fixture::open(disk, clock, config, recorder)
     }
 
     /// Waits until something is so, at this time of the clock.

@@ -194,6 +194,7 @@ impl Server {
             config: calls_config,
             media: Some(call_media.clone()),
             turn: Some(call_media.clone()),
+            recorder: None,
             remote: call_media.clone(),
             events: call_events.clone(),
         });

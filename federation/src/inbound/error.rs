@@ -335,6 +335,8 @@ impl From<CallError> for ServeError {
             CallError::RemoteRefused { .. } | CallError::RemoteUnavailable(_) => {
                 ServeError::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", message)
             }
+            // No server is asked to record.
+            CallError::Recording(_) => ServeError::internal(&error),
             CallError::Users(error) => error.into(),
             CallError::Rooms(error) => error.into(),
             CallError::Storage(error) => error.into(),

@@ -33,14 +33,17 @@ class Peer:
         self.readers = []
 
     async def join(self):
-        query = urllib.parse.urlencode({"room": self.room, "identity": self.identity})
-        with urllib.request.urlopen(f"{self.server}/token?{query}", timeout=PATIENCE) as answer:
-            token = answer.read().decode()
+        address, token = await self.entrance()
         query = urllib.parse.urlencode({"access_token": token, "auto_subscribe": 1, "protocol": 15, "sdk": "python"})
-        address = self.server.replace("http", "ws", 1) + "/sfu/rtc?" + query
-        self.socket = await websockets.connect(address, max_size=4 * 1024 * 1024)
+        self.socket = await websockets.connect(f"{address}/rtc?{query}", max_size=4 * 1024 * 1024)
         self.readers.append(asyncio.ensure_future(self.listen()))
         await until(lambda: self.joined is not None or self.refused, f"{self.identity} is answered")
+
+    async def entrance(self):
+        """The address of the signalling, and a token for it."""
+        query = urllib.parse.urlencode({"room": self.room, "identity": self.identity})
+        with urllib.request.urlopen(f"{self.server}/token?{query}", timeout=PATIENCE) as answer:
+            return self.server.replace("http", "ws", 1) + "/sfu", answer.read().decode()
 
     async def listen(self):
         try:
@@ -97,14 +100,14 @@ class Peer:
             packet.ParseFromString(message)
             self.data.append((packet.participant_identity, packet.user.payload))
 
-    async def publish(self):
+    async def publish(self, **options):
         tracks = [
             (AudioStreamTrack(), models.AUDIO, models.MICROPHONE),
             (VideoStreamTrack(), models.VIDEO, models.CAMERA),
         ]
         for track, kind, source in tracks:
             size = {"width": 640, "height": 480} if kind == models.VIDEO else {}
-            await self.say(add_track=rtc.AddTrackRequest(cid=track.id, name=track.kind, type=kind, source=source, **size))
+            await self.say(add_track=rtc.AddTrackRequest(cid=track.id, name=track.kind, type=kind, source=source, **size, **options))
             self.publisher.addTransceiver(track, direction="sendonly")
         await until(lambda: len(self.published) == len(tracks), "the tracks are named")
         for label in ["_reliable", "_lossy"]:

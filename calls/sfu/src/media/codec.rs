@@ -42,6 +42,8 @@ pub struct Vp8 {
     pub key_frame: bool,
     /// Whether the packet begins a frame.
     pub starts_frame: bool,
+    /// How many bytes the descriptor has; after it comes the frame.
+    pub length: usize,
 }
 
 impl Vp8 {
@@ -71,6 +73,7 @@ impl Vp8 {
         }
         // The first partition begins here, and its first bit says whether the frame is a key frame.
         descriptor.starts_frame = first & 0x10 != 0 && first & 0x07 == 0;
+        descriptor.length = payload.len().saturating_sub(bytes.len());
         let frame = bytes.next()?;
         descriptor.key_frame = descriptor.starts_frame && frame & 0x01 == 0;
         Some(descriptor)

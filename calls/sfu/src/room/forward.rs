@@ -76,6 +76,9 @@ impl Room {
         }
         env.fixed.metrics.received.add(1);
         env.fixed.metrics.forwarded.add(forwarded);
+        if self.tap.is_some() {
+            self.tap(track_id, layer, parsed.key, &packet, env);
+        }
     }
 
     /// Which track and layer an SSRC of a publisher is.

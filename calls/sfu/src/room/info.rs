@@ -100,7 +100,7 @@ impl Room {
                 source: source_name(track.info.source),
                 codec: track.info.mime_type.clone(),
                 muted: track.info.muted,
-                encrypted: track.info.encryption != proto::encryption::Type::None as i32,
+                encrypted: track.is_encrypted(),
                 layers: track
                     .streams
                     .iter()
@@ -133,7 +133,7 @@ pub fn encode(message: Response) -> Bytes {
     proto::SignalResponse { message: Some(message) }.encode_to_vec().into()
 }
 
-fn source_name(source: i32) -> &'static str {
+pub(super) fn source_name(source: i32) -> &'static str {
     match proto::TrackSource::try_from(source) {
         Ok(proto::TrackSource::Camera) => "camera",
         Ok(proto::TrackSource::Microphone) => "microphone",

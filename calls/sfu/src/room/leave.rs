@@ -121,6 +121,7 @@ impl Room {
         }
         if self.participants.is_empty() {
             self.empty_since = Some(env.now);
+            self.stop_recording();
         }
     }
 

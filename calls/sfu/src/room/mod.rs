@@ -18,6 +18,7 @@ mod participant;
 mod peer;
 mod permission;
 mod publish;
+mod recording;
 mod subscribe;
 mod tick;
 mod track;
@@ -39,6 +40,8 @@ use participant::Participant;
 use peer::Peer;
 pub use tick::TICK;
 use track::Track;
+
+use crate::record::Tap;
 
 /// A participant's place in the room.
 pub type ParticipantId = usize;
@@ -79,6 +82,8 @@ pub struct Room {
     clocks: tick::Clocks,
     empty_since: Option<Instant>,
     ever_joined: bool,
+    /// Where the recording takes its packets, while there is one.
+    tap: Option<Tap>,
 }
 
 impl Room {
@@ -98,6 +103,7 @@ impl Room {
             clocks: tick::Clocks::new(now),
             empty_since: Some(now),
             ever_joined: false,
+            tap: None,
         }
     }
 

@@ -182,6 +182,9 @@ impl Room {
     /// The highest layer of a video track that anybody wants; outer `None` when that is not a question.
     fn wanted_layer(&self, id: TrackId) -> Option<Option<Layer>> {
         let track = self.tracks.get(id).filter(|track| track.is_video() && track.mid.is_some())?;
+        if self.tap.is_some() {
+            return Some(Some(track.top()));
+        }
         let wish = |participant: &super::participant::Participant| {
             participant.subscriptions.get(&id).filter(|wish| !wish.disabled).map(|wish| wish.layer.min(track.top()))
         };

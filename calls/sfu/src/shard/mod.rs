@@ -30,6 +30,7 @@ use directory::{Arrival, Directory};
 pub use metrics::MediaMetrics;
 use ports::TcpWay;
 
+use crate::record::{RecordError, Tap};
 use crate::report::RoomOverview;
 use crate::room::{JoinOptions, JoinRefusal};
 use crate::server::{DisconnectReason, STOP_LIMIT};
@@ -76,6 +77,14 @@ pub enum Command {
         room: String,
         identity: String,
         track: String,
+    },
+    Record {
+        room: String,
+        tap: Box<Tap>,
+        reply: oneshot::Sender<Result<(), RecordError>>,
+    },
+    StopRecording {
+        room: String,
     },
     /// Says goodbye to everybody and ends the thread.
     Stop {

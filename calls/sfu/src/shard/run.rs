@@ -17,6 +17,7 @@ use super::ports::{TcpOrder, TcpWay};
 use super::routes::{Route, Routes};
 use super::udp::{Sender, UdpPort};
 use super::{Backlog, Board, Command, Seat};
+use crate::record::RecordError;
 use crate::report::LegStats;
 use crate::room::{Env, Fixed, Goodbye, JoinOptions, JoinRefusal, Notice, Outbox, PeerAt, Room, RouteChange, TICK};
 use crate::server::{DisconnectReason, Observer};
@@ -166,6 +167,13 @@ impl Shard {
             Command::Mute { room, identity, track } => {
                 self.with_named(&room, |room, _| room.mute_track(&identity, &track));
             }
+            Command::Record { room, tap, reply } => {
+                let mut outcome = Err(RecordError::NoCall);
+                self.with_named(&room, |room, env| outcome = room.record(*tap, env));
+                // Whoever asked may have given up: then nobody writes, and the first packet ends it.
+                let _ = reply.send(outcome);
+            }
+            Command::StopRecording { room } => self.with_named(&room, |room, _| room.stop_recording()),
             Command::Stop { done } => {
                 let rooms: Vec<usize> = self.rooms.iter().map(|(key, _)| key).collect();
                 for key in rooms {
