@@ -100,6 +100,7 @@ impl Fixture {
             media: None,
             turn: None,
             remote: Arc::new(Nobody),
+            recorder: None,
             events: CallEvents::default(),
         });
         let admin = Admin::open(AdminParts {
