@@ -182,6 +182,7 @@ impl Server {
             turn: None,
             remote: Arc::new(CallsClient::new(client.clone())),
             events: CallEvents::default(),
+            recorder: None,
         });
         let federation = Federation::new(FederationParts {
             appservices: Arc::new(users::NoAppServices),
