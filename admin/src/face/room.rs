@@ -2,7 +2,7 @@
 //!
 //! The server's own user makes the room, invites administrators and removes those who are none any more. A follower
 //! ([`follow`]) reads what is said, from a position that is stored before a command runs: a command runs at most once, and
-//! one without an answer is told so after a restart. Each administrator has a line of their own ([`line`]), in which
+//! one without an answer is told so after a restart. Each administrator has a line of their own ([`mod@line`]), in which
 //! their commands run one after the other.
 
 mod announce;
