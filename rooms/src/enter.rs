@@ -92,7 +92,9 @@ impl Append<'_> {
         if let Some(failure) = self.judge_by_auth_events(join, &auth_events)? {
             return Err(failure.into());
         }
-        self.check_by_state(join, before, None)??;
+        // Members that were left out are who the join says they are, its inviter's invite above all.
+        let lenient = partial.is_some().then_some(&*auth_events);
+        self.check_by_state(join, before, lenient)??;
         // Servers in the room have the join already from the one that took it in: their stay begins with it.
         let join_seq = self.head.row.next_seq;
         self.head.row.next_seq = join_seq.next();

@@ -12,6 +12,8 @@ use crate::Users;
 pub struct SecurityEvent {
     /// Whose account; for a failed login whose it is said to be.
     pub user_id: UserId,
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
     /// From which address.
     pub address: Option<IpAddr>,
     /// What.
@@ -51,7 +53,8 @@ impl Users {
     /// Tells what happened, if somebody keeps the record.
     pub fn note_security(&self, user_id: &UserId, address: Option<IpAddr>, kind: SecurityEventKind) {
         if let Some(log) = self.inner.security_log.get() {
-            log.note(SecurityEvent { user_id: user_id.clone(), address, kind });
+            let at_ms = self.inner.clock.now_ms();
+            log.note(SecurityEvent { user_id: user_id.clone(), at_ms, address, kind });
         }
     }
 }

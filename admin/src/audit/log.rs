@@ -110,11 +110,10 @@ impl Audit {
         *last
     }
 
-    fn row(&self, record: NewRecord<'_>, ending: Ending, message: Option<String>) -> AuditRow {
-        let now_ms = self.0.clock.now_ms();
+    fn row(at_ms: u64, record: NewRecord<'_>, ending: Ending, message: Option<String>) -> AuditRow {
         AuditRow {
-            at_ms: now_ms,
-            last_ms: now_ms,
+            at_ms,
+            last_ms: at_ms,
             who: record.caller.who.to_string(),
             face: record.caller.face,
             operation: record.operation.to_owned(),
@@ -137,7 +136,7 @@ impl Audit {
     /// # Errors
     /// If it cannot be written: then it must not begin.
     pub async fn begin(&self, record: NewRecord<'_>) -> Result<RecordId, AdminError> {
-        let row = self.row(record, Ending::Begun, None);
+        let row = Audit::row(self.0.clock.now_ms(), record, Ending::Begun, None);
         let id = self.next_id(row.at_ms);
         self.put(id, &row).await?;
         Ok(RecordId(id))
@@ -158,7 +157,21 @@ impl Audit {
     /// # Errors
     /// If it cannot be written.
     pub async fn note(&self, record: NewRecord<'_>, ending: Ending, message: Option<String>) -> Result<(), AdminError> {
-        let row = self.row(record, ending, message);
+        self.note_at(self.0.clock.now_ms(), record, ending, message).await
+    }
+
+    /// Like [`Audit::note`], of what happened at `at_ms` and is written only now.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub async fn note_at(
+        &self,
+        at_ms: u64,
+        record: NewRecord<'_>,
+        ending: Ending,
+        message: Option<String>,
+    ) -> Result<(), AdminError> {
+        let row = Audit::row(at_ms, record, ending, message);
         let key = FoldKey {
             who: row.who.clone(),
             face: row.face.name(),

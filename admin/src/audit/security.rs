@@ -42,7 +42,7 @@ pub(crate) fn start_recording(admin: &Admin) {
 }
 
 async fn record(admin: &Admin, event: SecurityEvent) {
-    let SecurityEvent { user_id, address, kind } = event;
+    let SecurityEvent { user_id, at_ms, address, kind } = event;
     let address = address.map(|address| address.to_string());
     let (operation, ending, arguments) = match kind {
         SecurityEventKind::LoggedIn(device) => ("account login", Ending::Done, json!({"device": device})),
@@ -59,7 +59,7 @@ async fn record(admin: &Admin, event: SecurityEvent) {
     }
     let caller = Caller::new(Actor::Account(user_id), Face::Client);
     let record = NewRecord { caller: &caller, operation, arguments: &arguments };
-    if let Err(error) = admin.audit().note(record, ending, None).await {
+    if let Err(error) = admin.audit().note_at(at_ms, record, ending, None).await {
         tracing::error!(operation, %error, "an event of an account's security is not on record");
     }
 }

@@ -64,7 +64,11 @@ pub(crate) struct Attempts {
 impl Attempts {
     /// Remembers a failure. False if trying further servers makes no sense.
     pub(crate) fn go_on_after(&mut self, error: RemoteError) -> bool {
-        tracing::debug!(%error, "another server did not do what it was asked");
+        match &error {
+            // Nobody else is told what was wrong: a client learns that the server could not be used.
+            RemoteError::Malformed { .. } => tracing::warn!(%error, "another server's answer cannot be used"),
+            _ => tracing::debug!(%error, "another server did not do what it was asked"),
+        }
         match &error {
             RemoteError::Refused { status: StatusCode::FORBIDDEN, .. } => {
                 self.forbidden += 1;

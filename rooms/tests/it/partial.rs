@@ -85,6 +85,24 @@ fn a_partial_room_is_usable_and_becomes_a_full_one() {
 }
 
 #[test]
+fn an_invite_that_the_join_cites_lets_in_where_members_were_left_out() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    for version in VERSIONS {
+        runtime.block_on(async {
+            let stage = Stage::invited(version).await;
+            stage.enter_partial(&stage.partial).await.unwrap();
+            assert!(stage.current(&stage.partial).contains_key(&member_key(&stage.bob)));
+            stage.begin_replay(&stage.partial).await;
+            stage.replay(&stage.partial, Vec::new()).await;
+            let nid = stage.full.rooms.begin_room(&stage.room, version).await.unwrap();
+            stage.fetch(&stage.full, &stage.before).await;
+            stage.full.rooms.enter(nid, stage.join.clone(), stage.before.clone()).await.unwrap();
+            stage.assert_same();
+        });
+    }
+}
+
+#[test]
 fn what_was_accepted_and_is_not_allowed_is_taken_back() {
     run(|stage| async move {
         let nid = stage.nid(&stage.partial);

@@ -90,6 +90,17 @@ impl Stage {
         Stage { join, before, ..self.clone() }
     }
 
+    /// The same room for those who are invited, as Carl of server two is, who is about to enter in Bob's place.
+    pub async fn invited(version: RoomVersion) -> Stage {
+        let stage = Stage::set(version).await;
+        let rule = object(json!({"join_rule": "invite"}));
+        stage.one.append(&stage.room, Draft::state(stage.alice.clone(), "m.room.join_rules", "", rule)).await.unwrap();
+        let carl = UserId::parse("@carl:two.test").unwrap();
+        set_member(&stage.one, &stage.room, &stage.alice, &carl, Membership::Invite).await;
+        let (join, before) = take_in(&stage.one, &stage.room, &carl).await;
+        Stage { join, before, bob: carl, ..stage }
+    }
+
     pub async fn enter_partial(&self, server: &Server) -> Result<(), RoomError> {
         let nid = server.rooms.begin_room(&self.room, self.version).await.unwrap();
         let told: Vec<EventId> =
