@@ -49,9 +49,6 @@ pub(crate) const MEDIA_DIR: &str = "media";
 /// The parts that [`crate::Server`] needs to know.
 pub(crate) struct Parts {
     pub(crate) store: Store,
-    pub(crate) users: Users,
-    pub(crate) media: Media,
-    pub(crate) search: Option<Search>,
     pub(crate) reloader: Reloader,
     pub(crate) admin: Admin,
     pub(crate) router: Router,
@@ -126,7 +123,7 @@ pub(crate) fn assemble_parts(
         tasks: tasks.clone(),
         config: config.sync.clone(),
     });
-    let measured = Measured { store: &store, rooms: &rooms, media: &media, sync: &sync, clock };
+    let measured = Measured { store: &store, rooms: &rooms, users: &users, media: &media, sync: &sync, clock };
     publish_metrics(&environment.metrics, &measured);
     media.set_roles(Arc::new(AccountRoles(users.clone())));
     let search = open_search(config, environment, tasks, &rooms, &users)?;
@@ -155,6 +152,7 @@ pub(crate) fn assemble_parts(
     dispatcher.start();
     let Outside { client, keys, destinations, config: federation_config } = outside;
     let rate_limits = Live::new(config.rate_limits.clone());
+    let spam = Live::new(config.spam.clone());
     let reloader = Reloader::new(
         ReloadParts {
             certificate,
@@ -162,6 +160,7 @@ pub(crate) fn assemble_parts(
             media: media.clone(),
             federation: client.clone(),
             rate_limits: rate_limits.clone(),
+            spam: spam.clone(),
         },
         config,
     );
@@ -212,7 +211,7 @@ pub(crate) fn assemble_parts(
             other_servers: Some(Arc::new(FederatedServers(federation.clone()))),
             program: Some(Arc::new(ThisProgram::new(config, &store, &media, tasks))),
             configuration: Some(Arc::new(reloader.clone())),
-            room_data: vec![federation.room_data(), Arc::new(users.clone())],
+            room_data: vec![federation.room_data(), Arc::new(users.clone()), Arc::new(calls.clone())],
         },
         config: config.admin.clone(),
     })
@@ -233,12 +232,10 @@ pub(crate) fn assemble_parts(
         tasks: tasks.clone(),
         config: config.client.clone(),
         rate_limits,
+        spam,
     });
     Ok(Parts {
         store,
-        users,
-        media,
-        search,
         reloader,
         router: router.merge(federation.router()).merge(signalling).merge(admin::router(admin.clone())),
         admin,
@@ -381,6 +378,9 @@ async fn maintain(rooms: Rooms, users: Users, media: Media, previews: Previews, 
         }
         if let Err(error) = rooms.forget_sticky().await {
             tracing::error!(%error, "events that are sticky no more were not taken out");
+        }
+        if let Err(error) = rooms.forget_departures().await {
+            tracing::error!(%error, "who was in rooms that were deleted long ago was not forgotten");
         }
         if let Err(error) = users.delete_expired().await {
             tracing::error!(%error, "expired rows of users were not taken out");

@@ -5,27 +5,23 @@ mod appservice;
 mod calls;
 mod config;
 mod fsck;
+mod run;
 mod user;
 
-use std::io::{self, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
-use runtime::{Clock, LogHandle, Random};
-use rustix::process::{Resource, getrlimit, setrlimit};
-use sd_notify::NotifyState;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use runtime::{Clock, Random};
 use storage::{Backend, Options, Store};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::assemble::{STORE_DIR, all_keyspaces};
 use crate::config::{
-    Config, ConfigErrors, ConfigSources, ListenAddress, LoadedConfig, Registration, load_config, render_default_config,
+    Config, ConfigErrors, ConfigSources, LoadedConfig, find_data_dir, load_config, render_default_config,
     render_effective_config,
 };
-use crate::control::{ControlRequest, send_control_request};
-use crate::server::Server;
 use crate::signing::rotate_signing_key;
 use crate::top;
 
@@ -64,9 +60,10 @@ enum Command {
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Have the running server read its configuration again
+    /// Have the running server read its configuration again: short for `conduit admin server reload`
     ///
-    /// Says what has changed and what needs a restart. If the configuration has mistakes, nothing changes.
+    /// Says what has changed and what needs a restart. If the configuration has mistakes, nothing changes, and the exit
+    /// code is 1.
     Reload,
     /// Administer the running server: users, rooms, media and everything else
     ///
@@ -91,7 +88,7 @@ enum Command {
         #[arg(long, requires = "once")]
         json: bool,
     },
-    /// Copy everything the running server keeps into a new folder
+    /// Copy everything the running server keeps into a new folder: short for `conduit admin server backup`
     Backup {
         /// A folder that does not exist yet or is empty
         #[arg(value_name = "DIR")]
@@ -118,6 +115,13 @@ enum Command {
     /// Look after accounts
     #[command(subcommand)]
     User(user::UserCommand),
+    /// Print what a shell needs to complete the words of commands, those of `conduit admin` too
+    ///
+    /// For bash: `conduit completions bash > /usr/share/bash-completion/completions/conduit`.
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
     /// Look after the key that signs in the server's name
     #[command(subcommand)]
     SigningKey(SigningKeyCommand),
@@ -133,7 +137,7 @@ enum SigningKeyCommand {
 
 #[derive(Debug, Subcommand)]
 enum SearchCommand {
-    /// Have the running server build its search index from nothing
+    /// Have the running server build its search index from nothing: short for `conduit admin search rebuild --wait`
     ///
     /// Meanwhile only a part of the messages is found. Interrupting this command does not interrupt the server.
     Rebuild,
@@ -167,8 +171,10 @@ enum ConfigCommand {
 pub fn run_command_line() -> ExitCode {
     let command_line = CommandLine::parse();
     let sources = &command_line.sources;
+    // Commands for the running server need no more of the configuration than where it is: the server judges the rest.
+    let perform = |words: Vec<String>| admin::run(words, &find_data_dir(&find_sources(sources)));
     let outcome = match command_line.command.unwrap_or(Command::Run) {
-        Command::Run => load(sources).and_then(|loaded| run_server(sources, loaded)),
+        Command::Run => load(sources).and_then(|loaded| run::run_server(find_sources(sources), loaded)),
         Command::Config(ConfigCommand::Default) => print(&render_default_config()),
         Command::Config(ConfigCommand::Check { json }) => return config::check(&find_sources(sources), json),
         Command::Config(ConfigCommand::Diff { json }) => {
@@ -177,18 +183,21 @@ pub fn run_command_line() -> ExitCode {
         Command::Config(ConfigCommand::Show) => {
             load(sources).and_then(|loaded| print(&render_effective_config(&loaded)))
         }
-        Command::Top { interval, once, json } => load(sources).and_then(|loaded| {
-            let interval = Duration::from_secs(interval);
-            top::run(&loaded.config.data_dir, interval, once, json).and_then(|text| print(&text))
-        }),
-        Command::Reload => load(sources).and_then(|loaded| reload_server(&loaded.config)),
-        Command::Admin { words } => load(sources).and_then(|loaded| admin::run(words, &loaded.config)),
-        Command::Backup { directory } => load(sources).and_then(|loaded| back_up(&loaded.config, &directory)),
+        Command::Top { interval, once, json } => {
+            let (data_dir, interval) = (find_data_dir(&find_sources(sources)), Duration::from_secs(interval));
+            top::run(&data_dir, interval, once, json).and_then(|text| print(&text))
+        }
+        Command::Reload => perform(words_of(&["server", "reload"])),
+        Command::Admin { words } => perform(words),
+        Command::Backup { directory } => std::path::absolute(&directory)
+            .map_err(|error| error.to_string())
+            .and_then(|directory| perform(words_of(&["server", "backup", &directory.to_string_lossy()]))),
         Command::Fsck { json } => return fsck::check_data(load(sources).map(|loaded| loaded.config), json),
-        Command::Search(SearchCommand::Rebuild) => load(sources).and_then(|loaded| rebuild_search(&loaded.config)),
-        Command::AppService(command) => load(sources).and_then(|loaded| appservice::run(command, &loaded.config)),
+        Command::Search(SearchCommand::Rebuild) => perform(words_of(&["search", "rebuild", "--wait"])),
+        Command::AppService(command) => perform(command.words()),
         Command::Calls(command) => return calls::run(command, load(sources).map(|loaded| loaded.config)),
-        Command::User(command) => load(sources).and_then(|loaded| user::run(command, loaded.config)),
+        Command::User(command) => user::run(command, sources),
+        Command::Completions { shell } => print_completions(shell),
         Command::SigningKey(SigningKeyCommand::Rotate) => load(sources).and_then(|loaded| rotate_key(&loaded.config)),
     };
     match outcome {
@@ -234,7 +243,7 @@ fn find_sources(arguments: &SourceArguments) -> ConfigSources {
 
 fn load(arguments: &SourceArguments) -> Result<LoadedConfig, String> {
     let loaded = load_config(&find_sources(arguments)).map_err(|errors| describe_errors(&errors))?;
-    for warning in &loaded.warnings {
+    for warning in loaded.open_secrets.iter().map(ToString::to_string).chain(loaded.warnings.iter().cloned()) {
         eprintln!("conduit: {warning}");
     }
     Ok(loaded)
@@ -244,113 +253,17 @@ fn describe_errors(errors: &ConfigErrors) -> String {
     format!("the configuration has mistakes\n{}", errors.to_string().replace('\n', "\n  ")).replacen('\n', "\n  ", 1)
 }
 
-fn back_up(config: &Config, directory: &Path) -> Result<(), String> {
-    let directory = std::path::absolute(directory).map_err(|error| error.to_string())?;
-    let request = ControlRequest::Backup { directory };
-    let done = send_control_request(&config.data_dir, &request, &mut |text| eprintln!("{text} …"));
-    done.map_err(|error| error.to_string()).and_then(|text| print(&format!("{text}\n")))
+fn words_of(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
 }
 
-fn reload_server(config: &Config) -> Result<(), String> {
-    let done = send_control_request(&config.data_dir, &ControlRequest::Reload, &mut |_| {});
-    done.map_err(|error| error.to_string()).and_then(|text| print(&format!("{}\n", text.trim_end())))
-}
-
-fn rebuild_search(config: &Config) -> Result<(), String> {
-    let done =
-        send_control_request(&config.data_dir, &ControlRequest::RebuildSearch, &mut |text| eprintln!("{text} …"));
-    done.map_err(|error| error.to_string()).and_then(|text| print(&format!("{text}\n")))
-}
-
-fn run_server(arguments: &SourceArguments, loaded: LoadedConfig) -> Result<(), String> {
-    let log = runtime::start_logging(&loaded.config.log).map_err(|error| error.to_string())?;
-    raise_file_limit();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .thread_name("conduit")
-        .enable_all()
-        .build()
-        .map_err(|error| format!("cannot start threads: {error}"))?;
-    runtime.block_on(serve_until_stopped(arguments, loaded, &log))
-}
-
-/// Every connection and every database file needs a file descriptor; the usual soft limit of 1024
-/// is far below what the system allows.
-fn raise_file_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "the limit of open files stays low");
-    }
-}
-
-async fn serve_until_stopped(arguments: &SourceArguments, loaded: LoadedConfig, log: &LogHandle) -> Result<(), String> {
-    let no_signals = |error: io::Error| format!("cannot listen for signals: {error}");
-    // Before the start, so that no signal is lost.
-    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
-    let mut hang_up = signal(SignalKind::hangup()).map_err(no_signals)?;
-    let config = loaded.config.clone();
-    let is_first_start = !config.data_dir.join("store").exists();
-    let server = Server::start(loaded.config).await.map_err(|error| error.to_string())?;
-    server.set_origin(find_sources(arguments), Some(log.clone()));
-    tell_service_manager(NotifyState::Ready);
-    tracing::info!(server_name = config.server_name, addresses = %join_addresses(&server), "the server is ready");
-    if is_first_start {
-        eprint!("{}", describe_first_start(&config, &server));
-    }
-    let failed = loop {
-        tokio::select! {
-            _ = terminate.recv() => break false,
-            _ = interrupt.recv() => break false,
-            _ = hang_up.recv() => reload(&server),
-            () = server.wait_for_failure() => break true,
-        }
-    };
-    tell_service_manager(NotifyState::Stopping);
-    tracing::info!("the server stops");
-    let clean = server.shutdown().await;
-    tracing::info!(clean, "the server has stopped");
-    if failed { Err("a part of the server failed; see the log".to_owned()) } else { Ok(()) }
-}
-
-fn reload(server: &Server) {
-    if let Err(error) = server.reload_from_origin() {
-        tracing::error!(%error, "the configuration was not reloaded");
-    }
-}
-
-/// Does nothing unless systemd (or something like it) started the process.
-fn tell_service_manager(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::warn!(%error, "the service manager was not told");
-    }
-}
-
-fn join_addresses(server: &Server) -> String {
-    server.addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
-/// What somebody who has just started a server for the first time wants to know.
-fn describe_first_start(config: &Config, server: &Server) -> String {
-    let url = server.addresses().iter().find_map(|address| match address {
-        ListenAddress::Tcp(address) => Some(format!("http://{address}")),
-        ListenAddress::Tls(address) => Some(format!("https://{address}")),
-        ListenAddress::Unix(_) => None,
+/// The words of `conduit admin` are known to the server; here they are put in its place.
+fn print_completions(shell: clap_complete::Shell) -> Result<(), String> {
+    let mut command = CommandLine::command().mut_subcommand("admin", |admin| {
+        let about = admin.get_about().cloned().unwrap_or_default();
+        ::admin::tree::command("admin").about(about)
     });
-    let url = url.unwrap_or_else(|| join_addresses(server));
-    let first_account = match config.registration {
-        Registration::Open => "register with any Matrix client; registration is open to everybody",
-        Registration::Token => "register with any Matrix client and the registration token",
-        Registration::Closed => "conduit user create NAME",
-    };
-    let (bold, plain) = if io::stderr().is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
-    format!(
-        "\n{bold}Conduit serves {name} at {url}{plain}\n  \
-           data:           {data}\n  \
-           first account:  {first_account}\n                  \
-                           (it becomes the administrator)\n  \
-           configuration:  conduit config show\n\n",
-        name = config.server_name,
-        data = std::path::absolute(&config.data_dir).unwrap_or_else(|_| config.data_dir.clone()).display(),
-    )
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, "conduit", &mut script);
+    print(&String::from_utf8_lossy(&script))
 }

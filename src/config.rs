@@ -5,6 +5,7 @@ pub(crate) mod check;
 mod difference;
 mod load;
 mod render;
+mod secrets;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -16,9 +17,11 @@ use serde::{Deserialize, Serialize};
 pub use address::{BadAddress, ListenAddress};
 pub use difference::{Difference, differences_from_defaults, render_differences};
 pub(crate) use difference::{Values, compare, compare_with_defaults, is_reloadable, list_values};
+pub(crate) use load::find_data_dir;
 pub use load::{ConfigError, ConfigErrors, ConfigSources, LoadedConfig, Source, load_config};
 pub(crate) use render::list_effective_values;
 pub use render::{render_default_config, render_effective_config};
+pub use secrets::OpenSecret;
 
 runtime::config_section! {
     /// The configuration of a Conduit server.
@@ -63,7 +66,7 @@ runtime::config_section! {
     }
     sections {
         client: client_api::ClientApiConfig, users: users::UsersSettings, roles: users::RolesConfig, media: media::MediaConfig, sync: sync::SyncConfig, push: push::PushConfig, search: search::SearchConfig, tls: TlsConfig,
-        federation: federation::FederationConfig, metrics: MetricsConfig, log: LogConfig, rate_limits: client_api::RateLimitsConfig, delayed_events: rooms::DelayedEventsConfig, retention: rooms::RetentionConfig,
+        federation: federation::FederationConfig, metrics: MetricsConfig, log: LogConfig, rate_limits: client_api::RateLimitsConfig, spam: client_api::SpamConfig, delayed_events: rooms::DelayedEventsConfig, retention: rooms::RetentionConfig,
         calls: calls::CallsConfig, sfu: sfu::SfuConfig, turn: turn::TurnConfig, appservices: users::AppServicesSettings, server_notices: users::ServerNoticesConfig, admin: admin::AdminConfig
     }
 }

@@ -9,7 +9,6 @@
 //!   last request has been answered.
 
 mod administration;
-mod appservices;
 mod assemble;
 mod backup;
 mod calls;
@@ -29,12 +28,11 @@ mod top;
 pub use cli::run_command_line;
 pub use config::{
     BadAddress, Config, ConfigError, ConfigErrors, ConfigSources, Difference, DurabilityMode, ListenAddress,
-    LoadedConfig, MetricsConfig, Registration, Source, TlsConfig, load_config, render_default_config,
+    LoadedConfig, MetricsConfig, OpenSecret, Registration, Source, TlsConfig, load_config, render_default_config,
     render_effective_config,
 };
 pub use control::{
-    ControlAnswer, ControlError, ControlQuestion, ControlReply, ControlRequest, Document, Password, converse,
-    send_control_request,
+    ControlAnswer, ControlError, ControlQuestion, ControlReply, ControlRequest, converse, send_control_request,
 };
 pub use listen::ListenError;
 pub use reload::{ReloadError, Reloaded};

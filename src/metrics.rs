@@ -13,6 +13,7 @@ use rooms::Rooms;
 use runtime::{Clock, Metrics, Tasks};
 use storage::Store;
 use sync::Sync;
+use users::Users;
 
 /// How often rooms are counted, which takes a look at each of them.
 const COUNT_INTERVAL: Duration = Duration::from_secs(600);
@@ -21,6 +22,7 @@ const COUNT_INTERVAL: Duration = Duration::from_secs(600);
 pub(crate) struct Measured<'a> {
     pub store: &'a Store,
     pub rooms: &'a Rooms,
+    pub users: &'a Users,
     pub media: &'a Media,
     pub sync: &'a Sync,
     pub clock: &'a Clock,
@@ -31,6 +33,7 @@ pub(crate) fn publish_metrics(metrics: &Metrics, parts: &Measured<'_>) {
     process::publish(metrics, parts.clock);
     store::publish(metrics, parts.store);
     parts.rooms.publish_metrics(metrics);
+    parts.users.publish_metrics(metrics);
     parts.media.publish_metrics(metrics);
     parts.sync.publish_metrics(metrics);
 }

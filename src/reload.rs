@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use client_api::RateLimitsConfig;
+use client_api::{RateLimitsConfig, SpamConfig};
 use federation::FederationClient;
 use media::Media;
 use parking_lot::Mutex;
@@ -67,6 +67,7 @@ pub(crate) struct ReloadParts {
     pub media: Media,
     pub federation: FederationClient,
     pub rate_limits: Live<RateLimitsConfig>,
+    pub spam: Live<SpamConfig>,
 }
 
 impl fmt::Debug for Reloader {
@@ -122,6 +123,7 @@ impl Reloader {
         parts.media.reload(config.media.clone());
         parts.federation.reload(Arc::new(config.federation.clone()));
         parts.rate_limits.replace(config.rate_limits.clone());
+        parts.spam.replace(config.spam.clone());
         let wanted = list_values(config);
         let (changed, needs_restart): (Vec<_>, Vec<_>) =
             compare(&running, &wanted).into_iter().partition(|difference| is_reloadable(&difference.key));

@@ -13,7 +13,6 @@ use storage::{Backend, OpenError, Store};
 use tokio::sync::Semaphore;
 
 use crate::assemble::{Parts, STORE_DIR, assemble_parts};
-use crate::backup::BackupSource;
 use crate::calls::Carriers;
 use crate::config::{Config, ConfigSources, ListenAddress};
 use crate::control::Control;
@@ -128,19 +127,10 @@ impl Server {
         // What carries calls has threads of its own.
         let parts = assemble_parts(&config, &environment, &tasks, carriers, certificate);
         let parts = parts.inspect_err(|_| tasks.shut_down())?;
-        let Parts { store, users, media, search, reloader, admin, router } = parts;
+        let Parts { store, reloader, admin, router } = parts;
         let data_dir: Arc<Path> = config.data_dir.clone().into();
-        let backup = BackupSource {
-            data_dir: data_dir.clone(),
-            store: store.clone(),
-            media: media.clone(),
-            tasks: tasks.clone(),
-        };
         let control = Control {
             data_dir: data_dir.clone(),
-            backup,
-            users: users.clone(),
-            search,
             admin: admin.clone(),
             calls,
             metrics: environment.metrics.clone(),
@@ -194,18 +184,10 @@ impl Server {
         self.reloader.reload(config)
     }
 
-    /// Tells where the configuration comes from, for [`Server::reload_from_origin`] and for those who ask for it while
-    /// the server runs, and which log it sets. Once.
+    /// Tells where the configuration comes from, for those who have it read again while the server runs, and which log it
+    /// sets. Once.
     pub fn set_origin(&self, sources: ConfigSources, log: Option<LogHandle>) {
         self.reloader.set_origin(sources, log);
-    }
-
-    /// Reads the configuration again from where it came from, and takes over what can be.
-    ///
-    /// # Errors
-    /// [`ReloadError`]: then everything stays as it was.
-    pub fn reload_from_origin(&self) -> Result<Reloaded, ReloadError> {
-        self.reloader.reload_from_origin()
     }
 
     /// Ready when the server wants to stop by itself, because a part that it needs has ended.

@@ -13,6 +13,7 @@ use storage::{Read, Store};
 use tokio::sync::oneshot;
 use users::{Role, Users};
 
+use crate::ahead::start_reading_ahead;
 use crate::audit::{Audit, Ending, NewRecord, start_forgetting, start_recording};
 use crate::caller::{Actor, Caller};
 use crate::config::AdminConfig;
@@ -21,11 +22,12 @@ use crate::error::AdminError;
 use crate::face::room::rows::ADMIN_ROOM;
 use crate::face::room::{self, Announcements};
 use crate::jobs::{Jobs, start_runners};
+use crate::meters::Meters;
 use crate::operation::{Effect, Needs, Operation};
 use crate::outcome::Outcome;
 use crate::policy::{self, PolicyLists};
 use crate::ports::Ports;
-use crate::statistics::Statistics;
+use crate::statistics::{Statistics, StatisticsParts};
 
 /// What administration is built from.
 pub struct AdminParts {
@@ -67,6 +69,7 @@ struct Inner {
     announcements: Announcements,
     policy: Arc<PolicyLists>,
     statistics: Statistics,
+    meters: Meters,
 }
 
 /// Something that is done and recorded.
@@ -111,10 +114,17 @@ impl Admin {
         let audit = Audit::open(parts.store.clone(), parts.clock.clone())?;
         let jobs = Jobs::open(parts.store.clone(), parts.clock.clone())?;
         let started_ms = parts.clock.now_ms();
-        let (rooms, users) = (parts.rooms.clone(), parts.users.clone());
-        let statistics = Statistics::new(parts.store.clone(), rooms, users, parts.clock.clone());
+        let statistics = Statistics::new(StatisticsParts {
+            store: parts.store.clone(),
+            rooms: parts.rooms.clone(),
+            users: parts.users.clone(),
+            media: parts.media.clone(),
+            clock: parts.clock.clone(),
+            metrics: parts.metrics.clone(),
+        });
+        let meters = Meters::new(&parts.metrics, &jobs);
         let (announcements, policy) = (Announcements::default(), Arc::default());
-        Ok(Admin(Arc::new(Inner { parts, audit, jobs, started_ms, announcements, policy, statistics })))
+        Ok(Admin(Arc::new(Inner { parts, audit, jobs, started_ms, announcements, policy, statistics, meters })))
     }
 
     handles! {
@@ -156,6 +166,7 @@ impl Admin {
         policy::start(self);
         room::start(self);
         start_runners(self);
+        start_reading_ahead(self);
         start_recording(self);
         start_forgetting(self);
         self.statistics().start(self.tasks());
@@ -180,6 +191,11 @@ impl Admin {
     #[must_use]
     pub fn statistics(&self) -> &Statistics {
         &self.0.statistics
+    }
+
+    /// Where it is counted what administrators do.
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.0.meters
     }
 
     /// The policy lists that the server follows.
@@ -263,6 +279,7 @@ impl Admin {
                 tracing::info!(operation = name, who = %caller.who, face = caller.face.name(), %error, "operation failed");
             }
         }
+        self.meters().count_operation(caller.face, ending);
         match begun {
             Some(begun) => self.audit().end(begun, ending, message).await?,
             None => self.audit().note(record, ending, message).await?,
@@ -281,6 +298,7 @@ impl Admin {
         refused: &AdminError,
     ) -> Result<(), AdminError> {
         tracing::warn!(operation = action.name, who = %caller.who, face = caller.face.name(), "operation refused");
+        self.meters().count_operation(caller.face, Ending::Refused);
         let record = NewRecord { caller, operation: &action.name, arguments: &action.arguments };
         self.audit().note(record, Ending::Refused, Some(refused.to_string())).await
     }

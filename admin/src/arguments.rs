@@ -2,6 +2,7 @@
 
 mod given;
 mod when;
+mod window;
 
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -19,6 +20,7 @@ use crate::error::AdminError;
 
 pub use given::{Document, Question, QuestionKind, Secret};
 pub use when::When;
+pub(crate) use window::Window;
 
 /// The longest identifier that is read, in bytes; those of Matrix are at most 255.
 const MAX_IDENTIFIER: usize = 512;

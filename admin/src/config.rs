@@ -16,9 +16,18 @@ runtime::config_section! {
         pub display_name: String = "Conduit".to_owned();
         /// The alias of the room: the part between `#` and the colon. It matters when the room is made.
         pub alias: String = "admins".to_owned();
-        /// Whether users of this server whom a followed policy list names are suspended. Administrators never are, and
-        /// rules with wildcards are not applied to users of this server.
+        /// How long an answer with a secret in it, such as a password that the server chose, stays in the room.
+        pub secrets_shown: Span = Span::seconds(600);
+        /// Whether users of this server whom a followed policy list names are suspended, or, if they are named for
+        /// takedown, locked and their media hidden. Otherwise administrators are told of them. Administrators and
+        /// moderators never are, and rules with wildcards are not applied to users of this server.
         pub suspend_listed_users: bool = false;
+        /// Whether users of this server are made to leave rooms that a followed policy list bans. The rooms are blocked
+        /// in any case, and those that are named for takedown are always left.
+        pub empty_listed_rooms: bool = false;
+        /// Whether rooms that a followed policy list names for takedown are deleted from this server. It cannot be
+        /// undone.
+        pub delete_taken_down_rooms: bool = false;
         /// How long the audit log keeps a record. Nothing else takes records out of it.
         pub audit_retention: Span = Span::seconds(2 * 365 * 24 * 3600);
     }

@@ -13,7 +13,7 @@ use crate::operation::{Effect, Needs, Operation};
 use crate::outcome::{Cell, Outcome};
 use crate::user::check_may_change;
 
-const COLUMNS: &[&str] = &["device_id", "name", "last_seen", "address"];
+const COLUMNS: &[&str] = &["device_id", "name", "last_seen", "address", "program"];
 
 /// List the devices of an account
 #[derive(Debug, Args, Serialize, Deserialize, JsonSchema)]
@@ -39,6 +39,7 @@ impl Operation for List {
                 Cell::or_none(device.display_name, Cell::Text),
                 Cell::or_none(device.last_seen_ms, Cell::Time),
                 Cell::or_none(device.last_seen_ip, Cell::Text),
+                Cell::or_none(device.last_seen_user_agent, Cell::Text),
             ]
         });
         Ok(Outcome::table(COLUMNS, rows.collect()).total(total as u64))

@@ -61,6 +61,7 @@ impl Fixture {
     fn open(disk: MemoryDisk, clock: Clock, folder: tempfile::TempDir) -> Fixture {
         let mut keyspaces = [rooms::KEYSPACES, users::KEYSPACES, media::KEYSPACES, calls::KEYSPACES].concat();
         keyspaces.extend(crate::keyspaces());
+        assert!(disk.wait_until_free());
         let store = Store::open(Options::new(Backend::MemoryDisk(disk.clone()), keyspaces)).unwrap();
         let metrics = Metrics::new();
         let (tasks, random) = (Tasks::new(&metrics), Random::seeded(clock.now_ms()));

@@ -53,7 +53,7 @@ impl Operation for List {
                 Cell::text(&job.kind),
                 Cell::or_none(job.target.as_ref(), Cell::text),
                 job.state.name().into(),
-                describe_progress(job).into(),
+                describe_progress(job),
                 Cell::text(&job.who),
                 Cell::Time(job.created_ms),
             ]
@@ -85,7 +85,7 @@ impl Operation for Show {
             ("target", Cell::or_none(job.target.as_ref(), Cell::text)),
             ("arguments", Cell::text(&job.arguments)),
             ("state", job.state.name().into()),
-            ("progress", describe_progress(&job).into()),
+            ("progress", describe_progress(&job)),
             ("result", Cell::or_none(job.result.as_ref(), Cell::text)),
             ("error", Cell::or_none(job.error.as_ref(), Cell::text)),
             ("by", Cell::text(&job.who)),
@@ -118,10 +118,12 @@ impl Operation for Cancel {
 }
 
 /// `deleting events: 300 of 900`.
-fn describe_progress(job: &JobRow) -> String {
+fn describe_progress(job: &JobRow) -> Cell {
     match (job.progress.as_str(), job.done, job.total) {
-        (text, 0, None) => text.to_owned(),
-        (text, done, None) => format!("{text}: {done}"),
-        (text, done, Some(total)) => format!("{text}: {done} of {total}"),
+        // Over with its first step, or not begun.
+        ("", 0, None) => Cell::None,
+        (text, 0, None) => Cell::text(text),
+        (text, done, None) => Cell::Text(format!("{text}: {done}")),
+        (text, done, Some(total)) => Cell::Text(format!("{text}: {done} of {total}")),
     }
 }

@@ -12,6 +12,7 @@
 
 mod admin;
 mod administrators;
+mod ahead;
 mod appservice;
 pub mod arguments;
 pub mod audit;
@@ -21,12 +22,14 @@ mod config;
 mod device;
 mod entry;
 mod error;
+mod every_account;
 mod face;
 mod federation;
 pub mod http;
 mod job;
 pub mod jobs;
 mod media;
+mod meters;
 mod notice;
 mod operation;
 pub mod operations;

@@ -16,4 +16,4 @@ pub use list::List;
 pub use mark::{Protect, Quarantine, QuarantineRoom, QuarantineUser, Unprotect, Unquarantine};
 pub use show::Show;
 pub use storage::{Quota, Usage};
-pub(crate) use sweep::{Deed, Source, Sweep, SweepMedia, run_to_end};
+pub(crate) use sweep::{Cursor as SweepCursor, Deed, Source, Sweep, SweepMedia};

@@ -26,14 +26,20 @@ pub enum Outcome {
 pub enum Cell {
     /// Text.
     Text(String),
+    /// Text that only those who asked may see, and that should not stay anywhere: a chosen password, a token.
+    Secret(String),
     /// A number.
     Number(i64),
     /// Yes or no.
     Flag(bool),
     /// A time, in milliseconds since 1970.
     Time(u64),
+    /// A day of UTC: how many lie between it and 1970-01-01. Shown as a date.
+    Day(u32),
     /// A size, in bytes.
     Bytes(u64),
+    /// A value in JSON: shown as it is written.
+    Json(Value),
     /// Nothing.
     None,
     /// Several values.
@@ -99,6 +105,17 @@ impl Outcome {
             table.total = Some(rows);
         }
         self
+    }
+
+    /// Whether there is a secret in it, which should not stay where it is shown.
+    #[must_use]
+    pub fn has_secret(&self) -> bool {
+        let is_secret = |cell: &Cell| matches!(cell, Cell::Secret(_));
+        match self {
+            Outcome::Record(fields) => fields.iter().any(|(_, cell)| is_secret(cell)),
+            Outcome::Table(table) => table.rows.iter().flatten().any(is_secret),
+            Outcome::Line(_) | Outcome::File(_) => false,
+        }
     }
 
     /// As JSON. A file is described, without its content.
@@ -171,14 +188,16 @@ impl Cell {
         value.map_or(Cell::None, cell)
     }
 
-    /// As JSON: times and sizes are numbers.
+    /// As JSON: times and sizes are numbers, days are text such as `2026-01-31`.
     #[must_use]
     pub fn to_json(&self) -> Value {
         match self {
-            Cell::Text(text) => text.as_str().into(),
+            Cell::Text(text) | Cell::Secret(text) => text.as_str().into(),
             Cell::Number(number) => (*number).into(),
             Cell::Flag(flag) => (*flag).into(),
             Cell::Time(number) | Cell::Bytes(number) => (*number).into(),
+            Cell::Day(day) => text::format_day(*day).into(),
+            Cell::Json(value) => value.clone(),
             Cell::None => Value::Null,
             Cell::List(cells) => cells.iter().map(Cell::to_json).collect(),
         }
@@ -188,12 +207,17 @@ impl Cell {
     #[must_use]
     pub fn to_text(&self) -> String {
         match self {
-            Cell::Text(text) => text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
+            Cell::Text(text) | Cell::Secret(text) => {
+                text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+            }
             Cell::Number(number) => number.to_string(),
             Cell::Flag(flag) => if *flag { "yes" } else { "no" }.to_owned(),
             Cell::Time(ms) => format_time(*ms),
+            Cell::Day(day) => text::format_day(*day),
             Cell::Bytes(bytes) => text::format_bytes(*bytes),
+            Cell::Json(value) => Cell::Text(value.to_string()).to_text(),
             Cell::None => "-".to_owned(),
+            Cell::List(cells) if cells.is_empty() => Cell::None.to_text(),
             Cell::List(cells) => cells.iter().map(Cell::to_text).collect::<Vec<_>>().join(", "),
         }
     }

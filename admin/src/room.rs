@@ -8,6 +8,7 @@ mod govern;
 mod list;
 mod purge;
 mod read;
+mod retention;
 
 pub use block::{Block, Blocked, Unblock};
 pub use delete::{Delete, Shutdown};
@@ -21,3 +22,4 @@ pub use purge::Purge;
 pub(crate) use purge::{PurgeHistory, cut_before, start_purge};
 pub use read::{Event, Members, Messages, State};
 pub(crate) use read::{find_event, render};
+pub use retention::{Retention, SetRetention};

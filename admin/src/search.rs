@@ -1,5 +1,6 @@
 //! Operations on the index of messages.
 
+use ::search::BuildStatus;
 use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,14 +11,19 @@ use crate::caller::Caller;
 use crate::error::AdminError;
 use crate::jobs::{JobKind, Step};
 use crate::operation::{Effect, Needs, Operation};
-use crate::outcome::{Cell, Outcome};
+use crate::outcome::Outcome;
 
 /// Build the index of messages from nothing, as a job
 ///
 /// Meanwhile only a part of the messages is found. Once begun it goes on to its end, also if the job is cancelled.
 #[derive(Debug, Args, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Rebuild {}
+pub struct Rebuild {
+    /// Wait until it is done, instead of a job
+    #[arg(long)]
+    #[serde(default)]
+    pub wait: bool,
+}
 
 impl Operation for Rebuild {
     const NAME: (&'static str, &'static str) = ("search", "rebuild");
@@ -26,9 +32,16 @@ impl Operation for Rebuild {
     const EXAMPLE: &'static str = "";
 
     async fn run(self, admin: &Admin, caller: &Caller) -> Result<Outcome, AdminError> {
-        find_search(admin)?;
-        let job = admin.jobs().start::<RebuildSearch>(caller, &RebuildArguments {}, None).await?;
-        Ok(Outcome::record(vec![("job", Cell::number(job.0))]))
+        let search = find_search(admin)?;
+        if self.wait {
+            let told = caller.clone();
+            let report = move |BuildStatus { rooms_left, events }| {
+                told.progress(format!("building the search index; events in it: {events}, rooms left: {rooms_left}"));
+            };
+            let events = search.rebuild(&report).await?;
+            return Ok(Outcome::line(format!("the search index is complete; events in it: {events}")));
+        }
+        Ok(admin.jobs().start::<RebuildSearch>(caller, &RebuildArguments {}).await?.into())
     }
 }
 
@@ -47,6 +60,10 @@ impl JobKind for RebuildSearch {
     const NAME: &'static str = "rebuild-search";
     type Arguments = RebuildArguments;
     type Cursor = ();
+
+    fn target(_: &RebuildArguments) -> Option<String> {
+        None
+    }
 
     async fn step(admin: &Admin, _: &RebuildArguments, (): ()) -> Result<Step<()>, AdminError> {
         let events = find_search(admin)?.rebuild(&|_| {}).await?;

@@ -51,7 +51,7 @@ pub fn split_words(line: &str) -> Result<Vec<String>, &'static str> {
 #[must_use]
 pub fn parse(name: &'static str, words: Vec<String>) -> Parsed {
     let groups = groups();
-    let mut command = build(name, &groups);
+    let mut command = build(name, &groups).bin_name(name);
     let words = std::iter::once(name.to_owned()).chain(words);
     let found = command.try_get_matches_from_mut(words).and_then(|matches| {
         let (json, yes) = (matches.get_flag("json"), matches.get_flag("yes"));
@@ -73,6 +73,12 @@ pub fn parse(name: &'static str, words: Vec<String>) -> Parsed {
             Parsed::Answer { text: error.render().to_string().trim_end().to_owned(), is_error }
         }
     }
+}
+
+/// The whole command line, for those who complete its words.
+#[must_use]
+pub fn command(name: &'static str) -> Command {
+    build(name, &groups())
 }
 
 /// Whether words, which may be mistaken, may hold secrets: they name an option for one, or an operation that takes one
@@ -101,7 +107,6 @@ fn build(name: &'static str, groups: &[Group]) -> Command {
         Arg::new(id).long(id).global(true).action(ArgAction::SetTrue).help(help).display_order(1000)
     };
     let root = Command::new(name)
-        .bin_name(name)
         .about("Administer this server")
         .color(ColorChoice::Never)
         .term_width(HELP_WIDTH)

@@ -12,6 +12,7 @@ mod restrict;
 mod rooms;
 mod sessions;
 mod show;
+mod spam;
 
 pub(crate) use change::set_role;
 pub use change::{ResetPassword, SetRole};
@@ -28,11 +29,13 @@ pub use restrict::{Approve, Deny, Lock, RateLimit, ShadowBan, Suspend, Unlock, U
 pub use rooms::Rooms;
 pub use sessions::{LoginAs, SignOut};
 pub use show::Show;
+pub use spam::{Exempt, Spam};
 
 use ::users::{Account, Role};
 
 use crate::admin::Admin;
 use crate::administrators::refuse_last_administrator;
+use crate::arguments::UserArg;
 use crate::caller::{Actor, Caller};
 use crate::error::AdminError;
 
@@ -74,4 +77,26 @@ pub(crate) fn check_active(account: &Account) -> Result<(), AdminError> {
         true => Err(AdminError::invalid(format!("the account {} is deactivated", account.user_id))),
         false => Ok(()),
     }
+}
+
+/// The account that is meant, which is active and which the caller may change: see [`check_may_change`].
+///
+/// # Errors
+/// `NotFound`, `Invalid`, `Forbidden`.
+pub(crate) fn changeable(admin: &Admin, caller: &Caller, user: &UserArg) -> Result<Account, AdminError> {
+    let account = user.account(admin)?;
+    check_active(&account)?;
+    check_may_change(admin, caller, &account)?;
+    Ok(account)
+}
+
+/// The account that is meant, which is active and which the caller may shut out: see [`check_may_shut_out`].
+///
+/// # Errors
+/// `NotFound`, `Invalid`, `Forbidden`.
+pub(crate) fn shut_out(admin: &Admin, caller: &Caller, user: &UserArg) -> Result<Account, AdminError> {
+    let account = user.account(admin)?;
+    check_active(&account)?;
+    check_may_shut_out(admin, caller, &account)?;
+    Ok(account)
 }

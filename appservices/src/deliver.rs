@@ -168,8 +168,9 @@ impl Dispatcher {
 
     /// A service has shown that it is there: what waits for it is tried at once.
     pub(crate) fn note_back(&self, id: &str) {
-        if let Some(line) = self.line(id) {
-            line.back.notify_waiters();
+        // Kept for a pause that is about to begin.
+        if let Some(line) = self.line(id).filter(|line| !line.waiting.lock().is_reachable) {
+            line.back.notify_one();
         }
     }
 }

@@ -22,7 +22,6 @@ use crate::error::DispatchError;
 use crate::interest::{Interest, member_target};
 use crate::line::Noted;
 
-const CHUNK: usize = 200;
 /// How long the follower waits after the store failed.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Of how many rooms it is remembered up to where they were looked at; the others are found by reading.
@@ -246,28 +245,12 @@ impl Dispatcher {
         seen: &HashMap<RoomNid, RoomSeq>,
         found: &mut Found,
     ) -> Result<(), DispatchError> {
-        let mut after = match seen.get(&room) {
-            Some(seen) => *seen,
-            None => self.rooms.seq_at(room, done)?,
-        };
-        loop {
-            let events = self.rooms.events_after(room, after, CHUNK)?;
-            let is_last = events.len() < CHUNK;
-            for event in events {
-                if event.pos() > upto {
-                    found.seen.push((room, after));
-                    return Ok(());
-                }
-                after = event.seq();
-                if event.pos() > done && event.flags().is_visible() {
-                    self.look_at_event(interest, &event, found)?;
-                }
-            }
-            if is_last {
-                found.seen.push((room, after));
-                return Ok(());
-            }
+        let mut news = self.rooms.new_events(room, seen.get(&room).copied(), done, upto)?;
+        for event in news.by_ref() {
+            self.look_at_event(interest, &event?, found)?;
         }
+        found.seen.push((room, news.seen()));
+        Ok(())
     }
 
     fn look_at_event(&self, interest: &Interest, event: &Event, found: &mut Found) -> Result<(), DispatchError> {

@@ -27,8 +27,12 @@ MIN_PAGES = 100
 MAX_PAGES = 400
 # Each of the five sends a message, rests this long, and sends the next.
 REST_SECS = 0.05
-QUIET_SECS = 20
 PURGE_LIMIT_SECS = 900
+# The history is purged in so many parts, and between them nothing is.
+PARTS = 6
+# Windows without a purge are as long as the purge before them, within these bounds.
+MIN_WINDOW_SECS, MAX_WINDOW_SECS = 20, 120
+OLDEST_DAYS, KEPT_DAYS = 400, 30
 SETTLE_LIMIT_SECS = 60
 
 
@@ -185,13 +189,26 @@ async def make_history(organisation, arguments):
 
 
 class Chat:
-    """Five people who write in the busy room and read what the others write."""
+    """Five people who write in a room and read what the others write."""
 
-    def __init__(self, organisation):
-        self.organisation = organisation
-        self.room, self.people = organisation.kept["busy"], organisation.kept["chatters"]
+    def __init__(self, organisation, room, people):
+        self.organisation, self.room, self.people = organisation, room, people
         self.latencies, self.failures = [], []
         self.is_over = False
+        self.tasks = []
+
+    def begin(self):
+        self.tasks = [asyncio.create_task(one(person)) for person in self.people for one in (self.write, self.read)]
+
+    async def end(self):
+        self.is_over = True
+        await asyncio.gather(*self.tasks)
+
+    def take(self):
+        """What was measured since the last time."""
+        taken = self.latencies, self.failures
+        self.latencies, self.failures = [], []
+        return taken
 
     async def write(self, person):
         while not self.is_over:
@@ -210,45 +227,75 @@ class Chat:
             path = f"{CLIENT}/sync?{query}&timeout=1000&since={quote(place)}"
             place = (await self.organisation.act(person, "GET", path))["next_batch"]
 
-    async def during(self, work):
-        """Latencies of sends while work goes on, and what the work gives."""
-        self.latencies, self.failures, self.is_over = [], [], False
-        tasks = [asyncio.create_task(one(person)) for person in self.people for one in (self.write, self.read)]
-        try:
-            given = await work
-        finally:
-            self.is_over = True
-        await asyncio.gather(*tasks)
-        return {**summarise(self.latencies), "errors": len(self.failures)}, given
+
+class Windows:
+    """Windows of time, with a purge or without, and what sends took in each: in the purged room and in another one."""
+
+    def __init__(self, chats):
+        self.chats = chats
+        self.lines, self.pooled = [], {}
+
+    async def measure(self, kind, work):
+        """A window as long as the work, and what the work gives."""
+        for chat in self.chats.values():
+            chat.take()
+        begun = time.monotonic()
+        given = await work
+        line = {"kind": kind, "secs": round(time.monotonic() - begun, 1), "load": round(os.getloadavg()[0], 1)}
+        for name, chat in self.chats.items():
+            latencies, failures = chat.take()
+            self.pooled.setdefault((kind, name), []).extend(latencies)
+            line[name] = {**summarise(latencies), "errors": len(failures)}
+        self.lines.append(line)
+        return given
+
+    def ratios(self, name):
+        """The p99 of each window with a purge, by the mean of those of the windows before and after it."""
+        found = []
+        for before, purge, after in zip(self.lines, self.lines[1:], self.lines[2:]):
+            if purge["kind"] == "purge":
+                found.append(round(2 * purge[name]["p99"] / (before[name]["p99"] + after[name]["p99"]), 2))
+        return found
+
+    def summary(self):
+        pooled = {name: {kind: summarise(self.pooled[kind, name]) for kind in ("quiet", "purge")} for name in self.chats}
+        return {"windows": self.lines, "pooled": pooled, "ratios": {name: self.ratios(name) for name in self.chats}}
 
 
-async def run_purge(organisation):
+async def run_purge(organisation, days):
     """Starts the job and waits for its end: how long it took, and what it did."""
-    # What is older than 30 days is a year of the history.
-    body = {"room": organisation.kept["busy"], "before": "30d", "local": True}
+    body = {"room": organisation.kept["busy"], "before": f"{days}d", "local": True}
     begun = time.monotonic()
     job = (await organisation.administer("POST", f"{OWN}/room/purge", body))["job"]
     while time.monotonic() - begun < PURGE_LIMIT_SECS:
         row = await organisation.administer("GET", f"{OWN}/job/show?job={job}")
         if row["state"] not in ("queued", "running"):
-            return {"secs": round(time.monotonic() - begun, 1), "state": row["state"], "result": row.get("result"),
-                    "error": row.get("error")}
-        await asyncio.sleep(0.25)
+            return {"secs": round(time.monotonic() - begun, 1), "days": days, "state": row["state"],
+                    "result": json.loads(row.get("result") or "{}"), "error": row.get("error")}
+        await asyncio.sleep(0.5)
     raise SystemExit("the purge does not end")
 
 
 async def measure_purge(organisation, arguments):
-    chat, server = Chat(organisation), organisation.server
-    before = disk_bytes(arguments.data)
-    await chat.during(asyncio.sleep(5))
-    quiet, _ = await chat.during(asyncio.sleep(QUIET_SECS))
-    cpu = server.cpu_secs()
-    busy, purge = await chat.during(run_purge(organisation))
-    cpu = server.cpu_secs() - cpu
-    quiet_again, _ = await chat.during(asyncio.sleep(QUIET_SECS))
-    print_line(purge={**purge, "quiet": quiet, "during": busy, "after": quiet_again, "cpu_secs": round(cpu, 1),
-                      "disk_before": before, "disk_after": disk_bytes(arguments.data),
-                      "rss_mib": round(server.resident_mib(), 1)})
+    server, kept = organisation.server, organisation.kept
+    quiet_room = kept["rooms"][0]
+    members = [organisation.person(0)] + [organisation.person(1 + 997 * one) for one in range(4)]
+    chats = {"busy": Chat(organisation, kept["busy"], kept["chatters"]), "elsewhere": Chat(organisation, quiet_room, members)}
+    before, windows, purges, cpu = disk_bytes(arguments.data), Windows(chats), [], 0
+    for chat in chats.values():
+        chat.begin()
+    await asyncio.sleep(5)
+    await windows.measure("quiet", asyncio.sleep(MIN_WINDOW_SECS))
+    for part in range(1, PARTS + 1):
+        spent = server.cpu_secs()
+        days = OLDEST_DAYS - (OLDEST_DAYS - KEPT_DAYS) * part // PARTS
+        purges.append(await windows.measure("purge", run_purge(organisation, days)))
+        cpu += server.cpu_secs() - spent
+        await windows.measure("quiet", asyncio.sleep(min(max(purges[-1]["secs"], MIN_WINDOW_SECS), MAX_WINDOW_SECS)))
+    for chat in chats.values():
+        await chat.end()
+    print_line(purge={**windows.summary(), "purges": purges, "cpu_secs": round(cpu, 1), "disk_before": before,
+                      "disk_after": disk_bytes(arguments.data), "rss_mib": round(server.resident_mib(), 1)})
 
 
 async def look_afterwards(organisation, arguments):

@@ -4,7 +4,6 @@
 mod machine;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use rooms::{DelayError, RoomError, UserNid};
@@ -26,8 +25,8 @@ pub(crate) const LEAVE_JOBS: Keyspace<(String, String), LeaveRow> = Keyspace::ne
 const MAX_JOBS: usize = 20_000;
 /// How many of them may be of one user.
 const MAX_JOBS_OF_USER: usize = 32;
-/// The longest sleep: the operator may set the machine's clock.
-const MAX_SLEEP: Duration = Duration::from_secs(60);
+/// The longest sleep, in milliseconds: the operator may set the machine's clock.
+const MAX_SLEEP_MS: u64 = 60_000;
 
 /// A delegated leave event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,17 +137,17 @@ impl Calls {
     pub(crate) async fn watch_leaves(&self) {
         let shutdown = self.tasks.shutdown_token();
         loop {
-            let sleep = self.act_on_due();
+            let next_ms = self.act_on_due();
             tokio::select! {
-                () = self.clock.sleep(sleep) => {}
+                () = self.clock.sleep_until_ms(next_ms) => {}
                 () = self.leaves.wake.notified() => {}
                 () = shutdown.cancelled() => return,
             }
         }
     }
 
-    /// Begins what is due; returns the time until something else is.
-    fn act_on_due(&self) -> Duration {
+    /// Begins what is due; returns when something else is, or when it is to be looked again.
+    fn act_on_due(&self) -> u64 {
         let now = self.clock.now_ms();
         let mut jobs = self.leaves.jobs.lock();
         for (key, job) in jobs.iter_mut() {
@@ -161,7 +160,7 @@ impl Calls {
             });
         }
         let next = jobs.values().filter_map(Job::due_ms).min();
-        next.map_or(MAX_SLEEP, |at| Duration::from_millis(at.saturating_sub(now).max(1)).min(MAX_SLEEP))
+        next.unwrap_or(u64::MAX).clamp(now.saturating_add(1), now.saturating_add(MAX_SLEEP_MS))
     }
 
     /// Does one thing with a delayed event.

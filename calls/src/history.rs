@@ -40,7 +40,7 @@ pub struct LegStatistics {
 /// See [`PastLeg`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LegRow {
-    room: RoomNid,
+    pub room: RoomNid,
     slot: String,
     user: UserNid,
     device: Option<String>,
@@ -106,11 +106,12 @@ impl Calls {
                 break;
             }
             let ((left_ms, _), row) = row?;
-            if room.is_some_and(|room| room != row.room) {
+            // A leg that ended after its room was deleted has no room any more.
+            let Some(room_id) = self.room_of(row.room)?.filter(|_| room.is_none_or(|room| room == row.room)) else {
                 continue;
-            }
+            };
             legs.push(PastLeg {
-                room: self.room_of(row.room)?,
+                room: room_id,
                 slot: row.slot,
                 user: self.rooms.user_id(row.user)?,
                 device: row.device,

@@ -18,6 +18,7 @@ mod config;
 mod delegate;
 mod error;
 mod events;
+mod forget_room;
 mod grants;
 mod history;
 mod legs;

@@ -109,10 +109,11 @@ impl Calls {
             if room.is_some_and(|room| room != row.room) || callee.is_some_and(|callee| !is_theirs(callee)) {
                 continue;
             }
+            let Some(room_id) = self.room_of(row.room)? else { continue };
             let callees = row.callees.into_iter();
             let callees = callees.map(|(user, outcome)| Ok((self.rooms.user_id(user)?, outcome)));
             rings.push(PastRing {
-                room: self.room_of(row.room)?,
+                room: room_id,
                 caller: self.rooms.user_id(row.caller)?,
                 event_id: row.event_id,
                 rang_ms: row.rang_ms,

@@ -151,6 +151,7 @@ impl Calls {
     pub fn overview(&self) -> Result<Vec<CallOverview>, CallError> {
         let mut calls: Vec<CallOverview> = Vec::new();
         for (key, leg) in self.table.legs() {
+            let Some(room) = self.room_of(leg.grant.room)? else { continue };
             let shown = LegOverview {
                 user: self.rooms.user_id(leg.grant.user)?,
                 device: leg.grant.device,
@@ -160,7 +161,7 @@ impl Calls {
             match calls.last_mut().filter(|call| call.name == key.room) {
                 Some(call) => call.legs.push(shown),
                 None => calls.push(CallOverview {
-                    room: self.room_of(leg.grant.room)?,
+                    room,
                     slot: leg.grant.slot,
                     name: key.room,
                     since_ms: leg.call_ms,
@@ -171,7 +172,11 @@ impl Calls {
         Ok(calls)
     }
 
-    pub(crate) fn room_of(&self, room: RoomNid) -> Result<RoomId, CallError> {
-        Ok(self.rooms.room_id(room)?)
+    /// The room of a number; none once it is deleted.
+    pub(crate) fn room_of(&self, room: RoomNid) -> Result<Option<RoomId>, CallError> {
+        match self.rooms.is_deleting(room)? {
+            true => Ok(None),
+            false => Ok(Some(self.rooms.room_id(room)?)),
+        }
     }
 }

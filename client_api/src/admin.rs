@@ -87,6 +87,9 @@ pub(crate) async fn get_whois(caller: User, Args(user_id): Args<UserId>, State(u
         if let Some(ms) = device.last_seen_ms {
             connection.insert("last_seen".into(), ms.into());
         }
+        if let Some(user_agent) = device.last_seen_user_agent {
+            connection.insert("user_agent".into(), user_agent.into());
+        }
         let sessions: Value = json!({"sessions": [{"connections": [connection]}]});
         devices.insert(device.device_id.to_string(), sessions);
     }

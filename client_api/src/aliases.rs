@@ -16,7 +16,7 @@ use users::{AppServiceQueries, Users};
 pub(crate) async fn find_room(
     _: Anybody,
     Args(alias): Args<RoomAlias>,
-    State(Everywhere { rooms, remote, users, services }): State<Everywhere>,
+    State(Everywhere { rooms, remote, users, services, .. }): State<Everywhere>,
 ) -> Answer {
     if alias.server_name() != rooms.server_name().as_str() {
         let (room, servers) = remote.resolve_alias(&alias).await?;

@@ -10,6 +10,7 @@ use http::request::Parts;
 use serde::Deserialize;
 use serde_json::json;
 use spec::ids::{RoomId, ServerName};
+use users::Right;
 
 use crate::Edge;
 use crate::error::ApiError;
@@ -33,6 +34,7 @@ impl FromRequestParts<Edge> for Offered {
 
 /// `GET /voip/turnServer`.
 pub(crate) async fn get_turn_server(user: User, State(calls): State<Calls>) -> Answer {
+    user.check_may(Right::Call)?;
     let credentials = calls.turn_credentials(&user);
     answer(&credentials.ok_or_else(|| ApiError::not_found("this server has no TURN server"))?.to_json())
 }

@@ -1,6 +1,8 @@
 //! The settings of the client-server edge.
 
-use runtime::config::RateLimit;
+use runtime::config::{RateLimit, Span};
+use serde::{Deserialize, Serialize};
+use users::SpamRule;
 
 runtime::config_section! {
     /// What clients are told of this server.
@@ -59,5 +61,56 @@ runtime::config_section! {
         pub initial_sync: RateLimit = RateLimit::new(0.5, 10), reloadable;
         /// Calls of the deprecated `/events`: a client calls it again after each answer.
         pub events: RateLimit = RateLimit::new(5.0, 50), reloadable;
+    }
+}
+
+/// What is answered to what a rule against spam does not allow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SpamAction {
+    /// `M_LIMIT_EXCEEDED`: clients try again when they are told to.
+    #[default]
+    Limit,
+    /// `M_FORBIDDEN`: clients tell the user.
+    Forbid,
+}
+
+runtime::config_section! {
+    /// Rules against spam, for accounts that somebody registered for themself, while they are new.
+    /// They do not hold for administrators, moderators, application services, accounts that an
+    /// administrator made, approved or exempted (`user exempt`), and not at all without
+    /// `rate_limits`. Each is for an hour on average, and as many at once; 0 means any number.
+    pub struct SpamConfig {
+        /// How long an account is new; "0s" for no rules.
+        pub new_account_age: Span = Span::seconds(24 * 3600), reloadable;
+        /// Rooms made or upgraded.
+        pub rooms_per_hour: u32 = 20, reloadable;
+        /// Invitations sent.
+        pub invitations_per_hour: u32 = 60, reloadable;
+        /// Different users invited.
+        pub invited_users_per_hour: u32 = 30, reloadable;
+        /// Joins and knocks.
+        pub joins_per_hour: u32 = 60, reloadable;
+        /// Messages with links, as far as they are not encrypted. Mentions are no links.
+        pub links_per_hour: u32 = 60, reloadable;
+        /// Files uploaded.
+        pub uploads_per_hour: u32 = 120, reloadable;
+        /// What is answered to more: `limit` (wait) or `forbid` (no).
+        pub action: SpamAction = SpamAction::Limit, reloadable;
+    }
+}
+
+impl SpamConfig {
+    /// How many in an hour a rule allows; 0: any number.
+    #[must_use]
+    pub fn per_hour(&self, rule: SpamRule) -> u32 {
+        match rule {
+            SpamRule::Rooms => self.rooms_per_hour,
+            SpamRule::Invitations => self.invitations_per_hour,
+            SpamRule::InvitedUsers => self.invited_users_per_hour,
+            SpamRule::Joins => self.joins_per_hour,
+            SpamRule::Links => self.links_per_hour,
+            SpamRule::Uploads => self.uploads_per_hour,
+        }
     }
 }

@@ -9,7 +9,7 @@ use runtime::Tasks;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use spec::ids::{RoomAlias, RoomId, UserId};
-use users::{Right, Signal, Users};
+use users::{Right, Signal, SpamRule, Users};
 
 use crate::error::{ApiError, unsupported_version};
 use crate::extract::User;
@@ -73,6 +73,8 @@ pub(crate) async fn create_room(
     if user.is_shadow_banned {
         body.invite.clear();
     }
+    everywhere.newcomers.check(&user, SpamRule::Rooms).await?;
+    everywhere.newcomers.check_invitations(&user, body.invite.iter().take(MAX_INVITES)).await?;
     users.count_signal(user.user, Signal::Invitations, body.invite.len().min(MAX_INVITES)).await;
     for target in body.invite.iter().take(MAX_INVITES) {
         users.find_or_ask_for_user(&*everywhere.services, target).await?;

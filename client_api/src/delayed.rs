@@ -15,6 +15,7 @@ use users::Users;
 use crate::error::ApiError;
 use crate::extract::{Args, OwnerOrHolder, User};
 use crate::json::{Answer, JsonBody, answer, answer_empty};
+use crate::newcomers::Newcomers;
 use crate::query::Query;
 use crate::send::{EVENT_BODY, find_room, new_transaction, sticky_of};
 use crate::state::check_aliases;
@@ -88,6 +89,7 @@ pub(crate) async fn put_delayed(
     query: Query,
     State(rooms): State<Rooms>,
     State(users): State<Users>,
+    State(newcomers): State<Newcomers>,
     JsonBody(body): JsonBody<DelayedBody, EVENT_BODY>,
 ) -> Answer {
     let delay_ms = body.delay_ms.ok_or_else(|| ApiError::missing_param("delay_ms"))?;
@@ -95,6 +97,7 @@ pub(crate) async fn put_delayed(
         return Err(ApiError::invalid_param("delay_ms must be greater than zero"));
     }
     let content = body.content.ok_or_else(|| ApiError::missing_param("content"))?;
+    newcomers.check_links(&user, &content).await?;
     users.record_activity(user.user);
     let state_key = body.state_key.map(Into::into);
     let event = NewDelayedEvent { kind: kind.into(), state_key, content, delay_ms, sticky_ms: sticky_of(&query)? };

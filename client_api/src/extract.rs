@@ -72,7 +72,8 @@ impl FromRequestParts<Edge> for User {
             edge.limits.check_session(class, &session)?;
         }
         let address = find_address(parts).map(|address| address.to_string());
-        edge.users.record_device_seen(&session, address.as_deref()).await?;
+        let user_agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+        edge.users.record_device_seen(&session, address.as_deref(), user_agent).await?;
         Ok(User(session))
     }
 }

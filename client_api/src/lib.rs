@@ -36,6 +36,7 @@ mod media_legacy;
 mod members;
 mod membership;
 mod messages;
+mod newcomers;
 mod notifications;
 mod old_sync;
 mod openid;
@@ -57,6 +58,7 @@ mod send;
 mod shadow_ban;
 mod shared_secret;
 mod state;
+mod succession;
 mod sync;
 mod tags;
 mod thread_subscriptions;
@@ -84,11 +86,12 @@ use runtime::config::Live;
 use runtime::{Clock, Tasks};
 use users::{AppServiceQueries, RemoteUsers, Users};
 
-pub use config::{ClientApiConfig, RateLimitsConfig};
+pub use config::{ClientApiConfig, RateLimitsConfig, SpamAction, SpamConfig};
 pub use limits::LimitClass;
 pub use routes::{Auth, RouteInfo, route_table};
 
 use limits::RateLimits;
+use newcomers::Newcomers;
 use profile_updates::ProfileUpdates;
 
 /// What the edge is built from.
@@ -121,6 +124,8 @@ pub struct ClientApiParts {
     pub config: ClientApiConfig,
     /// How often clients may do things.
     pub rate_limits: Live<RateLimitsConfig>,
+    /// How often new accounts may do things.
+    pub spam: Live<SpamConfig>,
 }
 
 /// What handlers take their [`axum::extract::State`] from.
@@ -141,6 +146,7 @@ pub(crate) struct EdgeParts {
     pub(crate) tasks: Tasks,
     pub(crate) config: Arc<ClientApiConfig>,
     pub(crate) limits: Arc<RateLimits>,
+    pub(crate) newcomers: Newcomers,
     pub(crate) profile_updates: ProfileUpdates,
 }
 
@@ -176,6 +182,7 @@ states! {
     tasks: Tasks,
     config: Arc<ClientApiConfig>,
     limits: Arc<RateLimits>,
+    newcomers: Newcomers,
     profile_updates: ProfileUpdates,
 }
 
@@ -197,9 +204,11 @@ pub fn router(parts: ClientApiParts) -> Router {
         tasks,
         config,
         rate_limits,
+        spam,
     } = parts;
     let profile_updates = ProfileUpdates::new(rooms.clone(), users.clone(), tasks.clone());
-    let limits = Arc::new(RateLimits::new(clock, rate_limits));
+    let limits = Arc::new(RateLimits::new(clock.clone(), rate_limits));
+    let newcomers = Newcomers { limits: limits.clone(), users: users.clone(), clock, config: spam };
     let config = Arc::new(config);
     let edge = Edge(Arc::new(EdgeParts {
         rooms,
@@ -215,6 +224,7 @@ pub fn router(parts: ClientApiParts) -> Router {
         tasks,
         config,
         limits,
+        newcomers,
         profile_updates,
     }));
     routes::build_router(edge)

@@ -12,7 +12,8 @@ use parking_lot::Mutex;
 use rooms::UserNid;
 use runtime::Clock;
 use runtime::config::{Live, RateLimit};
-use users::Session;
+use spec::ids::UserId;
+use users::{Session, SpamRule};
 
 use crate::config::RateLimitsConfig;
 use crate::error::ApiError;
@@ -63,6 +64,8 @@ pub enum LimitClass {
 pub(crate) enum Caller {
     User(UserNid),
     Address(IpAddr),
+    /// A user, as far as they invite somebody: a hash of whom.
+    Inviter(UserNid, u64),
 }
 
 impl Caller {
@@ -78,7 +81,16 @@ impl Caller {
     }
 }
 
-type Key = (LimitClass, Caller);
+/// What a bucket is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Purpose {
+    /// Requests of a class.
+    Class(LimitClass),
+    /// A rule for new accounts.
+    Newcomers(SpamRule),
+}
+
+type Key = (Purpose, Caller);
 
 /// The buckets of all callers.
 pub(crate) struct RateLimits {
@@ -145,21 +157,61 @@ impl RateLimits {
         if !self.config.get().enabled {
             return Ok(());
         }
-        match self.take(limit, class, caller) {
+        match self.take(limit, Purpose::Class(class), caller) {
             Ok(()) => Ok(()),
             Err(wait) => Err(ApiError::limit_exceeded(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1))),
         }
     }
 
-    fn take(&self, limit: RateLimit, class: LimitClass, caller: Caller) -> Result<(), Duration> {
+    /// Counts against a rule for new accounts, which allows so many in an hour; 0: any number.
+    ///
+    /// # Errors
+    /// How long the account has to wait.
+    pub fn check_newcomer(&self, rule: SpamRule, user: UserNid, per_hour: u32) -> Result<(), Duration> {
+        if per_hour == 0 || !self.config.get().enabled {
+            return Ok(());
+        }
+        self.take(hourly(per_hour), Purpose::Newcomers(rule), Caller::User(user))
+    }
+
+    /// As [`RateLimits::check_newcomer`], for inviting different users: whom the account invited within the last hour is
+    /// not counted again.
+    ///
+    /// # Errors
+    /// As [`RateLimits::check_newcomer`].
+    pub fn check_invited(&self, user: UserNid, target: &UserId, per_hour: u32) -> Result<(), Duration> {
+        let purpose = Purpose::Newcomers(SpamRule::InvitedUsers);
+        let inviter = Caller::Inviter(user, self.hasher.hash_one(target.as_str()));
+        if self.is_counted(&(purpose, inviter)) {
+            return Ok(());
+        }
+        self.check_newcomer(SpamRule::InvitedUsers, user, per_hour)?;
+        if per_hour > 0 {
+            // Two requests at once count them twice.
+            let _ = self.take(hourly(1), purpose, inviter);
+        }
+        Ok(())
+    }
+
+    /// Whether something was taken from a bucket that is not full again.
+    fn is_counted(&self, key: &Key) -> bool {
+        let shard = self.shards.get(self.shard_of(key));
+        shard
+            .is_some_and(|shard| shard.lock().buckets.get(key).is_some_and(|full_at| *full_at > self.clock.monotonic()))
+    }
+
+    fn shard_of(&self, key: &Key) -> usize {
+        self.hasher.hash_one(key) as usize % SHARDS
+    }
+
+    fn take(&self, limit: RateLimit, purpose: Purpose, caller: Caller) -> Result<(), Duration> {
         let RateLimit { per_second, burst } = limit;
         // A limit of nothing refuses always; tell clients to come back in an hour.
         let interval = Duration::try_from_secs_f64(1.0 / per_second).unwrap_or(Duration::from_secs(3600));
         let tolerance = interval.saturating_mul(burst.max(1) - 1);
         let now = self.clock.monotonic();
-        let key = (class, caller);
-        let shard = self.hasher.hash_one(key) as usize % SHARDS;
-        let Some(shard) = self.shards.get(shard) else { return Ok(()) };
+        let key = (purpose, caller);
+        let Some(shard) = self.shards.get(self.shard_of(&key)) else { return Ok(()) };
         let mut shard = shard.lock();
         let full_at = shard.buckets.get(&key).copied().unwrap_or(now).max(now);
         let ahead = full_at - now;
@@ -172,6 +224,11 @@ impl RateLimits {
         shard.buckets.insert(key, full_at + interval);
         Ok(())
     }
+}
+
+/// So many in an hour, and as many at once.
+fn hourly(count: u32) -> RateLimit {
+    RateLimit { per_second: f64::from(count) / 3600.0, burst: count }
 }
 
 impl Shard {

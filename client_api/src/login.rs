@@ -51,7 +51,7 @@ pub(crate) async fn log_in(
     let EdgeParts { users, rooms, limits, config, .. } = &*edge;
     let user = match body.kind.as_str() {
         "m.login.password" => {
-            let user_id = users.parse_local_user(name_of(&body)?).map_err(|_| wrong_password())?;
+            let user_id = find_meant(users, name_of(&body)?)?;
             if let Some(user) = rooms.user_nid(&user_id)? {
                 limits.check(LimitClass::Login, Caller::User(user))?;
             }
@@ -93,6 +93,19 @@ fn name_of(body: &LoginBody) -> Result<&str, ApiError> {
         Some(_) => Err(ApiError::bad_request("only the identifier type m.id.user is supported")),
         None => body.user.as_deref().ok_or_else(|| ApiError::missing_param("identifier")),
     }
+}
+
+/// The user whom somebody who logs in means. Names that people choose have small letters only, and people do not always
+/// type them so.
+///
+/// # Errors
+/// As for a wrong password.
+fn find_meant(users: &Users, name: &str) -> Result<UserId, ApiError> {
+    let named = users.parse_local_user(name).map_err(|_| wrong_password())?;
+    if users.account_by_id(&named)?.is_some() {
+        return Ok(named);
+    }
+    Ok(users.parse_local_user(&name.to_ascii_lowercase()).unwrap_or(named))
 }
 
 fn wrong_password() -> ApiError {

@@ -16,11 +16,12 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
-use users::Right;
+use users::{Right, SpamRule};
 
 use crate::error::ApiError;
 use crate::extract::{Args, User};
 use crate::json::{Answer, answer};
+use crate::newcomers::Newcomers;
 use crate::query::Query;
 
 /// How long a download waits for content unless the client says otherwise, in milliseconds.
@@ -76,10 +77,12 @@ pub(crate) async fn upload(
     user: User,
     query: Query,
     State(media): State<Media>,
+    State(newcomers): State<Newcomers>,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
     user.check_may(Right::Upload)?;
+    newcomers.check(&user, SpamRule::Uploads).await?;
     let about = describe_upload(&headers, &query)?;
     let upload = receive_upload(&user, &media, &headers, body).await?;
     let mxc = media.upload(&user.user_id, upload, about).await?;
@@ -87,8 +90,9 @@ pub(crate) async fn upload(
 }
 
 /// `POST /media/create`.
-pub(crate) async fn reserve(user: User, State(media): State<Media>) -> Answer {
+pub(crate) async fn reserve(user: User, State(media): State<Media>, State(newcomers): State<Newcomers>) -> Answer {
     user.check_may(Right::Upload)?;
+    newcomers.check(&user, SpamRule::Uploads).await?;
     let reserved = media.reserve(&user.user_id).await?;
     answer(&json!({"content_uri": reserved.mxc.to_string(), "unused_expires_at": reserved.expires_ms}))
 }

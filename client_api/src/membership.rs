@@ -9,7 +9,7 @@ use rooms::{Membership, MembershipChange, RemoteRooms, RestrictedJoin, RoomError
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use spec::ids::{RoomAlias, RoomId, ServerName, UserId};
-use users::{AppServiceQueries, InvitePermission, Right, Signal, Users};
+use users::{AppServiceQueries, InvitePermission, Right, Signal, SpamRule, Users};
 
 use crate::Edge;
 use crate::aliases::find_local;
@@ -18,9 +18,11 @@ use crate::extract::{Args, User};
 use crate::guests::check_guest_access;
 use crate::json::{Answer, JsonBody, answer, answer_empty};
 use crate::members::full_state_for;
+use crate::newcomers::Newcomers;
 use crate::profile::member_content;
 use crate::query::Query;
 use crate::send::find_room;
+use crate::succession::take_rules_along;
 
 #[derive(Deserialize)]
 pub(crate) struct ReasonBody {
@@ -40,6 +42,7 @@ pub(crate) struct Everywhere {
     pub(crate) remote: Arc<dyn RemoteRooms>,
     pub(crate) users: Users,
     pub(crate) services: Arc<dyn AppServiceQueries>,
+    pub(crate) newcomers: Newcomers,
 }
 
 impl FromRef<Edge> for Everywhere {
@@ -49,6 +52,7 @@ impl FromRef<Edge> for Everywhere {
             remote: edge.remote_rooms.clone(),
             users: edge.users.clone(),
             services: edge.appservices.clone(),
+            newcomers: edge.newcomers.clone(),
         }
     }
 }
@@ -142,28 +146,64 @@ fn insert_reason(content: &mut Map<String, Value>, reason: Option<String>) {
     }
 }
 
+/// What a client adds to its own member event: the reason, and whatever else is in the body of the request, but for what
+/// the server answers for.
+///
+/// # Errors
+/// `M_BAD_JSON` for a reason that is no string.
+fn added_content(mut body: Map<String, Value>) -> Result<Map<String, Value>, ApiError> {
+    for key in ["membership", "displayname", "avatar_url", "join_authorised_via_users_server", "third_party_signed"] {
+        body.remove(key);
+    }
+    match body.get("reason") {
+        Some(Value::Null) => drop(body.remove("reason")),
+        Some(reason) if !reason.is_string() => return Err(ApiError::bad_json("reason: not a string")),
+        _ => {}
+    }
+    Ok(body)
+}
+
 /// Joins or knocks, with the caller's profile.
 async fn enter(
     user: &User,
     room: &RoomId,
     via: &[ServerName],
     membership: Membership,
-    reason: Option<String>,
+    more: Map<String, Value>,
     everywhere: &Everywhere,
     users: &Users,
 ) -> Answer {
     let rooms = &everywhere.rooms;
-    check_guest_access(user, rooms, room)?;
-    if reaches_others(rooms, room)? {
-        user.check_may(Right::Federate)?;
-    }
-    let mut content = member_content(rooms, users, &user.user_id)?;
-    insert_reason(&mut content, reason);
+    check_may_enter(user, room, rooms, &everywhere.newcomers).await?;
+    let mut content = more;
+    content.extend(member_content(rooms, users, &user.user_id)?);
     everywhere.enter(room, via, &user.user_id, membership, content).await?;
     if membership == Membership::Join {
         users.count_signal(user.user, Signal::Joins, 1).await;
+        take_rules_along(user, room, rooms, users).await;
     }
     answer(&json!({"room_id": room}))
+}
+
+/// Refuses to let a user into a room that lets no guests in, or that their role or the age of their account keeps them
+/// from. Who is in it already is not asked.
+///
+/// # Errors
+/// `M_GUEST_ACCESS_FORBIDDEN`, `M_FORBIDDEN`, `M_LIMIT_EXCEEDED`.
+pub(crate) async fn check_may_enter(
+    user: &User,
+    room: &RoomId,
+    rooms: &Rooms,
+    newcomers: &Newcomers,
+) -> Result<(), ApiError> {
+    check_guest_access(user, rooms, room)?;
+    if membership_of(rooms, room, &user.user_id)? == Some(Membership::Join) {
+        return Ok(());
+    }
+    if reaches_others(rooms, room)? {
+        user.check_may(Right::Federate)?;
+    }
+    newcomers.check(user, SpamRule::Joins).await
 }
 
 /// Whether users of other servers are in a room, or may be: also of one that this server does not know.
@@ -187,11 +227,11 @@ pub(crate) async fn join_any(
     query: Query,
     State(everywhere): State<Everywhere>,
     State(users): State<Users>,
-    JsonBody(body): JsonBody<ReasonBody>,
+    JsonBody(body): JsonBody<Map<String, Value>>,
 ) -> Answer {
     let (room, servers) = everywhere.find_room_id(&room).await?;
     let via = merge_via(parse_via(&query)?, servers);
-    enter(&user, &room, &via, Membership::Join, body.reason, &everywhere, &users).await
+    enter(&user, &room, &via, Membership::Join, added_content(body)?, &everywhere, &users).await
 }
 
 /// `POST /rooms/{roomId}/join`.
@@ -201,10 +241,10 @@ pub(crate) async fn join(
     query: Query,
     State(everywhere): State<Everywhere>,
     State(users): State<Users>,
-    JsonBody(body): JsonBody<ReasonBody>,
+    JsonBody(body): JsonBody<Map<String, Value>>,
 ) -> Answer {
     let via = parse_via(&query)?;
-    enter(&user, &room, &via, Membership::Join, body.reason, &everywhere, &users).await
+    enter(&user, &room, &via, Membership::Join, added_content(body)?, &everywhere, &users).await
 }
 
 /// `POST /knock/{roomIdOrAlias}`.
@@ -214,11 +254,11 @@ pub(crate) async fn knock(
     query: Query,
     State(everywhere): State<Everywhere>,
     State(users): State<Users>,
-    JsonBody(body): JsonBody<ReasonBody>,
+    JsonBody(body): JsonBody<Map<String, Value>>,
 ) -> Answer {
     let (room, servers) = everywhere.find_room_id(&room).await?;
     let via = merge_via(parse_via(&query)?, servers);
-    enter(&user, &room, &via, Membership::Knock, body.reason, &everywhere, &users).await
+    enter(&user, &room, &via, Membership::Knock, added_content(body)?, &everywhere, &users).await
 }
 
 /// `POST /rooms/{roomId}/leave`.
@@ -272,7 +312,7 @@ pub(crate) struct InviteBody {
 pub(crate) async fn invite(
     user: User,
     Args(room): Args<RoomId>,
-    State(Everywhere { rooms, remote, services, .. }): State<Everywhere>,
+    State(Everywhere { rooms, remote, services, newcomers, .. }): State<Everywhere>,
     State(users): State<Users>,
     JsonBody(body): JsonBody<InviteBody>,
 ) -> Answer {
@@ -286,6 +326,7 @@ pub(crate) async fn invite(
     if user.is_shadow_banned {
         return answer_empty();
     }
+    newcomers.check_invitations(&user, [&target]).await?;
     users.count_signal(user.user, Signal::Invitations, 1).await;
     full_state_for(&user, &room, &rooms).await?;
     if is_remote(&rooms, &target) {
@@ -393,8 +434,7 @@ pub(crate) async fn unban(
 }
 
 fn membership_of(rooms: &Rooms, room: &RoomId, user: &UserId) -> Result<Option<Membership>, ApiError> {
-    let room = find_room(rooms, room)?;
-    let Some(user) = rooms.user_nid(user)? else { return Ok(None) };
+    let (Some(room), Some(user)) = (rooms.room_nid(room)?, rooms.user_nid(user)?) else { return Ok(None) };
     Ok(rooms.membership(room, user)?.map(|row| row.membership))
 }
 

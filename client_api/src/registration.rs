@@ -51,7 +51,8 @@ pub(crate) async fn register(
         return Err(UserError::RegistrationClosed.into());
     }
     // What is wrong with the request is said before the user proves anything, and before the token is used up.
-    if let Some(username) = &body.username {
+    let username = body.username.as_deref().map(str::to_ascii_lowercase);
+    if let Some(username) = &username {
         users.check_available(username)?;
     }
     if let Some(password) = &body.password {
@@ -59,7 +60,7 @@ pub(crate) async fn register(
     }
     let registration_token = confirm(&users, UiaPurpose::Register, body.auth.as_ref()).await?;
     let password = body.password.as_deref().ok_or_else(|| ApiError::missing_param("password"))?;
-    let localpart = body.username.clone().unwrap_or_else(|| users.random_localpart());
+    let localpart = username.unwrap_or_else(|| users.random_localpart());
     let account = users
         .register_account(NewAccount {
             localpart: &localpart,
@@ -102,7 +103,7 @@ async fn register_guest(users: &Users, body: &RegisterBody) -> Answer {
 
 /// `GET /register/available`.
 pub(crate) async fn check_available(_: Anybody, query: Query, State(users): State<Users>) -> Answer {
-    users.check_available(&query.required("username")?)?;
+    users.check_available(&query.required("username")?.to_ascii_lowercase())?;
     answer(&json!({"available": true}))
 }
 

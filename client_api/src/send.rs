@@ -10,6 +10,7 @@ use crate::delayed::{delay_of, schedule};
 use crate::error::ApiError;
 use crate::extract::{Args, User};
 use crate::json::{Answer, JsonBody, answer_bytes};
+use crate::newcomers::Newcomers;
 use crate::query::Query;
 use crate::shadow_ban::pretend_to_send;
 
@@ -47,9 +48,11 @@ pub(crate) async fn send_message(
     query: Query,
     State(rooms): State<Rooms>,
     State(users): State<Users>,
+    State(newcomers): State<Newcomers>,
     JsonBody(content): JsonBody<Map<String, Value>, EVENT_BODY>,
 ) -> Answer {
     let sticky_ms = sticky_of(&query)?;
+    newcomers.check_links(&user, &content).await?;
     if let Some(delay_ms) = delay_of(&query)? {
         users.record_activity(user.user);
         let event = NewDelayedEvent { kind: kind.into(), state_key: None, content, delay_ms, sticky_ms };

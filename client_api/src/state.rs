@@ -6,19 +6,20 @@ use rooms::{Draft, EventFormat, Membership, MembershipChange, NewDelayedEvent, R
 use runtime::Tasks;
 use serde_json::{Map, Value};
 use spec::ids::{RoomAlias, RoomId, UserId};
-use users::{Right, Users};
+use users::{Signal, Users};
 
 use crate::Edge;
 use crate::delayed::{delay_of, schedule};
 use crate::error::ApiError;
 use crate::extract::{Args, User};
-use crate::guests::{check_guest_access, remove_guests};
+use crate::guests::remove_guests;
 use crate::json::{Answer, JsonBody, answer_bytes};
 use crate::members::{full_state_for, full_view};
-use crate::membership::{check_invitable, is_remote};
+use crate::membership::{check_invitable, check_may_enter, check_may_invite, is_remote};
 use crate::query::Query;
 use crate::send::{EVENT_BODY, answer_event_id, claimed_time, find_room, only_event};
 use crate::shadow_ban::pretend_to_send;
+use crate::succession::take_rules_along;
 
 /// `GET /rooms/{roomId}/state`.
 pub(crate) async fn get_all(user: User, Args(room): Args<RoomId>, State(rooms): State<Rooms>) -> Answer {
@@ -116,9 +117,14 @@ async fn set_state(
         return answer_event_id(&id);
     }
     if kind == "m.room.member" && sets_membership(&content, Membership::Invite) {
-        user.check_may(Right::Invite)?;
         let target = UserId::parse(&*key).map_err(|error| ApiError::bad_json(format!("the state key: {error}")))?;
+        check_may_invite(user, [&target], &edge.rooms)?;
+        edge.newcomers.check_invitations(user, [&target]).await?;
+        edge.users.count_signal(user.user, Signal::Invitations, 1).await;
         check_invitable(&edge.rooms, &edge.users, &user.user_id, &target)?;
+    }
+    if is_about_self && sets_membership(&content, Membership::Join) {
+        check_may_enter(user, room, &edge.rooms, &edge.newcomers).await?;
     }
     if is_about_self && sets_membership(&content, Membership::Leave) {
         edge.users.check_may_leave(user.user, find_room(&edge.rooms, room)?)?;
@@ -127,9 +133,25 @@ async fn set_state(
         full_state_for(user, room, &edge.rooms).await?;
     }
     let timestamp = claimed_time(user, query)?;
+    let successor = successor_of(user, (room, kind, &*key), &content);
     let event = write_state(user, room, (kind, key), content, timestamp, &edge.rooms).await?;
     follow_change(user, room, kind, &edge.rooms, &edge.users, &edge.tasks)?;
+    if let Some(successor) = successor {
+        take_rules_along(user, &successor, &edge.rooms, &edge.users).await;
+    }
     answer_event_id(&event)
+}
+
+/// The room for which this change gives the caller push rules, if it may be the successor of another: one that they join,
+/// or that they say replaces the room.
+fn successor_of(user: &User, (room, kind, key): (&RoomId, &str, &str), content: &Map<String, Value>) -> Option<RoomId> {
+    match kind {
+        "m.room.member" if key == user.user_id.as_str() && sets_membership(content, Membership::Join) => {
+            Some(room.clone())
+        }
+        "m.room.tombstone" => RoomId::parse(content.get("replacement_room")?.as_str()?).ok(),
+        _ => None,
+    }
 }
 
 fn sets_membership(content: &Map<String, Value>, membership: Membership) -> bool {
@@ -147,6 +169,7 @@ async fn write_state(
     let nid = find_room(rooms, room)?;
     match kind {
         "m.room.member" => return set_member(user, (room, nid), &key, content, timestamp, rooms).await,
+        "m.room.create" => return Err(ApiError::forbidden("a room has one create event, by which it begins")),
         "m.room.canonical_alias" if key.is_empty() => check_aliases(rooms, room, nid, &content)?,
         _ => {}
     }
@@ -183,9 +206,6 @@ async fn set_member(
     let target = UserId::parse(target).map_err(|error| ApiError::bad_json(format!("the state key: {error}")))?;
     let membership = content.get("membership").and_then(Value::as_str).and_then(Membership::parse);
     let membership = membership.ok_or_else(|| ApiError::bad_json("membership is missing or unknown"))?;
-    if membership == Membership::Join {
-        check_guest_access(user, rooms, room)?;
-    }
     if membership != Membership::Invite {
         rooms.intern_user(&target).await?;
     }

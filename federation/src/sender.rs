@@ -32,7 +32,6 @@ mod watch;
 use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use rooms::{RoomError, RoomNid, Rooms, UserNid};
@@ -53,8 +52,8 @@ pub(crate) use rows::KEYSPACES;
 #[cfg(test)]
 mod tests;
 
-/// How long the scheduler sleeps without a timer.
-const IDLE: Duration = Duration::from_secs(3600);
+/// How long the scheduler sleeps without a timer, in milliseconds.
+const IDLE_MS: u64 = 3_600_000;
 
 /// What a [`Sender`] is built from.
 pub(crate) struct SenderParts {
@@ -304,7 +303,7 @@ impl Sender {
         let mut returns = self.destinations.returns();
         let limit = self.config.max_concurrent_sends.max(1);
         loop {
-            let sleep = {
+            let next_ms = {
                 let mut table = self.table.lock();
                 let now_ms = self.clock.now_ms();
                 table.expire(now_ms);
@@ -315,12 +314,11 @@ impl Sender {
                     });
                 }
                 self.metrics.pending.set(table.len() as i64);
-                let timer = table.next_timer();
-                timer.map_or(IDLE, |at| Duration::from_millis(at.saturating_sub(now_ms).max(1)))
+                table.next_timer().unwrap_or_else(|| now_ms.saturating_add(IDLE_MS)).max(now_ms.saturating_add(1))
             };
             tokio::select! {
                 () = self.wake.notified() => {}
-                () = self.clock.sleep(sleep) => {}
+                () = self.clock.sleep_until_ms(next_ms) => {}
                 returned = returns.recv() => match returned {
                     Ok(server) => self.wake(&server),
                     Err(RecvError::Lagged(_)) => self.resume_those_allowed(),

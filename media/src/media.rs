@@ -127,6 +127,7 @@ impl Media {
             arrivals: std::array::from_fn(|_| Notify::new()),
         }));
         media.0.count_once()?;
+        media.0.count_days_once()?;
         Ok(media)
     }
 

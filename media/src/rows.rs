@@ -40,6 +40,11 @@ pub(crate) const BY_USER: Keyspace<(String, u64, String), u64> = Keyspace::new("
 pub(crate) const TOTALS: Keyspace<TotalKey, i64> = Keyspace::new("media_totals", Profile::Points);
 /// Present once `BY_USER` and `TOTALS` hold what there was before they existed.
 pub(crate) const COUNTED: Keyspace<(), u64> = Keyspace::new("media_counted", Profile::Points);
+/// What was stored on each day: (day since 1970-01-01 in UTC, whether of this server, 0: how many, 1: bytes) → sum. What
+/// is deleted stays counted.
+pub(crate) const DAYS: Keyspace<(u32, bool, u8), i64> = Keyspace::new("media_days", Profile::Points);
+/// Present once `DAYS` holds what there was before it existed.
+pub(crate) const DAYS_COUNTED: Keyspace<(), u64> = Keyspace::new("media_days_counted", Profile::Points);
 /// Storage limits that administrators gave to single users, in bytes; `u64::MAX` is none.
 pub(crate) const USER_QUOTAS: Keyspace<String, u64> = Keyspace::new("media_user_quotas", Profile::Points);
 
@@ -52,6 +57,8 @@ pub const KEYSPACES: &[KeyspaceInfo] = &[
     ACCESSES.info(),
     BY_USER.info(),
     COUNTED.info(),
+    DAYS.info(),
+    DAYS_COUNTED.info(),
     FILES.info(),
     MARKS.info(),
     MEDIA.info(),

@@ -8,6 +8,8 @@ use crate::error::MediaError;
 use crate::media::{Inner, Media};
 use crate::rows::{BY_USER, COUNTED, MEDIA, MediaKey, MediaRow, MediaState, TOTALS, TotalKey};
 
+mod days;
+
 const LOCAL: u8 = 0;
 const REMOTE: u8 = 1;
 const USER: u8 = 2;
@@ -110,6 +112,7 @@ impl Inner {
         let MediaState::Complete { length, .. } = row.state else { return };
         let is_local = key.0 == self.server_name.as_str();
         change(batch, if is_local { LOCAL } else { REMOTE }, "", length, 1);
+        days::count(batch, row.created_ms, is_local, length);
         if let (true, Some(user)) = (is_local, &row.uploader) {
             batch.put(&BY_USER, &(user.clone(), row.created_ms, key.1.clone()), &length);
             change(batch, USER, user, length, 1);

@@ -187,6 +187,7 @@ impl Push {
         for place in &done {
             rows.unqueue(key, *place);
         }
+        let _badges = self.badges.read().await;
         let old = rows::read_badge(&self.store, key)?;
         let told = step.outgoing.as_ref().and_then(|outgoing| outgoing.badge);
         // Of a badge that became due meanwhile it is not known whether this one was right.

@@ -19,7 +19,6 @@ use crate::error::{PushError, leave_out};
 use crate::notification::is_hidden_invite;
 use crate::rows::{self, BadgeRow, FOLLOWER, NewRows, Place, PusherKey, QueuedRow};
 
-const CHUNK: usize = 200;
 /// How often the cursor is written although nothing was queued.
 const CURSOR_EVERY: Duration = Duration::from_secs(5);
 /// How long the follower waits after the store failed.
@@ -142,6 +141,7 @@ impl Push {
                 leave_out("room", room.0, error)?;
             }
         }
+        let badges = if found.badges.is_empty() { None } else { Some(self.badges.write().await) };
         let rows = self.plan_rows(&mut found)?;
         follower.is_ahead |= !follower.audience.is_empty();
         // For new pushers nothing before them is news, should this server end now.
@@ -155,6 +155,7 @@ impl Push {
         }
         follower.rooms.extend(found.seen.iter().copied());
         self.make_pending(found, std::mem::take(&mut follower.gone));
+        drop(badges);
         Ok(())
     }
 
@@ -234,29 +235,16 @@ impl Push {
         follower: &Follower,
         found: &mut Found,
     ) -> Result<(), PushError> {
-        let mut after = match follower.rooms.get(&room) {
-            Some(seen) => *seen,
-            None => self.rooms.seq_at(room, follower.done)?,
-        };
         let notices = self.users.room_for_notices(room)?;
-        loop {
-            let events = self.rooms.events_after(room, after, CHUNK)?;
-            let is_last = events.len() < CHUNK;
-            for event in events {
-                if event.pos() > upto {
-                    found.seen.push((room, after));
-                    return Ok(());
-                }
-                after = event.seq();
-                if event.pos() > follower.done && event.flags().is_visible() && !self.is_too_old(&event) {
-                    self.look_at_event(&event, &notices, follower, found).await?;
-                }
-            }
-            if is_last {
-                found.seen.push((room, after));
-                return Ok(());
+        let mut news = self.rooms.new_events(room, follower.rooms.get(&room).copied(), follower.done, upto)?;
+        for event in news.by_ref() {
+            let event = event?;
+            if !self.is_too_old(&event) {
+                self.look_at_event(&event, &notices, follower, found).await?;
             }
         }
+        found.seen.push((room, news.seen()));
+        Ok(())
     }
 
     async fn look_at_event(

@@ -28,14 +28,13 @@ mod table;
 
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
 
 use outbound::Web;
 use parking_lot::Mutex;
 use rooms::Rooms;
 use runtime::{Clock, Counter, Gauge, Metrics, Random, Tasks};
 use storage::Store;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, RwLock};
 use users::Users;
 
 pub use config::{BadgeCount, PushConfig};
@@ -46,8 +45,8 @@ use error::{PushError, leave_out};
 #[cfg(test)]
 mod tests;
 
-/// How long the scheduler sleeps without a timer.
-const IDLE: Duration = Duration::from_secs(3600);
+/// How long the scheduler sleeps without a timer, in milliseconds.
+const IDLE_MS: u64 = 3_600_000;
 
 /// What [`Push`] is built from.
 pub struct PushParts {
@@ -83,6 +82,9 @@ pub struct Inner {
     arrivals: Arc<arrivals::Arrivals>,
     /// Somebody may be in line, or a timer has changed.
     wake: Notify,
+    /// Taken by whoever writes rows of badges, from before they are read until the table knows of it: by the follower
+    /// alone, by turns side by side, as each pusher has one at a time.
+    badges: RwLock<()>,
     metrics: PushMetrics,
 }
 
@@ -141,6 +143,7 @@ impl Push {
             holds: Mutex::default(),
             arrivals: Arc::default(),
             wake: Notify::new(),
+            badges: RwLock::default(),
             metrics: PushMetrics::new(&parts.metrics),
             parts,
         }))
@@ -202,7 +205,7 @@ impl Push {
     async fn schedule(self) {
         let limit = self.config.max_concurrent_requests.max(1);
         loop {
-            let sleep = {
+            let next_ms = {
                 let mut table = self.table.lock();
                 let now_ms = self.clock.now_ms();
                 table.expire(now_ms);
@@ -213,12 +216,11 @@ impl Push {
                     });
                 }
                 self.metrics.pending.set(i64::try_from(table.len()).unwrap_or(i64::MAX));
-                let timer = table.next_timer();
-                timer.map_or(IDLE, |at| Duration::from_millis(at.saturating_sub(now_ms).max(1)))
+                table.next_timer().unwrap_or_else(|| now_ms.saturating_add(IDLE_MS)).max(now_ms.saturating_add(1))
             };
             tokio::select! {
                 () = self.wake.notified() => {}
-                () = self.clock.sleep(sleep) => {}
+                () = self.clock.sleep_until_ms(next_ms) => {}
                 () = self.tasks.shutdown_signal() => return,
             }
         }

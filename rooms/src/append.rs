@@ -207,8 +207,9 @@ impl<'a> Append<'a> {
         if let Some((user, membership)) = member {
             self.add_membership(user, membership, seq)?;
         }
-        if let Some(target) = target {
-            self.redact(target, seq)?;
+        match target {
+            Some(target) => self.redact(target, seq)?,
+            None => self.note_early_redaction(&pdu, seq),
         }
         if let Some(relation) = relation {
             self.add_relation(relation, &pdu, sender, seq)?;
@@ -296,7 +297,10 @@ impl<'a> Append<'a> {
     /// Finds what a redaction is to empty, and whether its sender may.
     fn check_redaction(&self, draft: &Draft) -> Result<Option<RoomSeq>, RoomError> {
         let Some(redacts) = &draft.redacts else { return Ok(None) };
-        let place = self.place_of(redacts.as_str())?.ok_or(RoomError::EventNotFound)?;
+        let Some(place) = self.place_of(redacts.as_str())? else {
+            // Other servers may have what is not here; they judge, as this server does when it comes.
+            return if self.is_elsewhere()? { Ok(None) } else { Err(RoomError::EventNotFound) };
+        };
         let (sender, kind) = match self.events.get(&place) {
             Some(row) => (row.pdu.sender.clone(), row.pdu.kind.clone()),
             None => {
@@ -316,6 +320,12 @@ impl<'a> Append<'a> {
             return Err(RoomError::Refused("the create event cannot be redacted"));
         }
         Ok(Some(place))
+    }
+
+    /// Whether other servers are in the room.
+    fn is_elsewhere(&self) -> Result<bool, RoomError> {
+        let stays = self.rooms.room_servers(self.head.room)?;
+        Ok(stays.iter().any(|(server, stay)| stay.joined > 0 && server != self.rooms.server_name()))
     }
 
     /// The number of an event of this room, stored or of this batch.

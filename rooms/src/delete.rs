@@ -2,7 +2,7 @@
 //!
 //! From the first step on the room is unknown here: its id leads nowhere, its writer takes nothing, and should it be
 //! entered again it gets another number. Each step looks at what is left, so that a deletion that was cut off goes on
-//! wherever it was. What other crates keep about rooms they take out themselves: they are told by [`RoomData`]. A row
+//! wherever it was. Who was in it is told so later too (`departures.rs`). What other crates keep about rooms they take out themselves: they are told by [`RoomData`]. A row
 //! stays behind that says which number is used up.
 
 use std::sync::Arc;
@@ -21,9 +21,9 @@ use crate::ids::{RoomNid, TOPIC_ALIASES, TOPIC_MEMBERSHIP, TOPIC_ROOM_GONE, User
 use crate::keyspaces::{
     ALIASES, BACKWARD, DELAYED_OF_STATE, DELETING, EARLY_REDACTIONS, EVENT_IDS, EVENTS_BY_TIME, HEADS, MISSED_SERVERS,
     NETWORK_ROOMS, ORDER, PARTIAL_EVENTS, PARTIAL_ROOMS, PARTIAL_SERVERS, PROMOTED, PUBLIC_ROOMS, PURGED, RECEIPT_LOG,
-    RECEIPTS, RELATIONS, RESYNCED_ROOMS, ROOM_ALIASES, ROOM_MEMBERS, ROOM_NIDS, ROOM_SERVERS, SERVER_MEMBERS,
-    SERVER_ROOMS, SLOT_KEYS, STATE_LOG, STATE_NODES, STATE_SLOTS, STRIPPED, THREADS, THREADS_BY_LATEST, TIMELINE,
-    USER_ROOMS,
+    RECEIPTS, RELATIONS, RESYNCED_ROOMS, RETENTION, ROOM_ALIASES, ROOM_MEMBERS, ROOM_NIDS, ROOM_SERVERS,
+    SERVER_MEMBERS, SERVER_ROOMS, SLOT_KEYS, STATE_LOG, STATE_NODES, STATE_SLOTS, STRIPPED, THREADS, THREADS_BY_LATEST,
+    TIMELINE, USER_ROOMS,
 };
 use crate::membership::{Membership, MembershipChange};
 use crate::rooms::Rooms;
@@ -157,7 +157,7 @@ impl Rooms {
         if !forget_data(room, &room_id, others).await? {
             return Ok(false);
         }
-        let mut batch = self.rows_of_members(room)?;
+        let mut batch = self.rows_of_members(room, &row.room_id)?;
         if batch.is_empty() {
             batch = self.rows_of_events(room)?;
         }
@@ -169,18 +169,26 @@ impl Rooms {
             return Ok(false);
         }
         self.compact_room(room).await?;
-        batch.delete(&PARTIAL_ROOMS, &room).delete(&RESYNCED_ROOMS, &room).delete(&PURGED, &room);
+        batch
+            .delete(&PARTIAL_ROOMS, &room)
+            .delete(&RESYNCED_ROOMS, &room)
+            .delete(&PURGED, &room)
+            .delete(&RETENTION, &room);
         batch.delete(&HEADS, &room).put(&DELETING, &room, &DeletingRow { is_done: true, ..row });
         batch.touch(Topic::new(TOPIC_ROOM_GONE, room.0));
         self.store.commit(batch).await?;
         Ok(true)
     }
 
-    fn rows_of_members(&self, room: RoomNid) -> Result<Batch, RoomError> {
+    fn rows_of_members(&self, room: RoomNid, room_id: &str) -> Result<Batch, RoomError> {
         let mut batch = Batch::new();
         for key in self.store.scan(&ROOM_MEMBERS, &room).keys().take(ROWS) {
             let (_, user) = key?;
-            let server = self.user_id(user)?.server_name().to_owned();
+            let user_id = self.user_id(user)?;
+            let server = user_id.server_name().to_owned();
+            if server == self.server_name().as_str() {
+                self.note_departure(room, room_id, (user, &user_id), &mut batch)?;
+            }
             batch.delete(&ROOM_MEMBERS, &(room, user)).delete(&USER_ROOMS, &(user, room));
             batch.delete(&SERVER_MEMBERS, &(room, server, user)).delete(&STRIPPED, &(room, user));
             batch.touch(Topic::new(TOPIC_MEMBERSHIP, user.0));

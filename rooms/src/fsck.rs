@@ -10,8 +10,8 @@ use crate::head::HeadRow;
 use crate::ids::{RoomNid, RoomSeq, SnapshotId, UserNid};
 use crate::keyspaces::{
     ALIASES, BACKWARD, DELETING, EVENT_IDS, EVENTS_BY_TIME, HEADS, ORDER, PARTIAL_ROOMS, PUBLIC_ROOMS, PURGED,
-    RECEIPT_LOG, RECEIPTS, RELATIONS, ROOM_ALIASES, ROOM_MEMBERS, ROOM_NIDS, SLOT_KEYS, STATE_LOG, STATE_NODES,
-    STATE_SLOTS, THREADS, THREADS_BY_LATEST, TIMELINE, USER_IDS, USER_NIDS, USER_ROOMS,
+    RECEIPT_LOG, RECEIPTS, RELATIONS, RETENTION, ROOM_ALIASES, ROOM_MEMBERS, ROOM_NIDS, SLOT_KEYS, STATE_LOG,
+    STATE_NODES, STATE_SLOTS, THREADS, THREADS_BY_LATEST, TIMELINE, USER_IDS, USER_NIDS, USER_ROOMS,
 };
 use crate::membership::Membership;
 use crate::snapshot::{self, NewNodes, Node, Nodes};
@@ -97,7 +97,8 @@ pub fn rows_of(store: &Store, room: RoomNid) -> Result<Vec<&'static str>, RoomEr
             break;
         }
     }
-    if store.contains(&HEADS, &room)? || store.contains(&PURGED, &room)? || store.contains(&PUBLIC_ROOMS, &room)? {
+    let has_one = store.contains(&PURGED, &room)? || store.contains(&RETENTION, &room)?;
+    if store.contains(&HEADS, &room)? || has_one || store.contains(&PUBLIC_ROOMS, &room)? {
         found.push(HEADS.name());
     }
     Ok(found)

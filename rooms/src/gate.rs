@@ -1,4 +1,5 @@
-//! The gate: whoever moderates the server is asked before somebody is invited, joins or knocks through it.
+//! The gate: whoever moderates the server is asked before somebody is invited, joins or knocks through it, and whether
+//! what users of other servers send besides events is taken.
 //!
 //! The answer is this server's alone: an event of another server that is in a room's history already is not judged by it.
 
@@ -30,6 +31,10 @@ pub trait Gate: Send + Sync {
     /// # Errors
     /// The reason.
     fn judge(&self, deed: &Deed<'_>) -> Result<(), &'static str>;
+
+    /// Whether this server takes what a user of another server sends besides events: typing, receipts, presence, messages
+    /// to devices.
+    fn hears(&self, user: &UserId) -> bool;
 }
 
 impl Rooms {
@@ -54,5 +59,11 @@ impl Rooms {
             Some(gate) => gate.judge(deed).map_err(RoomError::Refused),
             None => Ok(()),
         }
+    }
+
+    /// [`Gate::hears`]; without a gate everybody is heard.
+    #[must_use]
+    pub fn hears(&self, user: &UserId) -> bool {
+        self.gate.get().is_none_or(|gate| gate.hears(user))
     }
 }

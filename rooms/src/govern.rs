@@ -3,7 +3,6 @@
 
 use serde_json::{Map, Value, json};
 use spec::ids::{EventId, RoomId, UserId};
-use spec::power::PowerLevels;
 
 use crate::append::Append;
 use crate::draft::Draft;
@@ -13,6 +12,7 @@ use crate::head::Head;
 use crate::ids::{RoomNid, RoomSeq, UserNid};
 use crate::keyspaces::HEADS;
 use crate::membership::{Membership, MembershipChange};
+use crate::permissions::levels;
 use crate::rooms::Rooms;
 
 /// How many events of a room one step of a redaction looks at.
@@ -265,11 +265,6 @@ impl Append<'_> {
         }
         Ok(dropped)
     }
-}
-
-fn levels(head: &Head) -> Option<PowerLevels> {
-    let create = head.create()?;
-    Some(PowerLevels::from_state(head.power_levels().map(|event| &**event), create, head.rules()))
 }
 
 /// The power levels with a user's as high as the giver's, unless they have that.

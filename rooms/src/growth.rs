@@ -8,7 +8,7 @@ use storage::{Read, StreamPos};
 use crate::error::RoomError;
 use crate::event::Event;
 use crate::ids::{RoomNid, RoomSeq};
-use crate::keyspaces::HEADS;
+use crate::keyspaces::{DELETING, HEADS};
 use crate::rooms::Rooms;
 
 /// How many events are read at first, and then at a time.
@@ -32,6 +32,19 @@ impl Rooms {
             }
         }
         Ok(grown)
+    }
+
+    /// How many rooms this server knows, without those that are being deleted. Reads a key for each.
+    ///
+    /// # Errors
+    /// Storage errors only.
+    pub fn number_of_rooms(&self) -> Result<u64, RoomError> {
+        let rooms = self.store.scan(&HEADS, &()).keys().try_fold(0_u64, |count, key| key.map(|_| count + 1))?;
+        let mut going = 0;
+        for row in self.store.scan(&DELETING, &()).iter() {
+            going += u64::from(!row?.1.is_done);
+        }
+        Ok(rooms.saturating_sub(going))
     }
 
     /// Shows `visit` every event that came into the room after the position, history included and outliers left out,

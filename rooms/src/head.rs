@@ -11,13 +11,15 @@ use storage::{Read, stored};
 
 use crate::error::RoomError;
 use crate::ids::{RoomNid, RoomSeq, SnapshotId};
-use crate::keyspaces::{HEADS, PARTIAL_ROOMS, PURGED};
+use crate::keyspaces::{HEADS, PARTIAL_ROOMS, PURGED, RETENTION};
 use crate::partial::PartialRow;
 use crate::purge::PurgedRow;
+use crate::retention::{Lifetimes, RETENTION_EVENT, wanted_by};
 use crate::rooms::Rooms;
 
 /// The types of the state events, with an empty state key, that a head keeps at hand.
-pub(crate) const AT_HAND: [&str; 4] = ["m.room.create", "m.room.power_levels", "m.room.join_rules", POLICY_EVENT];
+pub(crate) const AT_HAND: [&str; 5] =
+    ["m.room.create", "m.room.power_levels", "m.room.join_rules", POLICY_EVENT, RETENTION_EVENT];
 
 /// The stored part of a head.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +62,8 @@ pub struct Head {
     pub(crate) partial: Option<Arc<PartialRow>>,
     /// Where history ends because what was before was purged. A row of its own.
     pub(crate) purged: Option<PurgedRow>,
+    /// What is said of how long messages are kept; what administrators say has a row of its own.
+    pub(crate) lifetimes: Lifetimes,
 }
 
 impl Head {
@@ -91,6 +95,7 @@ impl Head {
             policy: None,
             partial: None,
             purged: None,
+            lifetimes: Lifetimes::default(),
         }
     }
 
@@ -178,12 +183,13 @@ impl Head {
                 "m.room.power_levels" => self.power_levels = None,
                 "m.room.join_rules" => self.join_rules = None,
                 POLICY_EVENT => self.policy = None,
+                RETENTION_EVENT => self.lifetimes.wanted_ms = None,
                 _ => {}
             }
         }
     }
 
-    /// Keeps the events that authorise most others at hand, and what names the policy server.
+    /// Keeps the events that authorise most others at hand, what names the policy server, and how long messages are kept.
     pub(crate) fn remember_state(&mut self, pdu: &Arc<Pdu>) {
         if pdu.state_key.as_deref() != Some("") {
             return;
@@ -193,6 +199,7 @@ impl Head {
             "m.room.power_levels" => self.power_levels = Some(pdu.clone()),
             "m.room.join_rules" => self.join_rules = Some(pdu.clone()),
             POLICY_EVENT => self.policy = PolicyServer::read(pdu).map(Arc::new),
+            RETENTION_EVENT => self.lifetimes.wanted_ms = wanted_by(pdu),
             _ => {}
         }
     }
@@ -213,7 +220,8 @@ impl Rooms {
         let version = row.version.parse().map_err(|_| RoomError::Inconsistent("unknown room version"))?;
         let partial = self.store.get(&PARTIAL_ROOMS, &room)?.map(Arc::new);
         let purged = self.store.get(&PURGED, &room)?.map(|row| row.value);
-        let mut head = Head { row, partial, purged, ..Head::empty(room, room_id, version) };
+        let lifetimes = Lifetimes { decided: self.store.get(&RETENTION, &room)?, wanted_ms: None };
+        let mut head = Head { row, partial, purged, lifetimes, ..Head::empty(room, room_id, version) };
         for kind in AT_HAND {
             if let Some(event) = self.state_event(room, head.row.state, kind, "")? {
                 head.remember_state(&Arc::new(event.to_pdu()?));

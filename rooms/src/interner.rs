@@ -90,6 +90,28 @@ impl Rooms {
         Ok(user)
     }
 
+    /// Users that were ever seen here, whose numbers come after one: in the order of their numbers, at most `limit`.
+    ///
+    /// # Errors
+    /// Storage errors only.
+    pub fn users_after(&self, after: UserNid, limit: usize) -> Result<Vec<(UserNid, UserId)>, RoomError> {
+        let mut users = Vec::new();
+        for row in self.store.scan(&USER_IDS, &()).after(&after).iter().take(limit) {
+            let (nid, id) = row?;
+            users.push((nid, UserId::parse(id).map_err(|_| RoomError::Inconsistent("malformed user id"))?));
+        }
+        Ok(users)
+    }
+
+    /// The ids of all rooms that this server knows.
+    ///
+    /// # Errors
+    /// Storage errors only.
+    pub fn room_ids(&self) -> Result<Vec<RoomId>, RoomError> {
+        let ids = self.store.scan(&ROOM_NIDS, &()).keys();
+        ids.map(|id| RoomId::parse(id?).map_err(|_| RoomError::Inconsistent("malformed room id"))).collect()
+    }
+
     /// The room's number, if this server knows the room.
     ///
     /// # Errors

@@ -6,12 +6,14 @@ use storage::{Keyspace, KeyspaceInfo, Profile, Stamped, StreamPos, stored};
 use crate::block::BlockedRow;
 use crate::delayed::DelayedRow;
 use crate::delete::DeletingRow;
+use crate::departures::DepartureRow;
 use crate::event::EventRow;
 use crate::head::HeadRow;
 use crate::ids::{RoomNid, RoomSeq, UserNid};
 use crate::membership::Membership;
 use crate::partial::PartialRow;
 use crate::purge::PurgedRow;
+use crate::retention::RetentionRow;
 use crate::servers::ServerStay;
 use crate::snapshot::Node;
 use crate::sticky::{DELAYED_STICKY, STICKY, STICKY_DUE};
@@ -121,8 +123,15 @@ pub(crate) const BLOCKED: Keyspace<String, BlockedRow> = Keyspace::new("blocked_
 /// Where the history of a room ends because what was before it was purged.
 pub(crate) const PURGED: Keyspace<RoomNid, Stamped<PurgedRow>> = Keyspace::new("purged_rooms", Profile::Points);
 
+/// What administrators decided on how long messages of a room are kept.
+pub(crate) const RETENTION: Keyspace<RoomNid, RetentionRow> = Keyspace::new("room_retention", Profile::Points);
+
 /// The rooms whose rows are being taken out.
 pub(crate) const DELETING: Keyspace<RoomNid, DeletingRow> = Keyspace::new("deleting_rooms", Profile::Points);
+
+/// (user, when their membership ended, the number it had) → what they are told of a room that was deleted.
+pub(crate) const DEPARTURES: Keyspace<(UserNid, StreamPos, RoomNid), DepartureRow> =
+    Keyspace::new("departures", Profile::Log);
 
 /// Every keyspace of this crate.
 pub const KEYSPACES: &[KeyspaceInfo] = &[
@@ -171,8 +180,10 @@ pub const KEYSPACES: &[KeyspaceInfo] = &[
     MISSED_SERVERS.info(),
     RESYNCED_ROOMS.info(),
     BLOCKED.info(),
+    RETENTION.info(),
     PURGED.info(),
     DELETING.info(),
+    DEPARTURES.info(),
 ];
 
 /// Where an event is.

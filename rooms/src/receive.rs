@@ -338,12 +338,23 @@ impl Append<'_> {
         let Some(id) = pdu.redacts(self.head.rules()) else { return Ok(()) };
         let target = self.stored_by_id(&id)?;
         if target.as_ref().is_none_or(|target| target.seq >= RoomSeq::FIRST_OUTLIER) {
-            self.batch.put(&EARLY_REDACTIONS, &(self.head.room, id.as_str().to_owned(), by), &());
+            self.put_early_redaction(&id, by);
         }
         match target {
             Some(target) if self.may_redact(pdu, &target.pdu)? => self.redact(target.seq, by),
             _ => Ok(()),
         }
+    }
+
+    /// Notes a redaction of ours whose target is not here.
+    pub(crate) fn note_early_redaction(&mut self, pdu: &Pdu, by: RoomSeq) {
+        if let Some(id) = pdu.redacts(self.head.rules()) {
+            self.put_early_redaction(&id, by);
+        }
+    }
+
+    fn put_early_redaction(&mut self, target: &EventId, by: RoomSeq) {
+        self.batch.put(&EARLY_REDACTIONS, &(self.head.room, target.as_str().to_owned(), by), &());
     }
 
     fn apply_early_redactions(&mut self, pdu: &Pdu) -> Result<(), RoomError> {

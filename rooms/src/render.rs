@@ -2,14 +2,17 @@
 
 use std::io::Write;
 
+use parking_lot::Mutex;
 use spec::ids::RoomId;
 
 use crate::error::RoomError;
 use crate::event::{Event, EventFlags};
-use crate::ids::RoomSeq;
+use crate::ids::{RoomSeq, SnapshotId};
+use crate::membership::Membership;
 use crate::relations::Bundle;
 use crate::sticky::STICKY_KEY;
 use crate::view::RoomView;
+use crate::visibility::membership_of;
 
 /// Which of the client formats of an event is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub struct Renderer<'a> {
     device: Option<&'a str>,
     format: EventFormat,
     now: i64,
+    /// What the viewer was at a snapshot: neighbouring events mostly share theirs.
+    seen: Mutex<Option<(SnapshotId, Membership)>>,
 }
 
 impl<'a> Renderer<'a> {
@@ -34,7 +39,7 @@ impl<'a> Renderer<'a> {
     #[must_use]
     pub fn new(view: &'a RoomView, device: Option<&'a str>, format: EventFormat) -> Renderer<'a> {
         let now = view.rooms.clock.now_ms() as i64;
-        Renderer { view, room_id: view.head().room_id().clone(), device, format, now }
+        Renderer { view, room_id: view.head().room_id().clone(), device, format, now, seen: Mutex::new(None) }
     }
 
     /// Appends the event as JSON, with its bundled aggregations.
@@ -118,6 +123,9 @@ impl<'a> Renderer<'a> {
             write_text(out, ",\"delay_id\":", delay_id);
             write_text(out, ",\"org.matrix.msc4140.delay_id\":", delay_id);
         }
+        if let Some(membership) = self.membership_at(event).filter(|_| full) {
+            write_text(out, ",\"membership\":", membership?.as_str());
+        }
         // What an event followed may have been purged.
         let find = |seq: Option<RoomSeq>| match seq.filter(|_| full) {
             Some(seq) => self.view.rooms.find_event_at(event.room(), seq),
@@ -136,6 +144,30 @@ impl<'a> Renderer<'a> {
         self.write_bundle(bundle, out)?;
         out.push(b'}');
         Ok(())
+    }
+
+    /// What the viewer was when an event came, with what it changed itself (Client-Server API `unsigned.membership`).
+    /// Nothing for those who view as no device, and for events that are no part of the timeline.
+    fn membership_at(&self, event: &Event) -> Option<Result<Membership, RoomError>> {
+        self.device?;
+        if event.seq() >= RoomSeq::FIRST_OUTLIER {
+            return None;
+        }
+        if event.kind() == "m.room.member" && event.state_key() == Some(self.view.viewer_id.as_str()) {
+            return membership_of(event).map(Ok);
+        }
+        let snapshot = event.state_before();
+        if let Some((_, membership)) = self.seen.lock().filter(|(known, _)| *known == snapshot) {
+            return Some(Ok(membership));
+        }
+        let (rooms, viewer) = (&self.view.rooms, self.view.viewer_id.as_str());
+        let found = rooms.state_event(event.room(), snapshot, "m.room.member", viewer);
+        Some(found.map(|member| {
+            // Of whom nothing was heard, they had not come yet.
+            let membership = member.as_ref().and_then(membership_of).unwrap_or(Membership::Leave);
+            *self.seen.lock() = Some((snapshot, membership));
+            membership
+        }))
     }
 
     fn write_bundle(&self, bundle: &Bundle, out: &mut Vec<u8>) -> Result<(), RoomError> {

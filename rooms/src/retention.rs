@@ -1,22 +1,23 @@
-//! How long messages are kept: by the room's `m.room.retention` (MSC1763) and the policy of this server.
+//! How long messages are kept: by the room's `m.room.retention` (MSC1763) and the policy of this server, which may have
+//! one for a room of its own.
 //!
-//! What has expired is not shown any more, and purged in the background. State never expires; neither does the newest
-//! event of a room.
-
-use std::time::Duration;
+//! What has expired is not shown any more, neither here nor to other servers, and purged in the background. State never
+//! expires. Whether an event has is asked for each that is read: all that it takes is in the room's head.
 
 use runtime::config::Span;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use storage::Read;
+use spec::pdu::Pdu;
+use storage::{Read, stored};
 
+use crate::append::Append;
 use crate::error::RoomError;
+use crate::event::Event;
+use crate::head::Head;
 use crate::ids::RoomNid;
-use crate::keyspaces::HEADS;
+use crate::keyspaces::{HEADS, RETENTION};
 use crate::purge::{PurgeOrder, PurgeProgress};
 use crate::rooms::Rooms;
-
-/// How long a step of a purge is followed by a rest, at least: a busy disk is for sending first.
-const REST: Duration = Duration::from_millis(20);
 
 runtime::config_section! {
     /// How long messages are kept (MSC1763). State, such as names and memberships, is always kept.
@@ -49,29 +50,116 @@ impl RetentionConfig {
     }
 }
 
+/// The type of the state event by which a room says how long its messages are kept.
+pub(crate) const RETENTION_EVENT: &str = "m.room.retention";
+
+/// What administrators decided for a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RetentionRow {
+    /// After how many milliseconds messages expire; 0: never.
+    pub lifetime_ms: u64,
+}
+stored!(RetentionRow, 1);
+
+/// What is said of a room's messages, before the limits: part of its head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lifetimes {
+    /// By the room itself, in milliseconds.
+    pub wanted_ms: Option<u64>,
+    /// By administrators.
+    pub decided: Option<RetentionRow>,
+}
+
+/// By what it is decided how long a room's messages are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetentionSource {
+    /// Messages do not expire on this server.
+    Off,
+    /// An administrator's word for this room.
+    Administrator,
+    /// The room's `m.room.retention`, within the limits of the configuration.
+    Room,
+    /// The configuration's default.
+    Default,
+}
+
+/// How long a room's messages are kept, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// After how many milliseconds messages expire; `None` if they do not.
+    pub lifetime_ms: Option<u64>,
+    /// By what.
+    pub source: RetentionSource,
+    /// What the room wants, in milliseconds.
+    pub wanted_ms: Option<u64>,
+    /// What an administrator decided, in milliseconds; 0: never.
+    pub decided_ms: Option<u64>,
+}
+
+/// What an `m.room.retention` event wants, in milliseconds.
+pub(crate) fn wanted_by(pdu: &Pdu) -> Option<u64> {
+    let content: Map<String, Value> = pdu.content().ok()?;
+    content.get("max_lifetime").and_then(Value::as_u64).filter(|lifetime| *lifetime > 0)
+}
+
+impl Head {
+    /// How long messages are kept here.
+    fn retention(&self, config: &RetentionConfig) -> Retention {
+        let Lifetimes { wanted_ms, decided } = self.lifetimes;
+        let (lifetime_ms, source) = match (config.enabled, decided) {
+            (false, _) => (None, RetentionSource::Off),
+            (true, Some(RetentionRow { lifetime_ms })) => {
+                (Some(lifetime_ms).filter(|lifetime| *lifetime > 0), RetentionSource::Administrator)
+            }
+            (true, None) => {
+                let source = if wanted_ms.is_some() { RetentionSource::Room } else { RetentionSource::Default };
+                (config.lifetime_ms(wanted_ms), source)
+            }
+        };
+        Retention { lifetime_ms, source, wanted_ms, decided_ms: decided.map(|row| row.lifetime_ms) }
+    }
+}
+
 impl Rooms {
-    /// After how many milliseconds messages of the room expire; `None` if they do not.
+    /// How long messages of the room are kept.
     ///
     /// # Errors
     /// Storage errors only.
-    pub fn lifetime_of_messages(&self, room: RoomNid) -> Result<Option<u64>, RoomError> {
-        if !self.config.retention.enabled {
-            return Ok(None);
-        }
-        let event = self.state_event(room, self.head(room)?.state(), "m.room.retention", "")?;
-        let content: Map<String, Value> = event.and_then(|event| event.content_as()).unwrap_or_default();
-        let wanted = content.get("max_lifetime").and_then(Value::as_u64).filter(|lifetime| *lifetime > 0);
-        Ok(self.config.retention.lifetime_ms(wanted))
+    pub fn retention(&self, room: RoomNid) -> Result<Retention, RoomError> {
+        Ok(self.head(room)?.retention(&self.config.retention))
     }
 
-    /// Messages of the room that were sent before this time have expired; in milliseconds since the Unix epoch.
-    pub(crate) fn expired_before(&self, room: RoomNid) -> Result<Option<i64>, RoomError> {
-        let lifetime = self.lifetime_of_messages(room)?;
-        Ok(lifetime.map(|lifetime| i64::try_from(self.clock.now_ms().saturating_sub(lifetime)).unwrap_or(i64::MAX)))
+    /// What messages of all rooms go by.
+    #[must_use]
+    pub fn retention_config(&self) -> &RetentionConfig {
+        &self.config.retention
     }
 
-    /// Purges what has expired, room by room; rests between steps as long as they take. A room that fails
-    /// is logged, and left for the next time. Cancel-safe: the rest goes next time.
+    /// Decides how long messages of the room are kept, whatever it wants itself and whatever the limits are: so many
+    /// milliseconds, for ever (0), or `None` as if nothing had been decided. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`RoomError::Busy`]; storage errors.
+    pub async fn set_retention(&self, room: RoomNid, lifetime_ms: Option<u64>) -> Result<(), RoomError> {
+        let decided = lifetime_ms.map(|lifetime_ms| RetentionRow { lifetime_ms });
+        self.submit_job(room, move |append| append.set_retention(decided)).await
+    }
+
+    /// Messages of a room that were sent before this time have expired; in milliseconds since the Unix epoch.
+    fn expired_before(&self, head: &Head) -> Option<i64> {
+        let lifetime = head.retention(&self.config.retention).lifetime_ms?;
+        Some(i64::try_from(self.clock.now_ms().saturating_sub(lifetime)).unwrap_or(i64::MAX))
+    }
+
+    /// Whether an event of a room with this head has expired.
+    pub(crate) fn is_expired(&self, head: &Head, event: &Event) -> bool {
+        self.config.retention.enabled
+            && event.state_key().is_none()
+            && self.expired_before(head).is_some_and(|expired| event.origin_server_ts() < expired)
+    }
+
+    /// Purges what has expired, room by room. A room that fails is logged, and left for the next time. Cancel-safe: the
+    /// rest goes next time.
     ///
     /// # Errors
     /// Storage errors only.
@@ -90,23 +178,33 @@ impl Rooms {
     }
 
     async fn purge_expired_of(&self, room: RoomNid, all: &mut PurgeProgress) -> Result<(), RoomError> {
-        if self.memory.gone.read().contains(&room) || self.head(room)?.is_partial() {
+        if self.memory.gone.read().contains(&room) {
             return Ok(());
         }
-        let Some(expired) = self.expired_before(room)? else { return Ok(()) };
+        let head = self.head(room)?;
+        let Some(expired) = self.expired_before(&head).filter(|_| !head.is_partial()) else { return Ok(()) };
         let Some(cut) = self.cut_before_time(room, expired)? else { return Ok(()) };
         let order = PurgeOrder { room, cut, local_too: true };
         loop {
-            let begun = self.clock.monotonic();
             let part = self.purge_on(order).await?;
             (all.deleted, all.kept, all.nodes) =
                 (all.deleted + part.deleted, all.kept + part.kept, all.nodes + part.nodes);
-            let rest = self.clock.monotonic().saturating_sub(begun).max(REST);
             if part.done {
                 return Ok(());
             }
-            self.clock.sleep(rest).await;
         }
+    }
+}
+
+impl Append<'_> {
+    fn set_retention(&mut self, decided: Option<RetentionRow>) -> Result<(), RoomError> {
+        let room = self.head.room;
+        self.head.lifetimes.decided = decided;
+        match decided {
+            Some(row) => self.batch.put(&RETENTION, &room, &row),
+            None => self.batch.delete(&RETENTION, &room),
+        };
+        Ok(())
     }
 }
 

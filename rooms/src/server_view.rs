@@ -92,7 +92,7 @@ impl ServerView {
     }
 
     /// Whether the server may see the event: its own users' events and memberships always, others by
-    /// the history visibility at the event. Soft-failed events count as others, rejected ones are
+    /// the history visibility at the event, and messages only until they expire. Soft-failed events count as others, rejected ones are
     /// seen by nobody; of outliers, whose place in the room is not known, state alone is.
     ///
     /// # Errors

@@ -171,13 +171,14 @@ impl RoomView {
             return Ok(Vec::new());
         }
         let mut events = self.rooms.sticky_events(self.room)?;
-        events.retain(|event| event.pos() <= until);
+        events.retain(|event| event.pos() <= until && !self.is_expired(event));
         Ok(events)
     }
 
     /// Whether the viewer may see the event for its being sticky.
     pub(crate) fn sees_as_sticky(&self, event: &Event) -> Result<bool, RoomError> {
-        Ok(self.is_joined() && event.flags().is_visible() && self.rooms.sticky_left(event)?.is_some())
+        let may_see = self.is_joined() && event.flags().is_visible() && !self.is_expired(event);
+        Ok(may_see && self.rooms.sticky_left(event)?.is_some())
     }
 }
 

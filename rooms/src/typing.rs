@@ -66,9 +66,9 @@ impl Rooms {
     /// Waits until the user's time is over, however often it is prolonged, or shortened.
     async fn expire_typing(&self, room: RoomNid, user: UserNid) {
         while let Some(until) = self.typing_until(room, user) {
-            let left = until.saturating_sub(self.typing.clock.monotonic()).min(RECHECK);
+            let wake_at = until.min(self.typing.clock.monotonic().saturating_add(RECHECK));
             // What is in memory only need not expire at the end.
-            if self.tasks.shutdown_token().run_until_cancelled(self.clock.sleep(left)).await.is_none() {
+            if self.tasks.shutdown_token().run_until_cancelled(self.clock.sleep_until(wake_at)).await.is_none() {
                 return;
             }
             let now = self.typing.clock.monotonic();

@@ -95,6 +95,12 @@ impl RoomView {
         self.membership() == Some(Membership::Join)
     }
 
+    /// Whether an event has outlived what messages of the room are kept for: then nobody sees it any more.
+    #[must_use]
+    pub fn is_expired(&self, event: &Event) -> bool {
+        self.rooms.is_expired(&self.head, event)
+    }
+
     /// Whether the room shows its history to everybody now.
     ///
     /// # Errors

@@ -1,7 +1,10 @@
 //! Which events a user may see (Client-Server API §Room history visibility).
 
+use std::sync::Arc;
+
 use crate::error::RoomError;
 use crate::event::Event;
+use crate::head::Head;
 use crate::ids::{RoomNid, RoomSeq, SnapshotId};
 use crate::membership::{Membership, UserRoom};
 use crate::rooms::Rooms;
@@ -50,10 +53,8 @@ pub(crate) struct Lens<'a> {
     /// The depth of the event at which they left, once it was asked for.
     left_depth: Option<i64>,
     memo: Option<(SnapshotId, Seen)>,
-    /// Where the room's history begins, once it was asked for.
-    begins: Option<Option<Cursor>>,
-    /// Before which time messages have expired, once it was asked for.
-    expired: Option<Option<i64>>,
+    /// The room's head, once it was asked for.
+    head: Option<Arc<Head>>,
 }
 
 impl<'a> Lens<'a> {
@@ -69,8 +70,7 @@ impl<'a> Lens<'a> {
             left_at,
             left_depth: None,
             memo: None,
-            begins: None,
-            expired: None,
+            head: None,
         }
     }
 
@@ -113,18 +113,12 @@ impl<'a> Lens<'a> {
 
     /// Whether the event was purged, or is about to be: it goes with the states around it, or has expired.
     fn is_purged(&mut self, event: &Event) -> Result<bool, RoomError> {
-        let begins = match self.begins {
-            Some(begins) => begins,
-            None => *self.begins.insert(self.rooms.head(self.room)?.history_begins()),
+        let head = match &self.head {
+            Some(head) => head,
+            None => &*self.head.insert(self.rooms.head(self.room)?),
         };
-        if begins.is_some_and(|begins| Cursor::after(event) <= begins) {
-            return Ok(true);
-        }
-        let expired = match self.expired {
-            Some(expired) => expired,
-            None => *self.expired.insert(self.rooms.expired_before(self.room)?),
-        };
-        Ok(event.state_key().is_none() && expired.is_some_and(|expired| event.origin_server_ts() < expired))
+        let is_before = head.history_begins().is_some_and(|begins| Cursor::after(event) <= begins);
+        Ok(is_before || self.rooms.is_expired(head, event))
     }
 
     fn allows(&mut self, seen: Seen, event: &Event) -> Result<bool, RoomError> {

@@ -71,24 +71,44 @@ impl Clock {
     }
 
     /// Waits for `duration`; on a fake clock until it has been advanced that far. Cancel-safe.
+    ///
+    /// Whoever waits for a moment that is known already uses [`Clock::sleep_until`] or [`Clock::sleep_until_ms`]: time
+    /// that passes between the reading of the clock and the sleep is lost otherwise.
     pub async fn sleep(&self, duration: Duration) {
+        self.sleep_until(self.monotonic().saturating_add(duration)).await;
+    }
+
+    /// Waits until [`Clock::monotonic`] is at `deadline` or past it. Cancel-safe.
+    pub async fn sleep_until(&self, deadline: Duration) {
         match &self.0 {
-            Source::System { .. } => tokio::time::sleep(duration).await,
+            Source::System { started } => tokio::time::sleep(deadline.saturating_sub(started.elapsed())).await,
             Source::Fake(fake) => {
-                let mut elapsed = fake.elapsed.subscribe();
-                let wake_at = elapsed.borrow_and_update().saturating_add(duration);
                 // The sender lives in `self`, so waiting cannot fail.
-                let _ = elapsed.wait_for(|now| *now >= wake_at).await;
+                let _ = fake.elapsed.subscribe().wait_for(|now| *now >= deadline).await;
             }
         }
     }
 
-    /// Runs `future` for at most `limit`; `None` when the time is over. Cancel-safe if `future` is.
+    /// Waits until the wall clock ([`Clock::now_ms`]) is at `at_ms`, as it goes now: should the operator set the
+    /// machine's clock meanwhile, that is not noticed. Cancel-safe.
+    pub async fn sleep_until_ms(&self, at_ms: u64) {
+        let deadline = match &self.0 {
+            Source::System { started } => {
+                started.elapsed().saturating_add(Duration::from_millis(at_ms.saturating_sub(self.now_ms())))
+            }
+            Source::Fake(fake) => Duration::from_millis(at_ms.saturating_sub(fake.start_ms)),
+        };
+        self.sleep_until(deadline).await;
+    }
+
+    /// Runs `future` for at most `limit`; `None` when the time is over. The time that `future` takes without waiting
+    /// counts. Cancel-safe if `future` is.
     pub async fn timeout<F: Future>(&self, limit: Duration, future: F) -> Option<F::Output> {
+        let deadline = self.monotonic().saturating_add(limit);
         tokio::select! {
             biased;
             output = future => Some(output),
-            () = self.sleep(limit) => None,
+            () = self.sleep_until(deadline) => None,
         }
     }
 }

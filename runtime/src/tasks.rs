@@ -85,7 +85,7 @@ impl Tasks {
     /// off the async workers, at most one per core at a time; the rest wait in order.
     ///
     /// Dropping the future while it waits cancels the work; once begun, the work runs to its end
-    /// and the result is dropped.
+    /// and the result is dropped. [`Tasks::drain`] waits for it: it may hold the store.
     ///
     /// # Errors
     /// [`TaskFailed`] when `work` panicked or the runtime is going away.
@@ -95,7 +95,13 @@ impl Tasks {
         F: FnOnce() -> T + Send + 'static,
     {
         let permit = self.0.compute.acquire().await.map_err(|_| TaskFailed(name))?;
-        let outcome = tokio::task::spawn_blocking(move || catch_unwind(AssertUnwindSafe(work))).await;
+        let token = self.0.tracker.token();
+        let outcome = tokio::task::spawn_blocking(move || {
+            let outcome = catch_unwind(AssertUnwindSafe(work));
+            drop(token);
+            outcome
+        })
+        .await;
         drop(permit);
         match outcome {
             Ok(Ok(output)) => Ok(output),

@@ -190,6 +190,12 @@ impl PolicyRule {
         self.reason.as_deref()
     }
 
+    /// Whether it names one identifier by its hash.
+    #[must_use]
+    pub fn is_hash(&self) -> bool {
+        matches!(self.pattern, Pattern::Hash(_))
+    }
+
     /// Whether it may name many at once.
     #[must_use]
     pub fn is_glob(&self) -> bool {
@@ -263,12 +269,22 @@ impl PolicyRules {
     /// The rule to follow for this identifier: the strongest that names it.
     #[must_use]
     pub fn find(&self, subject: PolicySubject, id: &str) -> Option<&ListedRule> {
-        let mut found: Option<&ListedRule> = None;
-        for listed in self.matching(subject, id) {
-            if found.is_none_or(|found| listed.rule.recommendation > found.rule.recommendation) {
-                found = Some(listed);
-            }
-        }
-        found
+        strongest(self.matching(subject, id))
     }
+
+    /// As [`PolicyRules::find`], of the rules that name nobody else.
+    #[must_use]
+    pub fn find_exact(&self, subject: PolicySubject, id: &str) -> Option<&ListedRule> {
+        strongest(self.matching(subject, id).filter(|listed| !listed.rule.is_glob()))
+    }
+}
+
+fn strongest<'a>(rules: impl Iterator<Item = &'a ListedRule>) -> Option<&'a ListedRule> {
+    let mut found: Option<&ListedRule> = None;
+    for listed in rules {
+        if found.is_none_or(|found| listed.rule.recommendation > found.rule.recommendation) {
+            found = Some(listed);
+        }
+    }
+    found
 }

@@ -2,43 +2,56 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::user::ask_hidden;
-use crate::config::Config;
 use crate::control::{ControlAnswer, ControlError, ControlQuestion, ControlReply, ControlRequest, converse};
 
 /// The largest file that is read, in bytes; the server has a limit of its own.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
-pub(super) fn run(words: Vec<String>, config: &Config) -> Result<(), String> {
+pub(super) fn run(words: Vec<String>, data_dir: &Path) -> Result<(), String> {
+    let told = perform(words, data_dir, None).map_err(|error| error.to_string())?;
+    told.map_or(Ok(()), |text| super::print(&format!("{}\n", text.trim_end())))
+}
+
+/// Has the server perform an operation. Where it asks for a secret, `secret` is told; without one somebody is asked at the
+/// terminal. Returns what the server says, unless a file was written to the standard output instead.
+///
+/// # Errors
+/// See [`ControlError`].
+pub(super) fn perform(
+    words: Vec<String>,
+    data_dir: &Path,
+    secret: Option<&str>,
+) -> Result<Option<String>, ControlError> {
     let mut file_to_output = false;
     let mut hear = |reply| match reply {
         ControlReply::Progress(text) => {
             eprintln!("{text} …");
             Ok(None)
         }
-        ControlReply::Ask(question) => answer(question).map(Some).map_err(ControlError::Failed),
+        ControlReply::Ask(question) => answer(question, secret).map(Some).map_err(ControlError::Failed),
         ControlReply::File { name, content } => {
             file_to_output = keep_file(&name, &content).map_err(ControlError::Failed)?;
             Ok(None)
         }
         ControlReply::Done(_) | ControlReply::Failed(_) => Ok(None),
     };
-    let done = converse(&config.data_dir, &ControlRequest::Admin { words }, &mut hear);
-    let text = done.map_err(|error| error.to_string())?;
-    if file_to_output {
-        return Ok(());
-    }
-    super::print(&format!("{text}\n"))
+    let text = converse(data_dir, &ControlRequest::Admin { words }, &mut hear)?;
+    Ok((!file_to_output).then_some(text))
 }
 
-fn answer(question: ControlQuestion) -> Result<ControlAnswer, String> {
+fn answer(question: ControlQuestion, secret: Option<&str>) -> Result<ControlAnswer, String> {
     match question {
         ControlQuestion::Confirm(text) => confirm(&text).map(ControlAnswer::Confirmed),
         ControlQuestion::Secret(name) => {
+            if let Some(secret) = secret {
+                return Ok(ControlAnswer::Text(secret.to_owned()));
+            }
             if !io::stdin().is_terminal() {
                 return Err(format!("there is no terminal to ask for the {name} at"));
             }

@@ -13,6 +13,7 @@ pub(super) fn check(sources: &ConfigSources, as_json: bool) -> ExitCode {
     let (findings, unreadable) = match load_config(sources) {
         Ok(loaded) => {
             let mut findings = examine(&loaded.config);
+            findings.extend(loaded.open_secrets.iter().map(Finding::of_open_secret));
             findings.extend(loaded.warnings.into_iter().map(Finding::of_environment));
             (findings, None)
         }

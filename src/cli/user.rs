@@ -4,15 +4,18 @@ use std::fs::File;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
+use ::admin::{Actor, Caller, Face};
 use clap::{Args, Subcommand};
 use runtime::Tasks;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use serde_json::{Map, Value, json};
 use storage::OpenError;
 
+use super::{SourceArguments, admin};
 use crate::assemble::{Parts, assemble_parts};
 use crate::calls::Carriers;
-use crate::config::Config;
-use crate::control::{ControlError, ControlRequest, Password, create_user, send_control_request};
+use crate::config::{Config, find_data_dir};
+use crate::control::ControlError;
 use crate::server::{Environment, StartError};
 
 /// The longest password that is read, in bytes; the server has a limit of its own.
@@ -22,7 +25,8 @@ const MAX_PASSWORD_INPUT: u64 = 4096;
 pub(super) enum UserCommand {
     /// Make an account and print its user id; the first one becomes an administrator
     ///
-    /// Works with and without the server running. Asks for the password unless it is given.
+    /// Short for `conduit admin user create` where the server runs, and works without it, too. Asks for the password
+    /// unless it is given.
     Create(CreateUser),
 }
 
@@ -41,39 +45,49 @@ pub(super) struct CreateUser {
     admin: bool,
 }
 
-pub(super) fn run(command: UserCommand, config: Config) -> Result<(), String> {
-    match command {
-        UserCommand::Create(arguments) => {
-            let password = Password(find_password(&arguments)?);
-            let user_id = create(config, arguments.name, password, arguments.admin)?;
-            super::print(&format!("{user_id}\n"))
+pub(super) fn run(command: UserCommand, sources: &SourceArguments) -> Result<(), String> {
+    let UserCommand::Create(arguments) = command;
+    let password = find_password(&arguments)?;
+    let data_dir = find_data_dir(&super::find_sources(sources));
+    let role: &[&str] = if arguments.admin { &["--role", "administrator"] } else { &[] };
+    let words = [&["user", "create", "--json", "--password", "-"], role, &["--", &arguments.name]].concat();
+    // The running server alone has the database open; without one, it is opened here.
+    let told = match admin::perform(super::words_of(&words), &data_dir, Some(&password)) {
+        Err(ControlError::NotRunning { .. }) => {
+            let config = super::load(sources)?.config;
+            create_without_server(&config, &arguments, &password)?
         }
-    }
+        told => {
+            let text = told.map_err(|error| error.to_string())?.unwrap_or_default();
+            serde_json::from_str(&text).map_err(|error| format!("the server is of another version: {error}"))?
+        }
+    };
+    super::print(&format!("{}\n", told["user_id"].as_str().unwrap_or_default()))
 }
 
-/// Asks the running server, which alone has the database open; without one, opens the database here.
-fn create(config: Config, name: String, password: Password, admin: bool) -> Result<String, String> {
-    let request = ControlRequest::CreateUser { name: name.clone(), password: password.clone(), admin };
-    match send_control_request(&config.data_dir, &request, &mut |_| {}) {
-        Err(ControlError::NotRunning { .. }) => create_without_server(&config, &name, &password, admin),
-        answer => answer.map_err(|error| error.to_string()),
-    }
-}
-
-fn create_without_server(config: &Config, name: &str, password: &Password, admin: bool) -> Result<String, String> {
+/// The same operation, on the database that no server has open.
+fn create_without_server(config: &Config, arguments: &CreateUser, password: &str) -> Result<Value, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot start threads: {error}"))?;
+    let mut wanted =
+        Map::from_iter([("name".to_owned(), json!(arguments.name)), ("password".to_owned(), json!(password))]);
+    if arguments.admin {
+        wanted.insert("role".to_owned(), json!("administrator"));
+    }
+    let entry = ::admin::operations::find("user", "create").ok_or("there is no such operation")?;
+    let prepared = entry.read(wanted).map_err(|error| error.to_string())?;
     runtime.block_on(async {
         let data_dir_failed = |error| format!("cannot use the data folder {}: {error}", config.data_dir.display());
         std::fs::create_dir_all(&config.data_dir).map_err(data_dir_failed)?;
         let environment = Environment::system(config);
         let tasks = Tasks::new(&environment.metrics);
         let parts = assemble_parts(config, &environment, &tasks, Carriers::default(), None);
-        let Parts { store, users, .. } = parts.map_err(|error| describe_start_error(config, &error))?;
-        let created = create_user(&users, name, password, admin).await;
+        let Parts { store, admin, .. } = parts.map_err(|error| describe_start_error(config, &error))?;
+        let caller = Caller::new(Actor::Operator, Face::CommandLine);
+        let created = admin.perform(&caller, prepared).await;
         tasks.shut_down();
         store.close().map_err(|error| error.to_string())?;
-        created
+        created.map(|outcome| outcome.to_json()).map_err(|error| error.to_string())
     })
 }
 

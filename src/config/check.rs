@@ -10,7 +10,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Config, ConfigError, ListenAddress, Registration};
+use super::{Config, ConfigError, ListenAddress, OpenSecret, Registration};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -64,6 +64,12 @@ impl Finding {
             ConfigError::NotAnAssignment(_) => ("", "write --set KEY=VALUE"),
         };
         Finding::error(key, error.to_string(), advice)
+    }
+
+    /// A secret that everybody can read.
+    pub(crate) fn of_open_secret(open: &OpenSecret) -> Finding {
+        let problem = format!("everybody on this machine can read {}", open.path.display());
+        Finding::warning(&open.key, problem, "chmod o-r, and let the server's user own it")
     }
 
     /// What was said of the environment.

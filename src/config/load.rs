@@ -10,6 +10,7 @@ use runtime::config::{ConfigSection, FieldInfo, SectionInfo};
 use toml::{Table, Value};
 
 use super::Config;
+use super::secrets::{OpenSecret, read_secret_files};
 
 const ENVIRONMENT_PREFIX: &str = "CONDUIT_";
 /// Variables with the prefix that are not keys: they name the file and serve the build scripts.
@@ -95,12 +96,14 @@ pub struct LoadedConfig {
     /// Environment variables that look like keys but are not. Only a warning: service managers
     /// and container engines make variables of their own (`CONDUIT_PORT` for a host `conduit`).
     pub warnings: Vec<String>,
+    /// Secrets in files that everybody on the machine can read. Only a warning: container engines mount them so.
+    pub open_secrets: Vec<OpenSecret>,
 }
 
-struct Setting {
-    key: String,
-    value: Value,
-    origin: Source,
+pub(super) struct Setting {
+    pub(super) key: String,
+    pub(super) value: Value,
+    pub(super) origin: Source,
 }
 
 /// Reads, merges and checks the configuration. Reads the configuration file and the files of
@@ -109,9 +112,35 @@ struct Setting {
 /// # Errors
 /// Every mistake that can be found at once.
 pub fn load_config(sources: &ConfigSources) -> Result<LoadedConfig, ConfigErrors> {
-    let mut errors = Vec::new();
-    let mut warnings = Vec::new();
-    let mut settings = Vec::new();
+    let Gathered { mut settings, mut errors, warnings } = gather(sources);
+    let open_secrets = read_secret_files(&mut settings, &mut errors);
+    match merge_settings(&settings) {
+        Ok(config) if errors.is_empty() => {
+            let contradictions = config.find_contradictions();
+            errors.extend(contradictions.into_iter().map(|(key, reason)| match origin_of(&settings, key) {
+                Some(origin) => ConfigError::BadValue { key: key.to_owned(), reason, origin },
+                None => ConfigError::Contradiction { key: key.to_owned(), reason },
+            }));
+            if errors.is_empty() {
+                let sources = settings.into_iter().map(|setting| (setting.key, setting.origin)).collect();
+                return Ok(LoadedConfig { config, sources, warnings, open_secrets });
+            }
+        }
+        Ok(_) => {}
+        Err(merge_errors) => errors.extend(merge_errors),
+    }
+    Err(ConfigErrors(errors))
+}
+
+/// Every value from everywhere, the stronger ones last.
+struct Gathered {
+    settings: Vec<Setting>,
+    errors: Vec<ConfigError>,
+    warnings: Vec<String>,
+}
+
+fn gather(sources: &ConfigSources) -> Gathered {
+    let (mut settings, mut errors, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
     if let Some(path) = &sources.file {
         match read_table(path) {
             Ok(table) => {
@@ -141,23 +170,15 @@ pub fn load_config(sources: &ConfigSources) -> Result<LoadedConfig, ConfigErrors
         }
     }
     read_named_variables(&mut settings, &sources.environment, &mut errors);
-    read_secret_files(&mut settings, &mut errors);
-    match merge_settings(&settings) {
-        Ok(config) if errors.is_empty() => {
-            let contradictions = config.find_contradictions();
-            errors.extend(contradictions.into_iter().map(|(key, reason)| match origin_of(&settings, key) {
-                Some(origin) => ConfigError::BadValue { key: key.to_owned(), reason, origin },
-                None => ConfigError::Contradiction { key: key.to_owned(), reason },
-            }));
-            if errors.is_empty() {
-                let sources = settings.into_iter().map(|setting| (setting.key, setting.origin)).collect();
-                return Ok(LoadedConfig { config, sources, warnings });
-            }
-        }
-        Ok(_) => {}
-        Err(merge_errors) => errors.extend(merge_errors),
-    }
-    Err(ConfigErrors(errors))
+    Gathered { settings, errors, warnings }
+}
+
+/// Where the data of the server are: for commands to a running one, which judges its configuration itself. What is wrong
+/// with it keeps nobody from them.
+pub(crate) fn find_data_dir(sources: &ConfigSources) -> PathBuf {
+    let settings = gather(sources).settings;
+    let named = apply_settings(settings.iter().filter(|setting| setting.key == "data_dir"));
+    named.unwrap_or_default().data_dir
 }
 
 fn read_table(path: &Path) -> Result<Table, ConfigError> {
@@ -264,23 +285,6 @@ fn read_named_variables(settings: &mut Vec<Setting>, environment: &[(String, Str
         setting.origin = Source::Environment(name);
         true
     });
-}
-
-/// `{ file = "PATH" }` as the value of a secret means the content of that file.
-fn read_secret_files(settings: &mut [Setting], errors: &mut Vec<ConfigError>) {
-    for setting in settings {
-        let is_secret = find_field(&Config::INFO, &setting.key).is_some_and(|field| field.secret);
-        let Some(path) = setting.value.as_table().and_then(|table| table.get("file")).and_then(Value::as_str) else {
-            continue;
-        };
-        if !is_secret {
-            continue;
-        }
-        match std::fs::read_to_string(path) {
-            Ok(secret) => setting.value = Value::String(secret.trim().to_owned()),
-            Err(error) => errors.push(ConfigError::Unreadable { path: path.into(), reason: error.to_string() }),
-        }
-    }
 }
 
 fn origin_of(settings: &[Setting], key: &str) -> Option<Source> {

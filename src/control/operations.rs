@@ -9,7 +9,8 @@ use admin::{Actor, Admin, AdminError, Caller, Effect, Face, Outcome};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{ControlAnswer, ControlQuestion, ControlReply, Dialogue};
+use super::serve::Dialogue;
+use super::{ControlAnswer, ControlQuestion, ControlReply};
 
 /// What stands before the words in help and in mistakes.
 const NAME: &str = "conduit admin";

@@ -47,7 +47,12 @@ pub struct Committed {
 /// Called with the batches of each group, in order of positions.
 pub type CommitObserver = Arc<dyn Fn(&[Committed]) + Send + Sync>;
 
-type Reply = oneshot::Sender<Result<StreamPos, CommitError>>;
+/// Whom a batch is answered.
+pub(crate) struct Reply {
+    pub(crate) sender: oneshot::Sender<Result<StreamPos, CommitError>>,
+    /// Goes once the answer is sent.
+    pub(crate) under_way: Arc<()>,
+}
 
 pub(crate) enum Message {
     Commit { batch: Batch, reply: Reply },
@@ -69,6 +74,8 @@ pub(crate) struct Shared {
     observers: RwLock<Observers>,
     failure: OnceLock<Arc<StorageError>>,
     measure: OnceLock<Measure>,
+    /// One handle here and one for each commit that is not answered yet.
+    pub(crate) under_way: Arc<()>,
 }
 
 type Measure = Arc<dyn Fn(GroupFigures) + Send + Sync>;
@@ -80,6 +87,7 @@ impl Shared {
             observers: RwLock::default(),
             failure: OnceLock::new(),
             measure: OnceLock::new(),
+            under_way: Arc::default(),
         }
     }
 
@@ -286,5 +294,6 @@ fn call_observers(observers: &[CommitObserver], committed: &[Committed]) {
 
 fn answer(reply: Reply, result: Result<StreamPos, CommitError>) {
     // The committer may have been cancelled: the batch counts all the same.
-    let _ = reply.send(result);
+    let _ = reply.sender.send(result);
+    drop(reply.under_way);
 }

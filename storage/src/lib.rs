@@ -43,7 +43,7 @@ pub use keyspace::{Keyspace, KeyspaceInfo, Profile};
 pub use position::{StreamPos, Topic};
 pub use read::Read;
 pub use scan::{Scan, ScanIter};
-pub use store::{Backend, Durability, Options, Snapshot, Store};
+pub use store::{Backend, CommitWatch, Durability, Options, Snapshot, Store};
 pub use value::{Stamped, Value, ValueBuf, decode_versioned, encode_versioned};
 
 /// Used by the [`nid!`] macro, so that its callers need no dependency of their own.

@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Weak, atomic::Ordering},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -15,7 +15,7 @@ use crate::{
     OpenError, RowKey, StorageError, StoreFigures, StreamPos,
     backend::{ByteRange, Engine, Frozen, Memory, Rocks, RocksOptions},
     block_on::block_on,
-    committer::{CommitObserver, Committer, Message, Shared, read_position},
+    committer::{CommitObserver, Committer, Message, Reply, Shared, read_position},
     directory::{Directory, KeyspaceIndex},
     key::end_of_prefix,
     read::Reader,
@@ -93,6 +93,19 @@ struct Inner {
     committer: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// Sees whether commits of a store are under way, without keeping it open: for simulations, whose time stands still
+/// meanwhile.
+#[derive(Clone, Debug)]
+pub struct CommitWatch(Weak<()>);
+
+impl CommitWatch {
+    /// Whether every commit that was begun is answered.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.0.strong_count() <= 1
+    }
+}
+
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Store").field("visible", &self.visible()).finish_non_exhaustive()
@@ -130,7 +143,8 @@ impl Store {
     /// [`CommitError`]; only `Failed` can mean that something was written.
     pub async fn commit(&self, mut batch: Batch) -> Result<StreamPos, CommitError> {
         batch.prepare(&self.inner.directory)?;
-        let (reply, answer) = oneshot::channel();
+        let (sender, answer) = oneshot::channel();
+        let reply = Reply { sender, under_way: self.inner.shared.under_way.clone() };
         self.inner.queue.send(Message::Commit { batch, reply }).await.map_err(|_| self.closed_reason())?;
         answer.await.unwrap_or_else(|_| Err(CommitError::Failed(Arc::new(StorageError::Stopped))))
     }
@@ -141,6 +155,12 @@ impl Store {
     /// As [`Store::commit`].
     pub fn commit_blocking(&self, batch: Batch) -> Result<StreamPos, CommitError> {
         block_on(self.commit(batch))
+    }
+
+    /// Sees whether commits are under way.
+    #[must_use]
+    pub fn watch_commits(&self) -> CommitWatch {
+        CommitWatch(Arc::downgrade(&self.inner.shared.under_way))
     }
 
     fn closed_reason(&self) -> CommitError {

@@ -20,6 +20,7 @@ use crate::sync::{Found, Inner, Rows, Sync};
 use crate::token::{SyncToken, decimal};
 
 pub(crate) mod connection;
+mod departed;
 mod extensions;
 pub(crate) mod facts;
 mod lists;
@@ -176,7 +177,7 @@ impl<'a> Look<'a> {
         }
         let extension_news = self.write_extensions(answer.key("extensions"), &told)?;
         answer.close();
-        let news = self.since.is_none() || !told.is_empty() || extension_news;
+        let news = self.since.is_none() || !addition.rooms.is_empty() || extension_news;
         Ok((out, if news { Found::News } else { Found::Nothing }, addition))
     }
 
@@ -207,6 +208,9 @@ impl<'a> Look<'a> {
                 addition.rooms.push((listed.room, sent));
                 told.push(room);
             }
+        }
+        for departure in self.find_departures()? {
+            addition.rooms.push((departure.room, self.write_departure(&mut rooms, &departure)));
         }
         rooms.close();
         Ok(())

@@ -87,10 +87,9 @@ impl Sync {
             if last || matches!(found, Found::News) {
                 return Ok(answer);
             }
-            let left = deadline.saturating_sub(inner.clock.monotonic());
             tokio::select! {
                 () = watch.woken() => {}
-                () = inner.clock.sleep(left) => last = true,
+                () = inner.clock.sleep_until(deadline) => last = true,
                 () = inner.tasks.shutdown_signal() => last = true,
             }
         }

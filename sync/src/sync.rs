@@ -173,10 +173,9 @@ impl Inner {
             waited_at = Some(until);
             let _waiting = WaitingGuard::new(&meters.waiting);
             drop((rows, answer));
-            let left = deadline.saturating_sub(self.clock.monotonic());
             tokio::select! {
                 () = registration.woken() => {}
-                () = self.clock.sleep(left) => last = true,
+                () = self.clock.sleep_until(deadline) => last = true,
                 () = self.tasks.shutdown_signal() => last = true,
             }
         }

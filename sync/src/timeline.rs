@@ -70,7 +70,8 @@ impl<'a> Room<'a> {
                 break;
             }
             at = RoomSeq(event.seq().0 - 1);
-            if event.pos() > self.until || !event.flags().is_visible() || !wanted(&event) {
+            let is_shown = event.flags().is_visible() && !self.view.is_expired(&event);
+            if event.pos() > self.until || !is_shown || !wanted(&event) {
                 continue;
             }
             if events.len() >= limit {

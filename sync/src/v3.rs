@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rooms::{Membership, RoomNid, TOPIC_MEMBERSHIP, UserRoom};
+use rooms::{Departure, Membership, RoomNid, TOPIC_MEMBERSHIP, UserRoom};
 use spec::ids::UserId;
 use storage::{StreamPos, Topic};
 use users::{Presence, PresenceState, QueuedMessages, Session, device_topic};
@@ -79,8 +79,10 @@ struct Assembly<'a> {
     /// Which invitations the user is not shown.
     hidden: HiddenInvites,
     changes: RoomChanges,
-    /// Rooms in which the user's membership changed, forgotten ones left out.
+    /// Rooms in which the user's membership changed. Of forgotten ones the client may still have to hear the end.
     moved: Vec<(RoomNid, UserRoom)>,
+    /// Their ends in rooms that were deleted since.
+    departures: Vec<Departure>,
     account_data: AccountDataChanges,
     typing_since: u64,
     typing: Vec<RoomNid>,
@@ -119,6 +121,10 @@ impl<'a> Assembly<'a> {
             hidden: HiddenInvites::new(sync, caller)?,
             changes: since.map(|since| sync.feed.room_changes(since, rows)).unwrap_or_default(),
             moved: find_moved(sync, caller, rows, since, until),
+            departures: match since.filter(|since| has_moved(sync, caller, *since)) {
+                Some(since) => sync.rooms.departures(caller.user, since, until)?,
+                None => Vec::new(),
+            },
             account_data: sync.read_account_data(caller, since, until)?,
             typing_since,
             typing: sync.rooms.rooms_with_typing_since(typing_since),
@@ -229,6 +235,9 @@ impl<'a> Assembly<'a> {
             for (room, row) in self.outside_rooms(gone) {
                 self.write_left(&mut section, room, row)?;
             }
+            for departure in &self.departures {
+                self.write_departure(&mut section, departure);
+            }
             Ok::<_, SyncError>(section.close())
         })?;
         Ok(rooms.close())
@@ -251,9 +260,9 @@ impl<'a> Assembly<'a> {
 
     /// The rooms of another membership that the client does not know of yet.
     fn outside_rooms(&self, wanted: impl Fn(&UserRoom) -> bool) -> Vec<(RoomNid, UserRoom)> {
-        let all = self.since.is_none().then(|| self.rows.iter().map(|(room, row)| (*room, *row)));
-        let rooms = all.into_iter().flatten().chain(self.moved.iter().copied());
-        rooms.filter(|(_, row)| !row.forgotten && wanted(row)).collect()
+        let all = self.rows.iter().filter(|(_, row)| self.since.is_none() && !row.forgotten);
+        let rooms = all.map(|(room, row)| (*room, *row)).chain(self.moved.iter().copied());
+        rooms.filter(|(_, row)| wanted(row)).collect()
     }
 }
 
@@ -265,9 +274,14 @@ fn find_moved(
     until: StreamPos,
 ) -> Vec<(RoomNid, UserRoom)> {
     let Some(since) = since else { return Vec::new() };
-    if !sync.feed.may_have_changed(Topic::new(TOPIC_MEMBERSHIP, caller.user.0), since) {
+    if !has_moved(sync, caller, since) {
         return Vec::new();
     }
-    let changed = rows.iter().filter(|(_, row)| row.pos > since && row.pos <= until && !row.forgotten);
+    let changed = rows.iter().filter(|(_, row)| row.pos > since && row.pos <= until);
     changed.map(|(room, row)| (*room, *row)).collect()
+}
+
+/// Whether some membership of the user may have changed.
+fn has_moved(sync: &Inner, caller: &Session, since: StreamPos) -> bool {
+    sync.feed.may_have_changed(Topic::new(TOPIC_MEMBERSHIP, caller.user.0), since)
 }

@@ -91,7 +91,6 @@ struct Runner {
 impl Runner {
     async fn run(mut self) {
         loop {
-            let pause = self.pause_ends.saturating_sub(self.clock.monotonic());
             tokio::select! {
                 errand = self.incoming.recv() => match errand {
                     Some(Errand::Members(room)) => self.waiters.wake_rooms(&[room]),
@@ -109,7 +108,7 @@ impl Runner {
                     Err(RecvError::Lagged(_)) => self.waiters.wake_all(),
                     Err(RecvError::Closed) => return,
                 },
-                () = self.clock.sleep(pause), if !self.changed.is_empty() => {
+                () = self.clock.sleep_until(self.pause_ends), if !self.changed.is_empty() => {
                     let changed: Vec<_> = std::mem::take(&mut self.changed).into_iter().collect();
                     self.wake_acquaintances(&changed);
                 }

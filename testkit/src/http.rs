@@ -188,6 +188,28 @@ impl HttpClient {
         token: Option<&str>,
         body: Option<&[u8]>,
     ) -> Result<HttpResponse, HttpError> {
+        let bearer = token.map(|token| format!("Bearer {token}"));
+        let headers: Vec<(&str, &str)> = [
+            bearer.as_deref().map(|bearer| ("authorization", bearer)),
+            body.is_some().then_some(("content-type", "application/json")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        self.request_with(method, path, &headers, body)
+    }
+
+    /// As [`HttpClient::request`], with these headers. Those that frame the message are added.
+    ///
+    /// # Errors
+    /// As [`HttpClient::request`].
+    pub fn request_with(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Result<HttpResponse, HttpError> {
         let deadline = self.clock.monotonic() + self.timeout;
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
@@ -199,20 +221,21 @@ impl HttpClient {
         connection.get_mut().deadline = deadline;
         let stream = &mut connection.get_mut().stream;
         stream.limit_waits(self.timeout)?;
-        stream.write_all(&write_request(method, path, token, body))?;
+        stream.write_all(&write_request(method, path, headers, body))?;
         let (response, reusable) = read_response(&mut connection, method == "HEAD")?;
         self.connection = reusable.then_some(connection);
         Ok(response)
     }
 }
 
-fn write_request(method: &str, path: &str, token: Option<&str>, body: Option<&[u8]>) -> Vec<u8> {
+fn write_request(method: &str, path: &str, headers: &[(&str, &str)], body: Option<&[u8]>) -> Vec<u8> {
     let mut head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n");
-    if let Some(token) = token {
-        head.push_str(&format!("authorization: Bearer {token}\r\n"));
+    let framing = ["host", "content-length", "transfer-encoding", "connection"];
+    for (name, value) in headers.iter().filter(|(name, _)| !framing.contains(name)) {
+        head.push_str(&format!("{name}: {value}\r\n"));
     }
     if let Some(body) = body {
-        head.push_str(&format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len()));
+        head.push_str(&format!("content-length: {}\r\n", body.len()));
     }
     head.push_str("\r\n");
     [head.as_bytes(), body.unwrap_or_default()].concat()

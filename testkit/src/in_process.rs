@@ -1,16 +1,17 @@
 //! A server within the test's own process, in memory.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use admin::Admin;
-use conduit::{Config, ConfigSources, Environment, Registration, Server, StartError};
+use conduit::{Config, ConfigSources, Environment, OtherTransport, Registration, Server, StartError};
 use runtime::{Clock, Metrics, Random};
-use storage::{Backend, MemoryDisk, OpenError};
+use storage::{Backend, MemoryDisk};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::{HttpAddress, HttpClient};
+use crate::{HttpAddress, HttpClient, Neighbours};
 
 /// A whole server on the memory backend, at a unix socket. Its data outlive a restart. Registration is
 /// open and nothing is rate-limited. The test itself is an ordinary blocking one.
@@ -21,6 +22,7 @@ pub struct TestServer {
     disk: MemoryDisk,
     clock: Clock,
     random: Random,
+    transport: Option<OtherTransport>,
     folder: TempDir,
 }
 
@@ -40,6 +42,30 @@ impl TestServer {
     /// If it does not start.
     #[must_use]
     pub fn start_with(clock: Clock, adjust: impl FnOnce(&mut Config)) -> TestServer {
+        TestServer::build(clock, None, adjust)
+    }
+
+    /// As [`TestServer::start_with`], under a name by which its neighbours reach it, and it them.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn start_among(
+        neighbours: &Neighbours,
+        name: &str,
+        clock: Clock,
+        adjust: impl FnOnce(&mut Config),
+    ) -> TestServer {
+        let transport = OtherTransport(Arc::new(neighbours.clone()));
+        let server = TestServer::build(clock, Some(transport), |config| {
+            config.server_name = name.to_owned();
+            adjust(config);
+        });
+        neighbours.add(name, server.address());
+        server
+    }
+
+    fn build(clock: Clock, transport: Option<OtherTransport>, adjust: impl FnOnce(&mut Config)) -> TestServer {
         let folder = tempfile::Builder::new().prefix("conduit").tempdir().expect("a temporary folder can be made");
         let socket = folder.path().join("http.sock");
         let listener = format!("unix:{}", socket.display()).parse().expect("an address");
@@ -57,21 +83,14 @@ impl TestServer {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.expect("threads can be started");
         let (disk, random) = (MemoryDisk::new(), Random::seeded(1));
-        let mut server = TestServer { runtime, server: None, config, disk, clock, random, folder };
+        let mut server = TestServer { runtime, server: None, config, disk, clock, random, transport, folder };
         server.run();
         server
     }
 
     fn run(&mut self) {
-        // After a stop the last handles of the old store may live a moment longer.
-        let mut started = self.try_run();
-        for _ in 0..100 {
-            if !matches!(&started, Err(StartError::Store(OpenError::Locked { .. }))) {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-            started = self.try_run();
-        }
+        assert!(self.disk.wait_until_free(), "somebody still holds the store");
+        let started = self.try_run();
         self.server = Some(started.unwrap_or_else(|error| panic!("the server does not start: {error}")));
     }
 
@@ -81,7 +100,7 @@ impl TestServer {
             random: self.random.clone(),
             backend: Backend::MemoryDisk(self.disk.clone()),
             metrics: Metrics::new(),
-            transport: None,
+            transport: self.transport.clone(),
         };
         self.runtime.block_on(Server::start_in(self.config.clone(), environment))
     }

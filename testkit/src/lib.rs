@@ -10,10 +10,12 @@
 mod account;
 mod http;
 mod in_process;
+mod neighbours;
 mod process;
 pub mod sim;
 
 pub use account::{Account, encode_path_segment};
 pub use http::{HttpAddress, HttpClient, HttpError, HttpResponse};
 pub use in_process::TestServer;
+pub use neighbours::Neighbours;
 pub use process::ConduitProcess;

@@ -186,14 +186,21 @@ impl ConduitProcess {
         }
     }
 
+    /// Has the server read its configuration again (SIGHUP). Does not wait for it.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn hang_up(&self) {
+        signal(self.child.as_ref().expect("the server runs"), Signal::HUP);
+    }
+
     /// Asks the server to stop (SIGTERM) and waits for its end.
     ///
     /// # Panics
     /// If it does not run, or does not end in time.
     pub fn terminate(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("the server runs");
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process has a number");
-        kill_process(pid, Signal::TERM).expect("the process can be signalled");
+        signal(&child, Signal::TERM);
         let deadline = self.clock.monotonic() + PATIENCE;
         loop {
             if let Some(status) = child.try_wait().expect("the process can be waited for") {
@@ -207,6 +214,11 @@ impl ConduitProcess {
             thread::sleep(POLL);
         }
     }
+}
+
+fn signal(child: &Child, signal: Signal) {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process has a number");
+    kill_process(pid, signal).expect("the process can be signalled");
 }
 
 impl Drop for ConduitProcess {

@@ -26,4 +26,4 @@ pub use picture::{EventPicture, Picture, StateMap, compare_pictures, compare_pre
 pub use server::{Member, SimServer};
 pub use time::SimRuntime;
 pub use witness::{Leak, Witness};
-pub use world::{Mood, World};
+pub use world::{Mood, World, introduce, join};

@@ -92,8 +92,8 @@ def check_users():
     sees("sessions are told", lambda seen: seen["user_id"] == alice.id and seen["devices"], whois)
     synadm("user", "prune-devices", "carol", "-i", "NOT_HERE")
     synadm("user", "deactivate", "carol", "-e")
-    sees("deactivated", lambda seen: seen["deactivated"], synadm("user", "details", "carol"))
-    wait_until(lambda: synadm("user", "details", "carol")["erased"], "the erasure")
+    sees("deactivated and erased", lambda seen: seen["deactivated"] and seen["erased"],
+         synadm("user", "details", "carol"))
     checks.that("who is deactivated cannot log in", not logs_in("carol", "another long word"))
     synadm("user", "modify", "dave", "-P", PASSWORD)
     login = call("POST", "/_matrix/client/v3/login", {

@@ -2,7 +2,9 @@
 
 import json
 
-FILTER = json.dumps({"room": {"timeline": {"limit": 500}, "state": {"lazy_load_members": False}}})
+
+def make_filter(lazy):
+    return json.dumps({"room": {"timeline": {"limit": 500}, "state": {"lazy_load_members": lazy}}})
 
 
 class Room:
@@ -36,13 +38,14 @@ class Mirror:
         self.devices_changed = set()
         self.key_counts = {}
         self.set_presence = "offline"
+        self.lazy = False
 
     def room(self, room_id):
         return self.rooms.setdefault(room_id, Room())
 
     def sync(self, seconds=0.0):
         """One /sync, waiting at most so long for news."""
-        query = {"filter": FILTER, "timeout": int(seconds * 1000), "set_presence": self.set_presence}
+        query = {"filter": make_filter(self.lazy), "timeout": int(seconds * 1000), "set_presence": self.set_presence}
         if self.since:
             query["since"] = self.since
         answer = self.client.get("/v3/sync", **query)

@@ -32,7 +32,7 @@ fn token_for(account: &mut Account, room: &str) -> Value {
 fn open_socket(address: &HttpAddress, path: &str) -> String {
     let HttpAddress::Unix(path_of_socket) = address else { panic!("the test server is at a unix socket") };
     let mut stream = UnixStream::connect(path_of_socket).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let request = format!(
         "GET {path} HTTP/1.1\r\nhost: hs.test\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
          sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"

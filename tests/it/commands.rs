@@ -119,3 +119,114 @@ fn accounts_are_made_with_and_without_a_running_server() {
     assert!(stderr(&silent).contains("--password-stdin"), "{}", stderr(&silent));
     assert!(server.terminate().success());
 }
+
+#[test]
+fn completions_know_every_operation() {
+    let server = new_server();
+    for shell in ["bash", "zsh", "fish"] {
+        let done = server.run_command(&["completions", shell]);
+        let script = stdout(&done);
+        assert!(done.status.success() && script.contains("conduit"), "{}", stderr(&done));
+        for group in admin::operations::groups() {
+            for entry in &group.entries {
+                let is_named = script.lines().any(|line| line.contains(group.name)) && script.contains(entry.verb);
+                assert!(is_named, "{shell} does not complete {}", entry.name());
+            }
+        }
+    }
+    // In bash each command has a branch of its own.
+    let script = stdout(&server.run_command(&["completions", "bash"]));
+    for group in admin::operations::groups() {
+        for entry in &group.entries {
+            let branch = format!("admin__{}__{})", group.name, entry.verb).replace('-', "__");
+            let written = script.replace("__subcmd__", "__").replace('-', "__");
+            assert!(written.contains(&branch), "{branch}");
+        }
+    }
+    assert!(!server.run_command(&["completions", "dos"]).status.success());
+}
+
+/// A running server with a configuration file; settings that commands are told too win over it.
+fn with_file(content: &str) -> (ConduitProcess, std::path::PathBuf) {
+    let mut server = new_server();
+    let file = server.folder().join("conduit.toml");
+    fs::write(&file, content).unwrap();
+    // In the folder the file is found without being named.
+    server.start();
+    (server, file)
+}
+
+#[test]
+fn the_running_server_judges_the_configuration_that_is_reloaded() {
+    let (server, file) = with_file("[media]\nmax_upload = \"1MiB\"\n");
+    let shown = || stdout(&server.run_command(&["admin", "server", "config", "media.max_upload"]));
+    assert!(shown().contains("1MiB"), "{}", shown());
+    fs::write(&file, "[media]\nmax_upload = \"2MiB\"\n[search]\nenabled = false\n").unwrap();
+    let reloaded = server.run_command(&["reload"]);
+    let told = stdout(&reloaded);
+    assert!(reloaded.status.success(), "{}", stderr(&reloaded));
+    assert!(told.contains("media.max_upload: \"1MiB\" → \"2MiB\""), "{told}");
+    let restart = told.lines().find(|line| line.starts_with("needs_restart")).unwrap();
+    assert!(restart.contains("search.enabled"), "{told}");
+    assert!(shown().contains("2MiB"), "{}", shown());
+    // A mistake: the server says which, nothing changes, and the exit code tells. Other commands go on working.
+    for (wrong, mistake) in [
+        ("[media]\nmax_upload = \"3 parsecs\"\n", "media.max_upload"),
+        ("[media]\nmax_upload = \"3MiB\"\nmax_uplaod = 1\n", "did you mean"),
+        ("this is no TOML", "TOML"),
+    ] {
+        fs::write(&file, wrong).unwrap();
+        let refused = server.run_command(&["reload"]);
+        assert_eq!((refused.status.code(), stdout(&refused).as_str()), (Some(1), ""), "{wrong}");
+        assert!(stderr(&refused).contains(mistake), "{wrong}: {}", stderr(&refused));
+        assert!(shown().contains("2MiB"), "{wrong}: {}", shown());
+    }
+    // The signal is on record as the same operation, with the same end.
+    server.hang_up();
+    let records = || {
+        let told = server.run_command(&["admin", "audit", "list", "--operation", "server reload", "--json"]);
+        let records: Value = serde_json::from_slice(&told.stdout).unwrap();
+        let records = records["items"].as_array().unwrap().clone();
+        records.into_iter().filter(|record| record["through"] == "server").collect::<Vec<_>>()
+    };
+    let recorded = wait_for(|| records().into_iter().find(|record| record["outcome"] == "failed"));
+    assert!(recorded["message"].as_str().unwrap().contains("TOML"), "{recorded}");
+    fs::write(&file, "[media]\nmax_upload = \"4MiB\"\n").unwrap();
+    server.hang_up();
+    wait_for(|| shown().contains("4MiB").then_some(()));
+    wait_for(|| records().into_iter().find(|record| record["outcome"] == "done"));
+}
+
+fn wait_for<T>(mut found: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..300 {
+        if let Some(found) = found() {
+            return found;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    panic!("it never happened")
+}
+
+#[test]
+fn short_forms_are_on_record_as_the_operations_that_they_are() {
+    let mut server = new_server();
+    let made = run_with_input(&server, &["user", "create", "ada", "--password-stdin"], "first password\n");
+    assert!(made.status.success(), "{}", stderr(&made));
+    server.start();
+    let made = run_with_input(&server, &["user", "create", "bob", "--password-stdin"], "second password\n");
+    assert_eq!(stdout(&made), "@bob:hs.test\n", "{}", stderr(&made));
+    let rebuilt = server.run_command(&["search", "rebuild"]);
+    assert!(stdout(&rebuilt).contains("the search index is complete"), "{}", stderr(&rebuilt));
+    assert!(server.run_command(&["appservice", "list"]).status.success());
+    assert!(server.run_command(&["backup", "copy"]).status.success(), "from the folder of the command");
+    assert!(server.folder().join("copy/store").exists());
+    let told = server.run_command(&["admin", "audit", "list", "--who", "operator", "--json"]);
+    let records: Value = serde_json::from_slice(&told.stdout).unwrap();
+    let records = records["items"].as_array().unwrap();
+    let names: Vec<&str> = records.iter().rev().filter_map(|record| record["operation"].as_str()).collect();
+    let expected = ["user create", "user create", "search rebuild", "appservice list", "server backup"];
+    assert_eq!(names[..expected.len()], expected, "the first was made without a running server");
+    assert!(records.iter().all(|record| record["arguments"].is_object() && record["through"] == "command line"));
+    let told = stdout(&told);
+    assert!(!told.contains("first password") && !told.contains("second password"), "{told}");
+}

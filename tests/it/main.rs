@@ -4,6 +4,7 @@
 
 mod admin_command;
 mod appservices;
+mod asked;
 mod backup;
 mod calls;
 mod commands;

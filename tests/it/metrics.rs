@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use testkit::{Account, ConduitProcess};
 
 /// A server that some things have happened on, and what it tells to Prometheus.
-fn read_metrics() -> String {
+fn read_metrics(settings: &[&str]) -> String {
     let socket = tempfile::tempdir().unwrap();
     let path = socket.path().join("metrics.sock");
     let listener = format!("metrics.listener=unix:{}", path.display());
-    let mut server = ConduitProcess::new(env!("CARGO_BIN_EXE_conduit"), &[&listener]);
+    let mut server = ConduitProcess::new(env!("CARGO_BIN_EXE_conduit"), &[settings, &[&listener]].concat());
     server.start();
     let mut alice = Account::register(server.client(), "alice");
     let room = alice.create_room(&json!({}));
@@ -26,7 +26,7 @@ fn read_metrics() -> String {
 fn get_over_unix(path: &std::path::Path, target: &str) -> String {
     use std::io::{Read, Write};
     let mut stream = std::os::unix::net::UnixStream::connect(path).unwrap();
-    stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
     write!(stream, "GET {target} HTTP/1.0\r\nhost: localhost\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -35,12 +35,57 @@ fn get_over_unix(path: &std::path::Path, target: &str) -> String {
     body.to_owned()
 }
 
+/// Every part has figures: the beginnings of their names.
+const PARTS: [(&str, &[&str]); 13] = [
+    ("storage", &["conduit_store_", "conduit_commit_", "conduit_cache_"]),
+    ("rooms", &["conduit_events_total", "conduit_event_append_", "conduit_rooms", "conduit_state_resolution_"]),
+    ("sync", &["conduit_sync_", "conduit_delivery_sync_"]),
+    (
+        "federation, out",
+        &["conduit_federation_pdus_sent_", "conduit_federation_transactions_sent_", "conduit_delivery_federation_"],
+    ),
+    ("federation, in", &["conduit_federation_pdus_received_", "conduit_federation_transactions_received_"]),
+    ("push", &["conduit_push_sent_", "conduit_push_pending_"]),
+    ("application services", &["conduit_appservice_transactions_", "conduit_appservice_waiting_"]),
+    ("media", &["conduit_media_total", "conduit_media_stored_"]),
+    ("search", &["conduit_search_events", "conduit_search_behind"]),
+    ("calls", &["conduit_sfu_rooms", "conduit_sfu_participants", "conduit_call_leg_", "conduit_turn_allocations"]),
+    ("administration", &["conduit_admin_operations_total", "conduit_admin_jobs", "conduit_admin_jobs_ended_total"]),
+    ("HTTP", &["conduit_http_requests_total", "conduit_http_route_"]),
+    ("process", &["process_", "conduit_tasks_running"]),
+];
+
+#[test]
+fn every_part_has_figures() {
+    // With an application service, and calls.
+    let folder = tempfile::tempdir().unwrap();
+    let service = "id: a\nurl: null\nas_token: one-token\nhs_token: other-token\nsender_localpart: a\nnamespaces: {}\n";
+    std::fs::write(folder.path().join("a.yaml"), service).unwrap();
+    let services = format!("appservices.folder={:?}", folder.path());
+    let text = read_metrics(&[
+        &services,
+        "client.public_baseurl=https://hs.test",
+        "sfu.listen=[\"127.0.0.1\"]",
+        "sfu.udp_port=0",
+        "sfu.tcp_port=0",
+        "turn.listen=[\"127.0.0.1\"]",
+        "turn.port=0",
+        "turn.tls_port=0",
+    ]);
+    let families = read_exposition(&text).unwrap();
+    for (part, beginnings) in PARTS {
+        for beginning in beginnings {
+            assert!(families.keys().any(|name| name.starts_with(beginning)), "{part} has no {beginning}");
+        }
+    }
+}
+
 /// Parts that are there only with a public address, an application service, or a call.
 const OF_OTHER_SETUPS: [&str; 4] = ["conduit_sfu_", "conduit_turn_", "conduit_call_leg", "conduit_appservice_"];
 
 #[test]
 fn metrics_are_in_the_format_and_the_dashboard_names_only_what_there_is() {
-    let text = read_metrics();
+    let text = read_metrics(&[]);
     let families = read_exposition(&text).unwrap();
     for (name, least) in [
         ("conduit_events_total", 7.0),

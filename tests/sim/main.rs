@@ -6,6 +6,7 @@
 mod arena;
 mod attacks;
 mod partial;
+mod private;
 mod seeds;
 mod transactions;
 mod visibility;

@@ -92,6 +92,14 @@ pub struct NewAccount<'a> {
     pub registration_token: Option<&'a str>,
 }
 
+/// What an account begins with, besides its row.
+#[derive(Default)]
+struct Beginning {
+    facts: AccountFacts,
+    /// Somebody registered it for themself.
+    is_newcomer: bool,
+}
+
 /// A change of an account's flags; `None` leaves a flag as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AccountFlags {
@@ -165,30 +173,28 @@ impl Users {
     /// `InvalidUsername`, `UserInUse`, `Exclusive`, `WeakPassword`, `Busy`; `Forbidden` when the registration token is
     /// used up.
     pub async fn create_account(&self, new: NewAccount<'_>) -> Result<Account, UserError> {
-        self.create_account_with(new, self.new_facts()).await
+        self.create_available_account(new, Beginning { facts: self.new_facts(), is_newcomer: false }).await
     }
 
     /// As [`Users::create_account`], for somebody who registers: where the configuration says so, the account cannot
-    /// log in before an administrator approves it. The first account of a server needs no approval.
+    /// log in before an administrator approves it, and rules against spam hold for it while it is new. The first
+    /// account of a server needs no approval.
     ///
     /// # Errors
     /// As [`Users::create_account`].
     pub async fn register_account(&self, new: NewAccount<'_>) -> Result<Account, UserError> {
         let awaits_approval = self.config().settings.registration_approval;
-        self.create_account_with(new, AccountFacts { awaits_approval, ..self.new_facts() }).await
+        let facts = AccountFacts { awaits_approval, ..self.new_facts() };
+        self.create_available_account(new, Beginning { facts, is_newcomer: true }).await
     }
 
-    /// As [`Users::create_account`], with what is decided about the account from the beginning.
-    ///
-    /// # Errors
-    /// As [`Users::create_account`].
-    pub async fn create_account_with(&self, new: NewAccount<'_>, facts: AccountFacts) -> Result<Account, UserError> {
+    async fn create_available_account(&self, new: NewAccount<'_>, beginning: Beginning) -> Result<Account, UserError> {
         // Whose namespaces an account of a service is in was looked at before.
         let user_id = match new.kind {
             AccountKind::Appservice => self.check_unused(new.localpart)?,
             AccountKind::User | AccountKind::Guest => self.check_available(new.localpart)?,
         };
-        self.create_unused_account(user_id, new, facts).await
+        self.create_unused_account(user_id, new, beginning).await
     }
 
     /// As [`Users::create_account`], with an unused id that others may not take.
@@ -197,14 +203,14 @@ impl Users {
         user_id: UserId,
         new: NewAccount<'_>,
     ) -> Result<Account, UserError> {
-        self.create_unused_account(user_id, new, AccountFacts::default()).await
+        self.create_unused_account(user_id, new, Beginning::default()).await
     }
 
     async fn create_unused_account(
         &self,
         user_id: UserId,
         new: NewAccount<'_>,
-        facts: AccountFacts,
+        beginning: Beginning,
     ) -> Result<Account, UserError> {
         let password = match new.password {
             Some(password) => {
@@ -223,7 +229,7 @@ impl Users {
             is_suspended: false,
             is_deactivated: false,
         };
-        let row = self.insert_account(user, row, &new, &facts).await?;
+        let row = self.insert_account(user, row, &new, &beginning).await?;
         Ok(account_view(user, user_id, &row))
     }
 
@@ -232,7 +238,7 @@ impl Users {
         user: UserNid,
         mut row: AccountRow,
         new: &NewAccount<'_>,
-        facts: &AccountFacts,
+        beginning: &Beginning,
     ) -> Result<AccountRow, UserError> {
         // A conflict other than on the account itself means that somebody else became the first administrator or
         // used the same registration token: both are read again.
@@ -254,7 +260,11 @@ impl Users {
             batch.expect_absent(&ACCOUNTS, &user);
             batch.put(&ACCOUNTS, &user, &row);
             batch.touch(account_topic(user));
+            let facts = &beginning.facts;
             let facts = AccountFacts { awaits_approval: facts.awaits_approval && !row.is_admin, ..facts.clone() };
+            if beginning.is_newcomer {
+                self.put_newcomer(&mut batch, user, &row);
+            }
             if facts != AccountFacts::default() {
                 batch.put(&ACCOUNT_FACTS, &user, &facts);
             }
@@ -289,14 +299,14 @@ impl Users {
             return Err(UserError::GuestsForbidden);
         }
         let localpart = self.random_localpart();
-        self.create_account(NewAccount {
+        let new = NewAccount {
             localpart: &localpart,
             password: None,
             kind: AccountKind::Guest,
             admin: AdminRights::Denied,
             registration_token: None,
-        })
-        .await
+        };
+        self.create_available_account(new, Beginning { facts: self.new_facts(), is_newcomer: true }).await
     }
 
     /// A localpart for a client that did not ask for one.
@@ -375,7 +385,7 @@ impl Users {
     pub async fn set_password(&self, user: UserNid, password: &str) -> Result<(), UserError> {
         self.check_password_strength(password)?;
         let hash = self.hash_password(password).await?;
-        self.update_account(user, |row| {
+        self.update_account(user, |row, _| {
             if row.is_deactivated {
                 return Err(UserError::UserDeactivated);
             }
@@ -390,7 +400,7 @@ impl Users {
     /// # Errors
     /// `NotFound`, `UserDeactivated`.
     pub async fn set_account_flags(&self, user: UserNid, flags: AccountFlags) -> Result<(), UserError> {
-        self.update_account(user, |row| {
+        self.update_account(user, |row, _| {
             if row.is_deactivated {
                 return Err(UserError::UserDeactivated);
             }
@@ -409,10 +419,24 @@ impl Users {
     /// # Errors
     /// `NotFound`.
     pub async fn deactivate(&self, user: UserNid) -> Result<Vec<RoomNid>, UserError> {
-        self.update_account(user, |row| {
+        self.deactivate_noting(user, false).await
+    }
+
+    /// As [`Users::deactivate`], for good and all: everything is to be erased that can be. The account says so from the
+    /// moment on in which it is closed.
+    ///
+    /// # Errors
+    /// As [`Users::deactivate`].
+    pub async fn deactivate_to_erase(&self, user: UserNid) -> Result<Vec<RoomNid>, UserError> {
+        self.deactivate_noting(user, true).await
+    }
+
+    pub(crate) async fn deactivate_noting(&self, user: UserNid, erase: bool) -> Result<Vec<RoomNid>, UserError> {
+        self.update_account(user, |row, facts| {
             row.is_deactivated = true;
             row.is_admin = false;
             row.password = None;
+            facts.is_erased |= erase;
             Ok(())
         })
         .await?;
@@ -425,18 +449,23 @@ impl Users {
     pub(crate) async fn update_account(
         &self,
         user: UserNid,
-        mut change: impl FnMut(&mut AccountRow) -> Result<(), UserError>,
+        mut change: impl FnMut(&mut AccountRow, &mut AccountFacts) -> Result<(), UserError>,
     ) -> Result<(), UserError> {
         loop {
             let old = self.store().get(&ACCOUNTS, &user)?.ok_or(UserError::NotFound("account"))?;
-            let mut row = old.clone();
-            change(&mut row)?;
-            if row == old {
+            let stored_facts = self.store().get(&ACCOUNT_FACTS, &user)?;
+            let old_facts = stored_facts.clone().unwrap_or_default();
+            let (mut row, mut facts) = (old.clone(), old_facts.clone());
+            change(&mut row, &mut facts)?;
+            if row == old && facts == old_facts {
                 return Ok(());
             }
             let mut batch = Batch::new();
             batch.expect_equals(&ACCOUNTS, &user, &old);
             batch.put(&ACCOUNTS, &user, &row);
+            if facts != old_facts {
+                self.put_facts(&mut batch, user, stored_facts.as_ref(), &facts);
+            }
             batch.touch(account_topic(user));
             if old.is_admin || row.is_admin {
                 batch.touch(Topic::new(TOPIC_ADMINS, 0));

@@ -32,8 +32,7 @@ impl Users {
         let invited = rooms.user_rooms(user)?;
         let invited = invited.iter().filter(|(_, row)| open(row.membership)).map(|(room, _)| *room);
         let mut left: Vec<RoomNid> = invited.collect();
-        left.extend(self.deactivate(user).await?);
-        self.change_facts(user, |facts| facts.is_erased |= erase).await?;
+        left.extend(self.deactivate_noting(user, erase).await?);
         if let Err(error) = rooms.cancel_all_delayed(user).await {
             tracing::warn!(%error, "what a deactivated user had scheduled was not cancelled");
         }
@@ -53,17 +52,16 @@ impl Users {
             }
             None => None,
         };
-        self.update_account(user, |row| {
+        self.update_account(user, |row, facts| {
             if !row.is_deactivated {
                 return Err(UserError::InvalidParam("this account is not deactivated"));
             }
             row.is_deactivated = false;
             row.password.clone_from(&hash);
+            facts.is_erased = false;
             Ok(())
         })
-        .await?;
-        self.change_facts(user, |facts| facts.is_erased = false).await?;
-        Ok(())
+        .await
     }
 }
 

@@ -30,11 +30,15 @@ pub(crate) const DEVICES: Keyspace<DeviceKey, DeviceRow> = Keyspace::new("device
 /// Kept after a device is deleted, which is what keeps numbers from being reused.
 pub(crate) const DEVICE_OWNERS: Keyspace<DeviceNid, DeviceOwner> = Keyspace::new("device_owners", Profile::Points);
 pub(crate) const DEVICE_SEEN: Keyspace<DeviceNid, SeenRow> = Keyspace::new("device_seen", Profile::Points);
+/// With which program a device was last used.
+pub(crate) const DEVICE_AGENTS: Keyspace<DeviceNid, AgentRow> = Keyspace::new("device_agents", Profile::Points);
 
 /// "Last seen" is written at most this often per device.
 const SEEN_INTERVAL_MS: u64 = 5 * 60_000;
 const MAX_DEVICE_ID_BYTES: usize = 255;
 const MAX_DISPLAY_NAME_BYTES: usize = 1_000;
+/// Of a longer name of a program the beginning is kept.
+const MAX_AGENT_CHARS: usize = 200;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeviceRow {
@@ -60,6 +64,12 @@ pub(crate) struct SeenRow {
 }
 stored!(SeenRow, 1);
 
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AgentRow {
+    user_agent: String,
+}
+stored!(AgentRow, 1);
+
 /// A device as its owner sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
@@ -73,6 +83,8 @@ pub struct Device {
     pub last_seen_ms: Option<u64>,
     /// From which address.
     pub last_seen_ip: Option<String>,
+    /// With which program, as it calls itself; at most 200 characters of it.
+    pub last_seen_user_agent: Option<String>,
 }
 
 /// What a login says about the device.
@@ -208,7 +220,9 @@ impl Users {
     fn device_view(&self, device_id: Arc<str>, row: DeviceRow) -> Result<Device, UserError> {
         let seen = self.store().get(&DEVICE_SEEN, &row.nid)?;
         let (last_seen_ms, last_seen_ip) = seen.map_or((None, None), |seen| (Some(seen.at_ms), seen.ip));
-        Ok(Device { nid: row.nid, device_id, display_name: row.display_name, last_seen_ms, last_seen_ip })
+        let last_seen_user_agent = self.store().get(&DEVICE_AGENTS, &row.nid)?.map(|row| row.user_agent);
+        let DeviceRow { nid, display_name, .. } = row;
+        Ok(Device { nid, device_id, display_name, last_seen_ms, last_seen_ip, last_seen_user_agent })
     }
 
     /// Renames a device. Cancel-safe.
@@ -239,8 +253,14 @@ impl Users {
         }
     }
 
-    /// Notes that a session was used from `ip`. Writes at most every five minutes per device. Cancel-safe.
-    pub async fn record_device_seen(&self, session: &Session, ip: Option<&str>) -> Result<(), UserError> {
+    /// Notes that a session was used from `ip`, by the program that calls itself `user_agent`. Writes at most every five
+    /// minutes per device. Cancel-safe.
+    pub async fn record_device_seen(
+        &self,
+        session: &Session,
+        ip: Option<&str>,
+        user_agent: Option<&str>,
+    ) -> Result<(), UserError> {
         let now = self.now_ms();
         let written = session.seen_written_ms.load(Ordering::Relaxed);
         if now < written.saturating_add(SEEN_INTERVAL_MS)
@@ -254,6 +274,10 @@ impl Users {
         let Some(row) = self.store().get(&DEVICES, &key)? else { return Ok(()) };
         batch.expect_equals(&DEVICES, &key, &row);
         batch.put(&DEVICE_SEEN, &session.device, &SeenRow { at_ms: now, ip: ip.map(str::to_owned) });
+        match user_agent.and_then(shorten_agent) {
+            Some(user_agent) => batch.put(&DEVICE_AGENTS, &session.device, &AgentRow { user_agent }),
+            None => batch.delete(&DEVICE_AGENTS, &session.device),
+        };
         batch.touch(account_topic(session.user));
         self.try_commit(batch).await?;
         Ok(())
@@ -282,6 +306,7 @@ impl Users {
             batch.expect_equals(&DEVICES, &key, &row);
             batch.delete(&DEVICES, &key);
             batch.delete(&DEVICE_SEEN, &row.nid);
+            batch.delete(&DEVICE_AGENTS, &row.nid);
             let revoked = self.delete_device_tokens(&mut batch, row.nid)?;
             self.delete_device_pushers(&mut batch, user, row.nid)?;
             self.delete_device_settings(&mut batch, user, &key.1)?;
@@ -313,6 +338,12 @@ impl Users {
 pub(crate) fn expect_device(batch: &mut Batch, key: &DeviceKey, row: &DeviceRow) {
     batch.expect_equals(&DEVICES, key, row);
     batch.put(&DEVICES, key, &DeviceRow { revision: row.revision.wrapping_add(1), ..row.clone() });
+}
+
+/// What is kept of the name of a program: nothing of one without a letter.
+fn shorten_agent(user_agent: &str) -> Option<String> {
+    let kept: String = user_agent.trim().chars().filter(|c| !c.is_control()).take(MAX_AGENT_CHARS).collect();
+    (!kept.is_empty()).then_some(kept)
 }
 
 pub(crate) fn check_display_name(name: Option<&str>) -> Result<(), UserError> {

@@ -32,6 +32,7 @@ pub mod fsck;
 mod invite_permission;
 mod login_tokens;
 mod maintenance;
+mod newcomers;
 mod notices;
 mod notifications;
 mod openid;
@@ -90,6 +91,7 @@ pub use e2ee::signatures::{SignatureFailure, SignatureUpload};
 pub use error::UserError;
 pub use facts::{AccountFacts, RateLimitOverride};
 pub use invite_permission::{InvitePermission, InviteRules};
+pub use newcomers::{SpamRefusals, SpamRule};
 pub use notices::{Notice, NoticeEvent, NoticeRoom};
 pub use notifications::{Notification, NotificationPage, NotificationPlace};
 pub use openid::OpenIdToken;
@@ -126,6 +128,7 @@ pub const KEYSPACES: &[KeyspaceInfo] = &[
     device_lists::DEVICE_LIST_LOG.info(),
     device_lists::DEVICE_LIST_VERSION.info(),
     devices::DEVICES.info(),
+    devices::DEVICE_AGENTS.info(),
     devices::DEVICE_OWNERS.info(),
     devices::DEVICE_SEEN.info(),
     e2ee::backup::BACKUP_KEYS.info(),
@@ -141,6 +144,8 @@ pub const KEYSPACES: &[KeyspaceInfo] = &[
     facts::ACCOUNT_FACTS.info(),
     filters::FILTERS.info(),
     filters::FILTER_IDS.info(),
+    newcomers::NEWCOMERS.info(),
+    newcomers::SPAM_REFUSALS.info(),
     openid::OPENID_TOKENS.info(),
     profiles::PROFILES.info(),
     profiles::PROFILE_CHANGES.info(),
@@ -204,6 +209,7 @@ struct Inner {
     security_log: std::sync::OnceLock<Arc<dyn SecurityLog>>,
     server_notices: server_notices::ServerNotices,
     sessions: tokens::SessionCache,
+    spam_meters: newcomers::SpamMeters,
     tallies: unread::Tallies,
     uia: uia::UiaSessions,
     unsure_lists: unsure_lists::UnsureLists,
@@ -248,6 +254,7 @@ impl Users {
             security_log: std::sync::OnceLock::new(),
             server_notices: server_notices::ServerNotices::default(),
             sessions: tokens::SessionCache::new(config.settings.session_cache_entries),
+            spam_meters: newcomers::SpamMeters::default(),
             tallies: unread::Tallies::new(),
             uia: uia::UiaSessions::default(),
             unsure_lists: unsure_lists::UnsureLists::load(&store)?,

@@ -17,6 +17,7 @@ impl Users {
         let now = self.now_ms();
         self.inner.sessions.settle_old_doubts(now);
         self.end_acting_sessions(now).await?;
+        self.forget_spam_refusals(now).await?;
         let horizon = (now / HOUR_MS).saturating_sub(LIFETIME_HOURS);
         loop {
             let mut batch = Batch::new();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use spec::ids::UserId;
 
-use crate::Users;
+use crate::{SpamRule, Users};
 
 /// Something that concerns the security of an account. It holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,15 @@ pub enum SecurityEventKind {
     SignedOutEverywhere,
     /// The user gave their account up; `true` with the wish to be forgotten.
     Deactivated(bool),
+    /// Somebody who knows the shared secret made the account.
+    RegisteredBySecret {
+        /// Whether it administers the server.
+        is_admin: bool,
+    },
+    /// Somebody wanted to make the account with the shared secret, and was refused.
+    SecretRegistrationFailed,
+    /// A rule against spam refused something to a new account.
+    SpamRefused(SpamRule),
 }
 
 /// Keeps the record.

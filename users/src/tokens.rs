@@ -100,6 +100,7 @@ pub struct Session {
     /// A limit of the account's own.
     pub rate_limit: Option<RateLimitOverride>,
     pub(crate) account_expires_at_ms: Option<u64>,
+    pub(crate) newcomer_since_ms: Option<u64>,
     pub(crate) expires_at_ms: Option<u64>,
     /// When "last seen" was last written for the device.
     pub(crate) seen_written_ms: AtomicU64,
@@ -253,6 +254,7 @@ impl Users {
             is_shadow_banned: facts.is_shadow_banned,
             rate_limit: facts.rate_limit,
             account_expires_at_ms: facts.expires_at_ms,
+            newcomer_since_ms: self.newcomer_since_ms(row.user)?,
             appservice: None,
             expires_at_ms: row.expires_at_ms,
             seen_written_ms: AtomicU64::new(self.device_seen_ms(row.device)?),

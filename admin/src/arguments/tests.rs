@@ -21,8 +21,19 @@ fn moments_are_dates_distances_and_numbers() {
 
 #[test]
 fn what_is_written_of_a_moment_reads_as_the_same() {
-    for when in [When::At(17), When::Distance(90_061_001)] {
+    for (when, expected) in [
+        (When::At(0), json!("1970-01-01")),
+        (When::At(17), json!(17)),
+        (When::At(1_769_860_805_000), json!("2026-01-31T12:00:05")),
+        (When::At(1_769_860_805_001), json!(1_769_860_805_001_u64)),
+        (When::At(u64::MAX), json!(u64::MAX)),
+        (When::Distance(0), json!("0ms")),
+        (When::Distance(2_592_000_000), json!("30d")),
+        (When::Distance(90_061_001), json!("1d 1h 1m 1s 1ms")),
+        (When::Distance(u64::MAX), json!("213503982334d 14h 25m 51s 615ms")),
+    ] {
         let written = serde_json::to_value(when).unwrap();
+        assert_eq!(written, expected);
         assert_eq!(serde_json::from_value::<When>(written).unwrap(), when);
     }
 }

@@ -8,6 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::NumberOrText;
+use crate::outcome::format_time;
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -82,11 +83,35 @@ fn parse_date(text: &str) -> Option<u64> {
     Some(days * DAY_MS + (hour * 3600 + minute * 60 + second) * 1000)
 }
 
+/// A date that reads as this moment again, if there is one.
+fn format_exactly(ms: u64) -> Option<String> {
+    let text = format_time(ms);
+    let date = text.strip_suffix(" 00:00:00").unwrap_or(&text).replace(' ', "T");
+    (parse_date(&date) == Some(ms)).then_some(date)
+}
+
+/// A distance as people write it: `30d`, `1h 30m`.
+fn format_distance(ms: u64) -> String {
+    let mut rest = ms;
+    let mut parts = Vec::new();
+    for (unit, length) in [("d", DAY_MS), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)] {
+        let count = rest / length;
+        rest %= length;
+        if count > 0 {
+            parts.push(format!("{count}{unit}"));
+        }
+    }
+    if parts.is_empty() { "0ms".to_owned() } else { parts.join(" ") }
+}
+
 impl Serialize for When {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            When::At(ms) => serializer.serialize_u64(*ms),
-            When::Distance(ms) => serializer.collect_str(&format_args!("{ms}ms")),
+            When::At(ms) => match format_exactly(*ms) {
+                Some(date) => serializer.serialize_str(&date),
+                None => serializer.serialize_u64(*ms),
+            },
+            When::Distance(ms) => serializer.serialize_str(&format_distance(*ms)),
         }
     }
 }

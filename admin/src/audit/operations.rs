@@ -100,7 +100,7 @@ impl Operation for List {
                 Cell::text(&record.who),
                 record.face.name().into(),
                 Cell::text(&record.operation),
-                Cell::text(&record.arguments),
+                Cell::Json(read_arguments(record)),
                 record.ending.name().into(),
                 Cell::number(record.count),
                 Cell::or_none(record.message.as_ref(), Cell::text),
@@ -167,6 +167,10 @@ fn find_actor(admin: &Admin, who: &UserArg) -> Result<String, AdminError> {
     }
 }
 
+fn read_arguments(record: &AuditRow) -> Value {
+    serde_json::from_str(&record.arguments).unwrap_or_default()
+}
+
 fn describe(RecordId(id): RecordId, record: &AuditRow) -> Value {
     json!({
         "id": id,
@@ -175,7 +179,7 @@ fn describe(RecordId(id): RecordId, record: &AuditRow) -> Value {
         "who": record.who,
         "through": record.face.name(),
         "operation": record.operation,
-        "arguments": serde_json::from_str::<Value>(&record.arguments).unwrap_or_default(),
+        "arguments": read_arguments(record),
         "outcome": record.ending.name(),
         "times": record.count,
         "message": record.message,

@@ -50,6 +50,13 @@ async fn record(admin: &Admin, event: SecurityEvent) {
         SecurityEventKind::PasswordChanged => ("account password", Ending::Done, json!({})),
         SecurityEventKind::SignedOut(devices) => ("account logout", Ending::Done, json!({"devices": devices})),
         SecurityEventKind::SignedOutEverywhere => ("account logout", Ending::Done, json!({"devices": "all"})),
+        SecurityEventKind::RegisteredBySecret { is_admin } => {
+            ("account register", Ending::Done, json!({"by": "shared secret", "admin": is_admin}))
+        }
+        SecurityEventKind::SecretRegistrationFailed => {
+            ("account register", Ending::Refused, json!({"by": "shared secret"}))
+        }
+        SecurityEventKind::SpamRefused(rule) => ("account spam", Ending::Refused, json!({"rule": rule.as_str()})),
         SecurityEventKind::Deactivated(erase) => ("account deactivate", Ending::Done, json!({"erase": erase})),
     };
     let mut arguments: Value = arguments;

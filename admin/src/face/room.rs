@@ -10,6 +10,7 @@ mod follow;
 mod line;
 mod members;
 mod page;
+mod passing;
 mod progress;
 pub(crate) mod rows;
 mod voice;

@@ -17,6 +17,9 @@ pub trait JobKind: Send + Sync + 'static {
     /// Where a step begins; the first one at the default. Part of the stored format, as JSON of at most 32 KiB.
     type Cursor: Default + Serialize + DeserializeOwned + Send;
 
+    /// What a job with these arguments is done to, by which it can be found, such as a room id; none for the whole server.
+    fn target(arguments: &Self::Arguments) -> Option<String>;
+
     /// Does a little (some 100 rows, some 10 ms), beginning at `cursor`. It may be done again from the same cursor: after a
     /// crash the last step is repeated.
     ///
@@ -97,6 +100,7 @@ pub(crate) fn kinds() -> Vec<Kind> {
         Kind::of::<crate::media::SweepMedia>(),
         Kind::of::<crate::room::DeleteRoom>(),
         Kind::of::<crate::room::PurgeHistory>(),
+        Kind::of::<crate::policy::SweepPeople>(),
         #[cfg(test)]
         Kind::of::<super::tests::Count>(),
     ]

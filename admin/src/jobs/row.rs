@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use storage::{Keyspace, Profile, stored};
 
 use crate::caller::Face;
+use crate::outcome::{Cell, Outcome};
 
 /// Number of the job → the job.
 pub(crate) const JOBS: Keyspace<u64, JobRow> = Keyspace::new("admin_jobs", Profile::Points);
@@ -21,6 +22,13 @@ impl FromStr for JobId {
 
     fn from_str(text: &str) -> Result<Self, String> {
         text.parse().map(JobId).map_err(|_| "expected the number of a job".to_owned())
+    }
+}
+
+/// What an operation answers that leaves its work to a job.
+impl From<JobId> for Outcome {
+    fn from(job: JobId) -> Outcome {
+        Outcome::record(vec![("job", Cell::number(job.0))])
     }
 }
 

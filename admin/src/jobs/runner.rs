@@ -117,6 +117,7 @@ fn stop_if_cancelled(row: &mut JobRow) {
 
 async fn record_end(admin: &Admin, id: JobId, row: &JobRow) -> Result<(), AdminError> {
     tracing::info!(job = id.0, kind = row.kind, state = row.state.name(), "a job is over");
+    admin.meters().count_job(row.state);
     let arguments = json!({"job": id, "kind": row.kind, "target": row.target, "state": row.state.name()});
     let ending = if row.state == JobState::Failed { Ending::Failed } else { Ending::Done };
     let caller = Caller::server();

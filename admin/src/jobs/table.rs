@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use runtime::Clock;
@@ -84,17 +85,13 @@ impl Jobs {
         })))
     }
 
-    /// Starts a job, or lets it wait for others of its kind. `target` is what it is done to, by which it can be found.
-    /// Once this returns, the job is done, also if the server is restarted. Cancel-safe: it is started or not.
+    /// Starts a job, or lets it wait for others of its kind. Once this returns, the job is done, also if the server is
+    /// restarted. An operation answers with the number: `Outcome::from(job)`. Cancel-safe: it is started or not.
     ///
     /// # Errors
     /// `Unavailable` if too many wait; if the row cannot be written.
-    pub async fn start<K: JobKind>(
-        &self,
-        caller: &Caller,
-        arguments: &K::Arguments,
-        target: Option<String>,
-    ) -> Result<JobId, AdminError> {
+    pub async fn start<K: JobKind>(&self, caller: &Caller, arguments: &K::Arguments) -> Result<JobId, AdminError> {
+        let target = K::target(arguments);
         let arguments = serde_json::to_string(arguments).map_err(AdminError::internal)?;
         if arguments.len() > MAX_JSON {
             return Err(AdminError::TooLarge(format!("the arguments are larger than {MAX_JSON} bytes")));
@@ -207,6 +204,22 @@ impl Jobs {
                 }
             }
         }
+    }
+
+    /// As [`Jobs::wait`], but not longer than `limit`: then the job is returned as it is. Cancel-safe.
+    ///
+    /// # Errors
+    /// As [`Jobs::wait`].
+    pub async fn wait_within(&self, id: JobId, limit: Duration) -> Result<JobRow, AdminError> {
+        tokio::select! {
+            row = self.wait(id) => row,
+            () = self.0.clock.sleep(limit) => self.get(id),
+        }
+    }
+
+    /// How many jobs wait or run.
+    pub(crate) fn count_active(&self) -> usize {
+        self.0.active.lock().len()
     }
 
     /// Hears of every job that is over from now on.

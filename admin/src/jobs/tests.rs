@@ -29,6 +29,10 @@ impl JobKind for Count {
     type Arguments = CountArguments;
     type Cursor = u64;
 
+    fn target(_: &CountArguments) -> Option<String> {
+        Some("!a".to_owned())
+    }
+
     async fn step(admin: &Admin, arguments: &CountArguments, cursor: u64) -> Result<Step<u64>, AdminError> {
         if arguments.fail_at == Some(cursor) {
             return Err(AdminError::invalid("it stumbled"));
@@ -45,7 +49,7 @@ impl JobKind for Count {
 }
 
 async fn start(fixture: &Fixture, arguments: CountArguments) -> JobId {
-    fixture.admin.jobs().start::<Count>(&Caller::server(), &arguments, Some("!a".to_owned())).await.unwrap()
+    fixture.admin.jobs().start::<Count>(&Caller::server(), &arguments).await.unwrap()
 }
 
 fn count(to: u64) -> CountArguments {
@@ -53,7 +57,7 @@ fn count(to: u64) -> CountArguments {
 }
 
 async fn until(mut is_so: impl FnMut() -> bool) {
-    for _ in 0..4000 {
+    for _ in 0..12_000 {
         if is_so() {
             return;
         }
@@ -139,4 +143,31 @@ async fn a_job_can_be_stopped() {
     // What is over stays as it is.
     assert_eq!(fixture.admin.jobs().cancel(queued).await.unwrap(), JobState::Cancelled);
     assert!(fixture.admin.jobs().cancel(JobId(99)).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_a_job_longer_than_they_want() {
+    let fixture = Fixture::new();
+    let id = start(&fixture, CountArguments { pause_at: Some(1), ..count(3) }).await;
+    start_runners(&fixture.admin);
+    until(|| fixture.admin.jobs().get(id).unwrap().done == 1).await;
+    let (clock, seen) = (fixture.clock.clone(), parking_lot::Mutex::new(None));
+    let waiting = async {
+        let row = fixture.admin.jobs().wait_within(id, Duration::from_millis(500)).await.unwrap();
+        *seen.lock() = Some(row.state);
+    };
+    // The pause is longer than that.
+    let moving = until(|| {
+        clock.advance(Duration::from_millis(1));
+        seen.lock().is_some()
+    });
+    tokio::join!(waiting, moving);
+    assert_eq!(seen.into_inner(), Some(JobState::Running));
+    until(|| {
+        clock.advance(Duration::from_secs(1));
+        fixture.admin.jobs().get(id).unwrap().state.is_over()
+    })
+    .await;
+    let row = fixture.admin.jobs().wait_within(id, Duration::from_secs(1)).await.unwrap();
+    assert_eq!(row.state, JobState::Done);
 }

@@ -9,9 +9,7 @@ use storage::StreamPos;
 use users::Users;
 
 use crate::error::AdminError;
-
-/// How many accounts are read at a time.
-const PAGE: usize = 500;
+use crate::every_account::visit_accounts;
 
 #[derive(Deserialize)]
 struct Avatar {
@@ -29,15 +27,10 @@ pub fn pictures_in_use(rooms: &Rooms, users: &Users) -> Result<HashSet<Mxc>, Adm
     let notices = &users.config().server_notices;
     keep(notices.avatar_url.as_deref());
     keep(notices.room_avatar_url.as_deref());
-    let mut after = None;
-    loop {
-        let accounts = users.list_accounts(after, PAGE)?;
-        let Some(last) = accounts.last() else { break };
-        after = Some(last.user);
-        for account in &accounts {
-            keep(users.avatar_url(account.user)?.as_deref());
-        }
-    }
+    visit_accounts(users, &mut |account| {
+        keep(users.avatar_url(account.user)?.as_deref());
+        Ok(())
+    })?;
     for room in rooms.rooms_grown_after(StreamPos(0))? {
         let state = rooms.head(room)?.state();
         if let Some(event) = rooms.state_event(room, state, "m.room.avatar", "")? {

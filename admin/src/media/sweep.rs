@@ -12,10 +12,12 @@ use crate::admin::Admin;
 use crate::caller::Caller;
 use crate::error::AdminError;
 use crate::jobs::{JobKind, Progress, Step};
-use crate::outcome::{Cell, Outcome};
+use crate::outcome::Outcome;
 
 /// How many media of a user one step takes.
 const PAGE: usize = 200;
+/// How many media a result names: it is one row, as the cursor is. All are counted.
+const MAX_NAMED: usize = 500;
 
 /// Which media.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +47,8 @@ pub(crate) enum Deed {
 }
 
 impl Deed {
-    fn word(self) -> &'static str {
+    /// What a result calls it.
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Deed::Delete => "deleted",
             Deed::Quarantine => "quarantined",
@@ -60,6 +63,9 @@ pub(crate) struct Sweep {
     pub deed: Deed,
     /// Who asked for it.
     pub by: String,
+    /// Whether the result names media, and not only counts them.
+    #[serde(default)]
+    pub names: bool,
 }
 
 /// How far it is.
@@ -71,6 +77,9 @@ pub(crate) struct Cursor {
     pub done: u64,
     /// The bytes of deleted media, where that is known.
     pub bytes: u64,
+    /// The ids of the first of them, if they are wanted.
+    #[serde(default)]
+    pub named: Vec<String>,
     /// Whether nothing is left.
     pub is_finished: bool,
 }
@@ -82,12 +91,11 @@ impl Cursor {
     }
 }
 
-/// Does one step: at most a few hundred media. What it did is in the list, so that callers can name it. It can be
-/// repeated.
+/// Does one step: at most a few hundred media. Returns what it did. It can be repeated.
 ///
 /// # Errors
 /// `NotFound` if the room is gone; storage errors.
-pub(crate) async fn step(admin: &Admin, sweep: &Sweep, cursor: &mut Cursor) -> Result<Vec<Mxc>, AdminError> {
+async fn step(admin: &Admin, sweep: &Sweep, cursor: &mut Cursor) -> Result<Vec<Mxc>, AdminError> {
     let media = admin.media();
     let chosen: Vec<Mxc> = match &sweep.source {
         Source::Unused { local, before_ms, larger_than, with_pictures } => {
@@ -162,48 +170,37 @@ impl JobKind for SweepMedia {
     type Arguments = Sweep;
     type Cursor = Cursor;
 
+    fn target(sweep: &Sweep) -> Option<String> {
+        match &sweep.source {
+            Source::User(user) => Some(user.to_string()),
+            Source::Room(room) => Some(room.to_string()),
+            Source::Unused { .. } => None,
+        }
+    }
+
     async fn step(admin: &Admin, sweep: &Sweep, mut cursor: Cursor) -> Result<Step<Cursor>, AdminError> {
-        step(admin, sweep, &mut cursor).await?;
+        let done = step(admin, sweep, &mut cursor).await?;
+        if sweep.names {
+            let left = MAX_NAMED.saturating_sub(cursor.named.len());
+            cursor.named.extend(done.iter().take(left).map(|mxc| mxc.media_id().to_owned()));
+        }
         if cursor.is_finished {
-            return Ok(Step::Done(json!({sweep.deed.word(): cursor.done, "bytes": cursor.bytes})));
+            let mut result = json!({sweep.deed.word(): cursor.done, "bytes": cursor.bytes});
+            if sweep.names {
+                result["media"] = cursor.named.into();
+            }
+            return Ok(Step::Done(result));
         }
         let progress = Progress::new(format!("media {}", sweep.deed.word()), cursor.done, None);
         Ok(Step::More(cursor, progress))
     }
 }
 
-/// Starts the job, and says its number.
+/// Starts the job, and says its number. For an operation.
 ///
 /// # Errors
 /// As [`crate::jobs::Jobs::start`].
 pub(crate) async fn start(admin: &Admin, caller: &Caller, source: Source, deed: Deed) -> Result<Outcome, AdminError> {
-    let target = match &source {
-        Source::User(user) => Some(user.as_str().to_owned()),
-        Source::Room(room) => Some(room.as_str().to_owned()),
-        Source::Unused { .. } => None,
-    };
-    let sweep = Sweep { source, deed, by: caller.who.to_string() };
-    let job = admin.jobs().start::<SweepMedia>(caller, &sweep, target).await?;
-    Ok(Outcome::record(vec![("job", Cell::number(job.0))]))
-}
-
-/// Does all steps one after the other, and returns what was done. `keep` is how many media are named at most; all are
-/// counted.
-///
-/// # Errors
-/// As [`step`]. What was done until then stays done.
-pub(crate) async fn run_to_end(
-    admin: &Admin,
-    caller: &Caller,
-    sweep: &Sweep,
-    keep: usize,
-) -> Result<(Cursor, Vec<Mxc>), AdminError> {
-    let (mut cursor, mut all) = (Cursor::default(), Vec::new());
-    while !cursor.is_finished {
-        let done = step(admin, sweep, &mut cursor).await?;
-        all.extend(done.into_iter().take(keep.saturating_sub(all.len())));
-        caller.progress(format!("{} media {}", cursor.done, sweep.deed.word()));
-        tokio::task::yield_now().await;
-    }
-    Ok((cursor, all))
+    let sweep = Sweep { source, deed, by: caller.who.to_string(), names: false };
+    Ok(admin.jobs().start::<SweepMedia>(caller, &sweep).await?.into())
 }

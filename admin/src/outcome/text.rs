@@ -18,9 +18,18 @@ pub(super) fn format_bytes(bytes: u64) -> String {
 #[must_use]
 pub fn format_time(ms: u64) -> String {
     let seconds = ms / 1000;
-    let (year, month, day) = civil_date(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
+    format!("{} {hour:02}:{minute:02}:{second:02}", format_date(seconds / 86_400))
+}
+
+/// A day, `2026-01-31`, from days since 1970-01-01.
+pub(super) fn format_day(day: u32) -> String {
+    format_date(day.into())
+}
+
+fn format_date(days: u64) -> String {
+    let (year, month, day) = civil_date(days);
+    format!("{year:04}-{month:02}-{day:02}")
 }
 
 /// Year, month and day of a number of days since 1970-01-01, in the Gregorian calendar.

@@ -1,114 +1,157 @@
-//! What rules make the server do by itself, beyond refusing.
+//! What rules make the server do by itself, beyond refusing: done once, and undone when the rule is gone.
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
+use rooms::Membership;
+use serde_json::{Value, json};
 use spec::ids::{RoomId, UserId};
-use spec::policy_list::{ListedRule, PolicyRules, PolicySubject, Recommendation};
+use spec::policy_list::PolicyRules;
 use storage::{Batch, Read};
 use users::{Account, AccountFlags};
 
+use super::deeds::{Cause, Deed, find_wanted};
 use super::rows::{POLICY_DEEDS, PolicyDeedRow};
 use crate::admin::{Action, Admin};
 use crate::caller::Caller;
 use crate::error::AdminError;
+use crate::media::{Deed as MediaDeed, Source, Sweep, SweepMedia};
 use crate::operation::{Effect, Needs};
-
-/// How many accounts are read at a time.
-const CHUNK: usize = 500;
+use crate::room::{DeleteArguments, DeleteRoom};
 
 /// Does what the rules want and was not done, and undoes what was done for rules that are gone. Each deed is in the
-/// audit log.
+/// audit log. One that fails keeps no other from being done.
 ///
 /// # Errors
-/// Storage errors only.
+/// The last thing that failed: it is to be tried again.
 pub(super) async fn enforce(admin: &Admin, rules: &PolicyRules) -> Result<(), AdminError> {
-    let mut wanted = rooms_to_block(rules);
-    if admin.config().suspend_listed_users {
-        wanted.extend(users_to_suspend(admin, rules)?);
-    }
-    let done: BTreeMap<String, PolicyDeedRow> =
-        admin.store().scan(&POLICY_DEEDS, &()).iter().collect::<Result<_, _>>()?;
-    for (id, list) in &wanted {
-        if !done.contains_key(id) {
-            begin(admin, id, list).await?;
+    let wanted = find_wanted(admin, rules)?;
+    let rows = admin.store().scan(&POLICY_DEEDS, &()).iter().collect::<Result<Vec<_>, _>>()?;
+    let done: BTreeMap<Deed, PolicyDeedRow> =
+        rows.into_iter().filter_map(|(key, row)| Some((Deed::parse(&key)?, row))).collect();
+    let mut outcome = Ok(());
+    for (deed, cause) in wanted.iter().filter(|(deed, _)| !done.contains_key(deed)) {
+        if let Err(error) = begin(admin, deed, cause).await {
+            tracing::warn!(deed = deed.key(), %error, "what a policy list wants could not be done");
+            outcome = Err(error);
         }
     }
-    for (id, deed) in done {
-        if !wanted.contains_key(&id) {
-            end(admin, &id, &deed).await?;
+    for (deed, row) in done.iter().filter(|(deed, _)| !wanted.contains_key(deed)) {
+        if let Err(error) = end(admin, deed, &row.list).await {
+            tracing::warn!(deed = deed.key(), %error, "what a policy list wanted could not be undone");
+            outcome = Err(error);
         }
+    }
+    outcome
+}
+
+async fn begin(admin: &Admin, deed: &Deed, cause: &Cause) -> Result<(), AdminError> {
+    if act(admin, deed, cause).await? {
+        let mut batch = Batch::new();
+        let row = PolicyDeedRow { list: cause.list.clone(), at_ms: admin.clock().now_ms() };
+        batch.put(&POLICY_DEEDS, &deed.key(), &row);
+        admin.store().commit(batch).await?;
     }
     Ok(())
 }
 
-/// Rooms that are to be taken down, by their ids: what is named by a wildcard or a hash is refused at the gate.
-fn rooms_to_block(rules: &PolicyRules) -> BTreeMap<String, String> {
-    let is_wanted = |listed: &&ListedRule| {
-        listed.rule.subject() == PolicySubject::Room
-            && listed.rule.recommendation() == Recommendation::Takedown
-            && !listed.rule.is_glob()
-            && RoomId::parse(listed.rule.entity()).is_ok()
-    };
-    let wanted = rules.all().iter().filter(is_wanted);
-    wanted.map(|listed| (listed.rule.entity().to_owned(), listed.list.to_string())).collect()
+/// Says whether it is the list's doing: what was so before is not undone with the rule.
+async fn act(admin: &Admin, deed: &Deed, cause: &Cause) -> Result<bool, AdminError> {
+    let (id, list) = (deed.id(), cause.list.as_str());
+    match deed {
+        Deed::Block(_) => {
+            let room = parse_room(id)?;
+            if admin.rooms().blocked(&room)?.is_some() {
+                return Ok(false);
+            }
+            let work = async { Ok(admin.rooms().block_room(&room, None, Some(&cause.text())).await?) };
+            audited(admin, "policy block-room", about(id, list), work).await?;
+        }
+        Deed::Empty(_) | Deed::Delete(_) => {
+            let (room, purge) = (parse_room(id)?, matches!(deed, Deed::Delete(_)));
+            if !has_work(admin, &room, purge)? {
+                return Ok(false);
+            }
+            let arguments = DeleteArguments { purge, ..DeleteArguments::of(room, &Caller::server()) };
+            let name = if purge { "policy delete-room" } else { "policy empty-room" };
+            let starting = async { admin.jobs().start::<DeleteRoom>(&Caller::server(), &arguments).await.map(drop) };
+            audited(admin, name, about(id, list), starting).await?;
+        }
+        Deed::Suspend(_) => {
+            let Some(account) = find_account(admin, id)?.filter(|account| !account.is_suspended) else {
+                return Ok(false);
+            };
+            audited(admin, "policy suspend-user", about(id, list), set_flags(admin, &account, suspended(true))).await?;
+        }
+        Deed::Lock(_) => {
+            let Some(account) = find_account(admin, id)?.filter(|account| !account.is_locked) else {
+                return Ok(false);
+            };
+            audited(admin, "policy lock-user", about(id, list), set_flags(admin, &account, locked(true))).await?;
+        }
+        Deed::Quarantine(_) => {
+            let Some(account) = find_account(admin, id)? else { return Ok(false) };
+            let (source, by) = (Source::User(account.user_id), Caller::server().who.to_string());
+            let sweep = Sweep { source, deed: MediaDeed::Quarantine, by, names: false };
+            let starting = async { admin.jobs().start::<SweepMedia>(&Caller::server(), &sweep).await.map(drop) };
+            audited(admin, "policy quarantine-media", about(id, list), starting).await?;
+        }
+        Deed::Tell(_) => {
+            tracing::warn!(user = id, list, "a followed policy list names a user of this server");
+            admin.announce(format!("{id} of this server is {}\n!admin user show {id}", cause.text()));
+        }
+    }
+    Ok(true)
 }
 
-/// Users of this server who are named, not by a wildcard.
-fn users_to_suspend(admin: &Admin, rules: &PolicyRules) -> Result<BTreeMap<String, String>, AdminError> {
-    let (mut wanted, mut after) = (BTreeMap::new(), None);
-    loop {
-        let accounts = admin.users().list_accounts(after, CHUNK)?;
-        let Some(last) = accounts.last() else { return Ok(wanted) };
-        after = Some(last.user);
-        for account in accounts {
-            let named = rules.matching(PolicySubject::User, account.user_id.as_str());
-            let rule = named.into_iter().find(|listed| !listed.rule.is_glob());
-            if let Some(rule) = rule.filter(|_| may_be_suspended(admin, &account)) {
-                wanted.insert(account.user_id.to_string(), rule.list.to_string());
+/// Undoes what can be: who left a room is not brought back, a deleted room is gone, and hidden media stay hidden.
+async fn end(admin: &Admin, deed: &Deed, list: &str) -> Result<(), AdminError> {
+    let id = deed.id();
+    match deed {
+        Deed::Block(_) => {
+            let room = parse_room(id)?;
+            let work = async { Ok(admin.rooms().unblock_room(&room).await?) };
+            audited(admin, "policy unblock-room", about(id, list), work).await?;
+        }
+        Deed::Suspend(_) => {
+            if let Some(account) = find_account(admin, id)?.filter(|account| account.is_suspended) {
+                audited(admin, "policy unsuspend-user", about(id, list), set_flags(admin, &account, suspended(false)))
+                    .await?;
             }
         }
-    }
-}
-
-fn may_be_suspended(admin: &Admin, account: &Account) -> bool {
-    !account.is_admin && !account.is_deactivated && !admin.users().is_server_user(&account.user_id)
-}
-
-async fn begin(admin: &Admin, id: &str, list: &str) -> Result<(), AdminError> {
-    let reason = format!("named by the policy list {list}");
-    if let Ok(room) = RoomId::parse(id) {
-        if admin.rooms().blocked(&room)?.is_some() {
-            return Ok(());
+        Deed::Lock(_) => {
+            if let Some(account) = find_account(admin, id)?.filter(|account| account.is_locked) {
+                audited(admin, "policy unlock-user", about(id, list), set_flags(admin, &account, locked(false)))
+                    .await?;
+            }
         }
-        let work = async { Ok(admin.rooms().block_room(&room, None, Some(&reason)).await?) };
-        audited(admin, "policy block-room", id, list, work).await?;
-    } else {
-        let Some(account) = find_account(admin, id)?.filter(|account| !account.is_suspended) else { return Ok(()) };
-        audited(admin, "policy suspend-user", id, list, suspend(admin, &account, true)).await?;
+        Deed::Empty(_) | Deed::Delete(_) | Deed::Quarantine(_) | Deed::Tell(_) => {}
     }
     let mut batch = Batch::new();
-    let row = PolicyDeedRow { list: list.to_owned(), at_ms: admin.clock().now_ms() };
-    batch.put(&POLICY_DEEDS, &id.to_owned(), &row);
+    batch.delete(&POLICY_DEEDS, &deed.key());
     admin.store().commit(batch).await?;
     Ok(())
 }
 
-async fn end(admin: &Admin, id: &str, deed: &PolicyDeedRow) -> Result<(), AdminError> {
-    if let Ok(room) = RoomId::parse(id) {
-        let work = async { Ok(admin.rooms().unblock_room(&room).await?) };
-        audited(admin, "policy unblock-room", id, &deed.list, work).await?;
-    } else if let Some(account) = find_account(admin, id)?.filter(|account| account.is_suspended) {
-        audited(admin, "policy unsuspend-user", id, &deed.list, suspend(admin, &account, false)).await?;
-    }
-    let mut batch = Batch::new();
-    batch.delete(&POLICY_DEEDS, &id.to_owned());
-    admin.store().commit(batch).await?;
-    Ok(())
+/// Whether a room is known here, and, unless all of it goes, somebody of this server is to leave it.
+fn has_work(admin: &Admin, room: &RoomId, purge: bool) -> Result<bool, AdminError> {
+    let Some(nid) = admin.rooms().room_nid(room)? else { return Ok(false) };
+    let is_in = |membership| matches!(membership, Membership::Join | Membership::Invite | Membership::Knock);
+    Ok(purge || admin.rooms().local_members(nid)?.iter().any(|member| is_in(member.membership)))
 }
 
-async fn suspend(admin: &Admin, account: &Account, suspended: bool) -> Result<(), AdminError> {
-    let flags = AccountFlags { suspended: Some(suspended), ..AccountFlags::default() };
+fn parse_room(id: &str) -> Result<RoomId, AdminError> {
+    RoomId::parse(id).map_err(AdminError::internal)
+}
+
+fn suspended(is: bool) -> AccountFlags {
+    AccountFlags { suspended: Some(is), ..AccountFlags::default() }
+}
+
+fn locked(is: bool) -> AccountFlags {
+    AccountFlags { locked: Some(is), ..AccountFlags::default() }
+}
+
+async fn set_flags(admin: &Admin, account: &Account, flags: AccountFlags) -> Result<(), AdminError> {
     Ok(admin.users().set_account_flags(account.user, flags).await?)
 }
 
@@ -117,18 +160,18 @@ fn find_account(admin: &Admin, id: &str) -> Result<Option<Account>, AdminError> 
     Ok(admin.users().account_by_id(&user)?.filter(|account| !account.is_deactivated))
 }
 
-async fn audited(
+fn about(id: &str, list: &str) -> Value {
+    json!({"id": id, "list": list})
+}
+
+/// Does something because of a list, on record.
+pub(super) async fn audited(
     admin: &Admin,
     name: &str,
-    id: &str,
-    list: &str,
+    arguments: Value,
     work: impl Future<Output = Result<(), AdminError>>,
 ) -> Result<(), AdminError> {
-    let action = Action {
-        name: name.to_owned(),
-        needs: Needs::Administrator,
-        effect: Effect::Changes,
-        arguments: json!({"id": id, "list": list}),
-    };
+    let (needs, effect) = (Needs::Administrator, Effect::Changes);
+    let action = Action { name: name.to_owned(), needs, effect, arguments };
     admin.audited(&Caller::server(), action, work).await
 }

@@ -12,7 +12,7 @@ use spec::policy_list::{PolicyRule, PolicyRules, PolicySubject};
 use storage::{Read, StreamPos};
 
 use super::rows::POLICY_LISTS;
-use super::{PolicyGate, enforce};
+use super::{PolicyGate, enforce, sweep};
 use crate::admin::Admin;
 use crate::audit::{Ending, NewRecord};
 use crate::caller::Caller;
@@ -70,7 +70,23 @@ async fn look(admin: &Admin) -> Result<(), AdminError> {
     if is_stale || has_new_rules(admin.rooms(), touched, since)? {
         refresh(admin).await?;
     }
-    Ok(())
+    look_at_moved(admin).await
+}
+
+/// Looks at the users whose memberships have changed: those of other servers may have come into a room by another one.
+async fn look_at_moved(admin: &Admin) -> Result<(), AdminError> {
+    let lists = admin.policy();
+    let moved = std::mem::take(&mut *lists.moved.lock());
+    let rules = lists.rules();
+    let looked = match lists.lost_track.swap(false, Ordering::AcqRel) {
+        false => sweep::look_at(admin, &rules, moved.iter().copied()).await,
+        true => sweep::start(admin).await,
+    };
+    if looked.is_err() {
+        // They are looked at again.
+        moved.into_iter().for_each(|user| lists.note_moved(user));
+    }
+    looked
 }
 
 /// Whether a rule, or who is in the room, changed in one of these rooms.
@@ -110,7 +126,9 @@ pub(super) async fn refresh(admin: &Admin) -> Result<(), AdminError> {
     *lists.followed.write() = followed;
     *lists.read_to.lock() = read_to;
     tracing::debug!(rules = rules.len(), "policy lists were read");
-    enforce::enforce(admin, &rules).await
+    let enforced = enforce::enforce(admin, &rules).await;
+    sweep::start_if_needed(admin, &rules).await?;
+    enforced
 }
 
 /// The server's user, once it was made.

@@ -74,6 +74,10 @@ impl Gate for PolicyGate {
         self.lists.news.notify_one();
         Err(reason)
     }
+
+    fn hears(&self, user: &UserId) -> bool {
+        self.find_rule(&self.lists.rules(), user).is_none()
+    }
 }
 
 impl PolicyGate {
@@ -87,12 +91,21 @@ impl PolicyGate {
 
 /// The rule that names a user, or else their server, with or without its port.
 pub(super) fn find_rule_for_user<'a>(rules: &'a PolicyRules, user: &UserId) -> Option<&'a ListedRule> {
-    let server = user.server_name();
-    let host = ServerName::parse(server).map(|server| server.host().to_owned());
-    rules
-        .find(PolicySubject::User, user.as_str())
-        .or_else(|| rules.find(PolicySubject::Server, server))
-        .or_else(|| rules.find(PolicySubject::Server, &host.ok()?))
+    names_of(user).find_map(|(subject, id)| rules.find(subject, &id))
+}
+
+/// All rules that name a user or their server.
+pub(super) fn rules_naming<'a>(rules: &'a PolicyRules, user: &UserId) -> Vec<&'a ListedRule> {
+    names_of(user).flat_map(|(subject, id)| rules.matching(subject, &id).collect::<Vec<_>>()).collect()
+}
+
+/// By what rules name a user.
+fn names_of(user: &UserId) -> impl Iterator<Item = (PolicySubject, String)> {
+    let server = user.server_name().to_owned();
+    let host = ServerName::parse(&server).ok().map(|server| server.host().to_owned());
+    let host = host.filter(|host| *host != server);
+    let servers = [Some(server), host].into_iter().flatten().map(|server| (PolicySubject::Server, server));
+    std::iter::once((PolicySubject::User, user.to_string())).chain(servers)
 }
 
 #[cfg(test)]

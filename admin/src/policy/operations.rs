@@ -8,10 +8,10 @@ use spec::policy_list::{ListedRule, PolicySubject};
 use storage::{Batch, Read};
 
 use super::follow::refresh;
-use super::rows::{POLICY_LISTS, PolicyListRow};
+use super::rows::{POLICY_LISTS, POLICY_MODERATORS, PolicyListRow};
 use super::{gate, join};
 use crate::admin::Admin;
-use crate::arguments::RoomArg;
+use crate::arguments::{RoomArg, Window};
 use crate::caller::Caller;
 use crate::error::AdminError;
 use crate::operation::{Effect, Needs, Operation};
@@ -26,7 +26,8 @@ const MAX_PAGE: usize = 1_000;
 /// Follow a policy list
 ///
 /// The server joins the room and applies its rules: it refuses invitations, joins and knocks of users and servers that
-/// are named and into rooms that are named, and blocks rooms that are to be taken down.
+/// are named and into rooms that are named, withdraws such invitations that there are, and blocks the rooms; rooms that
+/// are to be taken down are left by all users of this server.
 #[derive(Debug, Args, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Follow {
@@ -40,7 +41,7 @@ pub struct Follow {
 
 /// Stop following a policy list
 ///
-/// The server leaves the room. What it did because of the list's rules is undone.
+/// The server leaves the room. Blocks, suspensions and bans that it made because of the list's rules are ended.
 #[derive(Debug, Args, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Unfollow {
@@ -122,7 +123,7 @@ impl Operation for Unfollow {
             return Ok(Outcome::line(format!("The list {room} is not followed.")));
         }
         let mut batch = Batch::new();
-        batch.delete(&POLICY_LISTS, &key);
+        batch.delete(&POLICY_LISTS, &key).delete(&POLICY_MODERATORS, &key);
         admin.store().commit(batch).await?;
         refresh(admin).await?;
         let user = admin.users().parse_local_user(&admin.config().localpart)?;
@@ -150,15 +151,16 @@ impl Operation for List {
             };
             let rules = room.and_then(|room| admin.policy().rules_of(room));
             rows.push(vec![
-                list.into(),
+                Cell::text(&list),
                 Cell::or_none(name, Cell::text),
                 // Without a number the server is not in the room.
                 Cell::or_none(rules, Cell::number),
+                Cell::or_none(admin.store().get(&POLICY_MODERATORS, &list)?, Cell::Text),
                 Cell::Time(row.since_ms),
                 row.by.into(),
             ]);
         }
-        Ok(Outcome::table(&["room", "name", "rules", "since", "by"], rows))
+        Ok(Outcome::table(&["room", "name", "rules", "acts_as", "since", "by"], rows))
     }
 }
 
@@ -173,15 +175,13 @@ impl Operation for Show {
             Some(room) => Some(join::find_room(admin, room.as_str()).await?.0),
             None => None,
         };
-        let (rules, from) = (admin.policy().rules(), self.from.unwrap_or_default());
-        let limit = self.limit.unwrap_or(PAGE).clamp(1, MAX_PAGE);
+        let (rules, window) = (admin.policy().rules(), Window::new(self.from, self.limit, PAGE, MAX_PAGE));
         let is_wanted = |listed: &&ListedRule| room.as_ref().is_none_or(|room| *listed.list == *room.as_str());
         let total = rules.all().iter().filter(is_wanted).count();
-        let page = rules.all().iter().filter(is_wanted).skip(from).take(limit);
+        let page = rules.all().iter().filter(is_wanted).skip(window.skip).take(window.limit);
         let rows: Vec<_> = page.map(row).collect();
-        let next = from.saturating_add(rows.len());
-        let outcome = Outcome::table(&COLUMNS, rows).total(total as u64);
-        Ok(outcome.next((next < total).then_some(next)))
+        let next = window.next(rows.len(), total);
+        Ok(Outcome::table(&COLUMNS, rows).total(total as u64).next(next))
     }
 }
 
@@ -199,11 +199,7 @@ impl Operation for Test {
             Some('@') => {
                 let user = UserId::parse(entity);
                 let user = user.map_err(|_| AdminError::invalid(format!("{entity:?} is not a user")))?;
-                found.extend(rules.matching(PolicySubject::User, entity));
-                found.extend(
-                    gate::find_rule_for_user(&rules, &user)
-                        .filter(|listed| listed.rule.subject() == PolicySubject::Server),
-                );
+                found.extend(gate::rules_naming(&rules, &user));
             }
             _ => {
                 let server = ServerName::parse(entity);

@@ -11,7 +11,7 @@ use crate::arguments::{RoomArg, UserArg};
 use crate::caller::Caller;
 use crate::error::AdminError;
 use crate::operation::{Effect, Needs, Operation};
-use crate::outcome::{Cell, Outcome};
+use crate::outcome::Outcome;
 
 /// What the room is called into which users are moved.
 pub(crate) const ROOM_NAME: &str = "Content Violation Notification";
@@ -51,7 +51,7 @@ impl Operation for Delete {
             force_purge: self.force,
             ..DeleteArguments::of(room_id, caller)
         };
-        start(admin, caller, arguments).await
+        Ok(admin.jobs().start::<DeleteRoom>(caller, &arguments).await?.into())
     }
 }
 
@@ -99,14 +99,8 @@ impl Operation for Shutdown {
             None => None,
         };
         let arguments = DeleteArguments { block: !self.no_block, new_room, ..DeleteArguments::of(room_id, caller) };
-        start(admin, caller, arguments).await
+        Ok(admin.jobs().start::<DeleteRoom>(caller, &arguments).await?.into())
     }
-}
-
-async fn start(admin: &Admin, caller: &Caller, arguments: DeleteArguments) -> Result<Outcome, AdminError> {
-    let room = arguments.room.clone();
-    let job = admin.jobs().start::<DeleteRoom>(caller, &arguments, Some(room)).await?;
-    Ok(Outcome::record(vec![("job", Cell::number(job.0))]))
 }
 
 impl DeleteArguments {

@@ -4,7 +4,6 @@ use rooms::{CreateRoom, Draft, Membership, MembershipChange, Preset, RoomError, 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use spec::ids::{RoomId, UserId};
-use spec::version::RoomVersion;
 
 use crate::admin::Admin;
 use crate::error::AdminError;
@@ -93,6 +92,10 @@ impl JobKind for DeleteRoom {
     type Arguments = DeleteArguments;
     type Cursor = DeleteCursor;
 
+    fn target(arguments: &DeleteArguments) -> Option<String> {
+        Some(arguments.room.clone())
+    }
+
     async fn step(
         admin: &Admin,
         arguments: &DeleteArguments,
@@ -150,7 +153,7 @@ async fn create(admin: &Admin, new: &NewRoom) -> Result<RoomId, AdminError> {
     let request = CreateRoom {
         creator: creator.clone(),
         creator_profile: Map::new(),
-        version: RoomVersion::V11,
+        version: admin.rooms().default_version(),
         preset: Preset::PublicChat,
         public: false,
         alias: None,

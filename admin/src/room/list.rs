@@ -1,12 +1,12 @@
 //! All rooms, and one of them.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use rooms::{RoomOrder, RoomOverview, RoomsQuery};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::Admin;
-use crate::arguments::RoomArg;
+use crate::arguments::{RoomArg, Window};
 use crate::caller::Caller;
 use crate::error::AdminError;
 use crate::operation::{Effect, Needs, Operation};
@@ -17,60 +17,6 @@ const DEFAULT_ROOMS: usize = 50;
 /// How many rooms are shown at most.
 const MAX_ROOMS: usize = 1000;
 
-/// By what rooms are sorted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[value(rename_all = "snake_case")]
-pub enum Order {
-    /// By name.
-    #[default]
-    Name,
-    /// By canonical alias.
-    CanonicalAlias,
-    /// The largest first.
-    JoinedMembers,
-    /// Those with most users of this server first.
-    JoinedLocalMembers,
-    /// The newest version first.
-    Version,
-    /// By who made it.
-    Creator,
-    /// By encryption.
-    Encryption,
-    /// Whether other servers may take part.
-    Federatable,
-    /// Whether it is listed publicly.
-    Public,
-    /// By who may join.
-    JoinRules,
-    /// By whether guests may join.
-    GuestAccess,
-    /// By who may read.
-    HistoryVisibility,
-    /// Those with most state first.
-    StateEvents,
-}
-
-impl From<Order> for RoomOrder {
-    fn from(order: Order) -> RoomOrder {
-        match order {
-            Order::Name => RoomOrder::Name,
-            Order::CanonicalAlias => RoomOrder::CanonicalAlias,
-            Order::JoinedMembers => RoomOrder::JoinedMembers,
-            Order::JoinedLocalMembers => RoomOrder::JoinedLocalMembers,
-            Order::Version => RoomOrder::Version,
-            Order::Creator => RoomOrder::Creator,
-            Order::Encryption => RoomOrder::Encryption,
-            Order::Federatable => RoomOrder::Federatable,
-            Order::Public => RoomOrder::Public,
-            Order::JoinRules => RoomOrder::JoinRules,
-            Order::GuestAccess => RoomOrder::GuestAccess,
-            Order::HistoryVisibility => RoomOrder::HistoryVisibility,
-            Order::StateEvents => RoomOrder::StateEvents,
-        }
-    }
-}
-
 /// List the rooms that this server knows
 #[derive(Debug, Default, Args, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -79,10 +25,11 @@ pub struct List {
     #[arg(long)]
     #[serde(default)]
     pub search: Option<String>,
-    /// By what they are sorted
-    #[arg(long)]
+    /// By what they are sorted: name, canonical_alias, joined_members, joined_local_members, version, creator, encryption,
+    /// federatable, public, join_rules, guest_access, history_visibility or state_events
+    #[arg(long, value_parser = RoomOrder::ALL.map(|(name, _)| name))]
     #[serde(default)]
-    pub order: Option<Order>,
+    pub order: Option<String>,
     /// The other way round
     #[arg(long)]
     #[serde(default)]
@@ -120,16 +67,28 @@ impl Operation for List {
     const EXAMPLE: &'static str = "--order joined_members --limit 10";
 
     async fn run(self, admin: &Admin, _: &Caller) -> Result<Outcome, AdminError> {
-        let skip = self.from.unwrap_or(0);
-        let limit = self.limit.unwrap_or(DEFAULT_ROOMS).clamp(1, MAX_ROOMS);
+        let window = Window::new(self.from, self.limit, DEFAULT_ROOMS, MAX_ROOMS);
         let List { search, order, reverse, public, empty, space, blocked, .. } = self;
-        let order = order.unwrap_or_default().into();
-        let query = RoomsQuery { search, public, empty, space, blocked, order, reverse, skip, limit };
+        let order = match &order {
+            Some(name) => RoomOrder::parse(name)
+                .ok_or_else(|| AdminError::invalid(format!("rooms are not sorted by {name:?}")))?,
+            None => RoomOrder::default(),
+        };
+        let query = RoomsQuery {
+            search,
+            public,
+            empty,
+            space,
+            blocked,
+            order,
+            reverse,
+            skip: window.skip,
+            limit: window.limit,
+        };
         let rooms = admin.rooms().clone();
         let page = admin.tasks().compute("list of rooms", move || rooms.list_rooms(&query)).await;
         let page = page.map_err(AdminError::internal)??;
-        let end = skip.saturating_add(page.rooms.len());
-        let next = (end < page.total && !page.rooms.is_empty()).then_some(end);
+        let next = window.next(page.rooms.len(), page.total);
         let rows = page.rooms.iter().map(|room| {
             vec![
                 Cell::text(&room.room_id),

@@ -13,7 +13,7 @@ use crate::caller::Caller;
 use crate::error::AdminError;
 use crate::jobs::{JobId, JobKind, Progress, Step};
 use crate::operation::{Effect, Needs, Operation};
-use crate::outcome::{Cell, Outcome};
+use crate::outcome::Outcome;
 
 /// Delete the old messages of a room, as a job
 ///
@@ -55,10 +55,7 @@ impl Operation for Purge {
             _ => return Err(AdminError::invalid("say either --before or --event")),
         };
         match cut {
-            Some(cut) => {
-                let job = start_purge(admin, caller, &room_id, cut, self.local).await?;
-                Ok(Outcome::record(vec![("job", Cell::number(job.0))]))
-            }
+            Some(cut) => Ok(start_purge(admin, caller, &room_id, cut, self.local).await?.into()),
             None => Ok(Outcome::line("nothing is that old")),
         }
     }
@@ -79,7 +76,7 @@ pub(crate) async fn start_purge(
     local_too: bool,
 ) -> Result<JobId, AdminError> {
     let arguments = PurgeArguments { room: room.to_string(), depth: cut.depth, seq: cut.seq.0, local_too };
-    admin.jobs().start::<PurgeHistory>(caller, &arguments, Some(room.to_string())).await
+    admin.jobs().start::<PurgeHistory>(caller, &arguments).await
 }
 
 /// The job.
@@ -107,6 +104,10 @@ impl JobKind for PurgeHistory {
     type Arguments = PurgeArguments;
     type Cursor = PurgeCursor;
 
+    fn target(arguments: &PurgeArguments) -> Option<String> {
+        Some(arguments.room.clone())
+    }
+
     async fn step(
         admin: &Admin,
         arguments: &PurgeArguments,
@@ -123,6 +124,7 @@ impl JobKind for PurgeHistory {
         if part.done {
             return Ok(Step::Done(json!({"deleted": deleted, "kept": kept, "state_nodes": nodes})));
         }
-        Ok(Step::More(cursor, Progress::new("events are deleted", deleted, None)))
+        let total = (part.left > 0).then_some(deleted + kept + part.left);
+        Ok(Step::More(cursor, Progress::new("events are deleted", deleted + kept, total)))
     }
 }

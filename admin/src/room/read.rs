@@ -8,7 +8,7 @@ use serde_json::Value;
 use spec::ids::EventId;
 
 use crate::admin::Admin;
-use crate::arguments::RoomArg;
+use crate::arguments::{RoomArg, Window};
 use crate::caller::Caller;
 use crate::error::AdminError;
 use crate::operation::{Effect, Needs, Operation};
@@ -92,10 +92,9 @@ impl Operation for Members {
         let rooms = admin.rooms();
         let members = rooms.members(room)?;
         let fitting: Vec<_> = members.into_iter().filter(|(_, membership, _)| *membership == wanted).collect();
-        let skip = self.from.unwrap_or(0);
-        let limit = self.limit.unwrap_or(DEFAULT_ENTRIES).clamp(1, MAX_ENTRIES);
+        let window = Window::new(self.from, self.limit, DEFAULT_ENTRIES, MAX_ENTRIES);
         let mut rows = Vec::new();
-        for (user, _, seq) in fitting.iter().skip(skip).take(limit) {
+        for (user, _, seq) in fitting.iter().skip(window.skip).take(window.limit) {
             let event = rooms.event_at(room, *seq)?;
             let content: Value = event.content_as().unwrap_or_default();
             rows.push(vec![
@@ -105,8 +104,7 @@ impl Operation for Members {
                 Cell::or_none(content.get("reason").and_then(Value::as_str), Cell::text),
             ]);
         }
-        let end = skip.saturating_add(rows.len());
-        let next = (end < fitting.len() && !rows.is_empty()).then_some(end);
+        let next = window.next(rows.len(), fitting.len());
         let columns = ["user", "display_name", "since", "reason"];
         Ok(Outcome::table(&columns, rows).next(next).total(fitting.len() as u64))
     }

@@ -23,7 +23,7 @@ fn describe(account: &Account, device: &Device) -> Value {
         "display_name": device.display_name,
         "last_seen_ip": device.last_seen_ip,
         "last_seen_ts": device.last_seen_ms,
-        "last_seen_user_agent": null,
+        "last_seen_user_agent": device.last_seen_user_agent,
         "user_id": account.user_id,
     })
 }

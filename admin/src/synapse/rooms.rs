@@ -11,14 +11,14 @@ pub(super) use inside::{fetch_event, get_context, get_hierarchy, get_messages, g
 pub(super) use people::{delete_extremities, get_extremities, get_members, join, make_admin};
 
 use axum::extract::State;
-use rooms::{RoomOrder, RoomOverview, RoomsQuery};
+use rooms::{RoomOrder, RoomOverview, RoomView, RoomsQuery};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use spec::ids::RoomId;
 
 use super::{is_backwards, reading};
 use crate::admin::{Action, Admin};
-use crate::arguments::RoomArg;
+use crate::arguments::{RoomArg, Window};
 use crate::error::AdminError;
 use crate::http::{Answer, Args, JsonBody, Query, Refusal, SynapseCaller, answer};
 use crate::operation::{Effect, Needs};
@@ -30,6 +30,11 @@ const DEFAULT_ROOMS: usize = 100;
 /// A room id of the path.
 fn parse_room(text: &str) -> Result<RoomId, Refusal> {
     RoomId::parse(text).map_err(|error| Refusal::invalid_param(format!("{text} is no room id: {error}")))
+}
+
+/// A room with nothing hidden.
+fn view(admin: &Admin, room: &RoomId) -> Result<RoomView, AdminError> {
+    Ok(admin.rooms().as_operator(admin.rooms().known_room(room)?)?)
 }
 
 /// A room of the path that is known here: its id or an alias.
@@ -45,22 +50,11 @@ fn changing(name: &str, effect: Effect, arguments: Value) -> Action {
 }
 
 fn order_of(name: &str) -> Option<RoomOrder> {
-    Some(match name {
-        "name" | "alphabetical" => RoomOrder::Name,
-        "canonical_alias" => RoomOrder::CanonicalAlias,
-        "joined_members" | "size" => RoomOrder::JoinedMembers,
-        "joined_local_members" => RoomOrder::JoinedLocalMembers,
-        "version" => RoomOrder::Version,
-        "creator" => RoomOrder::Creator,
-        "encryption" => RoomOrder::Encryption,
-        "federatable" => RoomOrder::Federatable,
-        "public" => RoomOrder::Public,
-        "join_rules" => RoomOrder::JoinRules,
-        "guest_access" => RoomOrder::GuestAccess,
-        "history_visibility" => RoomOrder::HistoryVisibility,
-        "state_events" => RoomOrder::StateEvents,
-        _ => return None,
-    })
+    match name {
+        "alphabetical" => Some(RoomOrder::Name),
+        "size" => Some(RoomOrder::JoinedMembers),
+        name => RoomOrder::parse(name),
+    }
 }
 
 fn describe(room: &RoomOverview) -> Map<String, Value> {
@@ -95,8 +89,8 @@ pub(super) async fn list(State(admin): State<Admin>, SynapseCaller(caller): Syna
     }
     let order_by = query.text("order_by")?.unwrap_or("name".into());
     let order = order_of(&order_by).ok_or_else(|| Refusal::invalid_param(format!("order_by {order_by} is unknown")))?;
-    let skip = query.parsed::<usize>("from")?.unwrap_or(0);
-    let limit = query.limit(DEFAULT_ROOMS)?;
+    let window = Window { skip: query.parsed::<usize>("from")?.unwrap_or(0), limit: query.limit(DEFAULT_ROOMS)? };
+    let Window { skip, limit } = window;
     let wanted = RoomsQuery {
         search,
         public: query.flag("public_rooms")?,
@@ -113,10 +107,10 @@ pub(super) async fn list(State(admin): State<Admin>, SynapseCaller(caller): Syna
     let listing = async { Ok(listing.await.map_err(AdminError::internal)??) };
     let page = admin.audited(&caller, action, listing).await?;
     let rooms: Vec<Value> = page.rooms.iter().map(|room| Value::Object(describe(room))).collect();
-    let end = skip.saturating_add(rooms.len());
+    let next = window.next(rooms.len(), page.total);
     let mut body = json!({"rooms": rooms, "offset": skip, "total_rooms": page.total});
-    if end < page.total && !page.rooms.is_empty() {
-        body["next_batch"] = end.into();
+    if let Some(next) = next {
+        body["next_batch"] = next.into();
     }
     if skip > 0 {
         body["prev_batch"] = skip.saturating_sub(limit).into();
@@ -164,7 +158,7 @@ pub(super) async fn get_state(
     let id = parse_room(&room)?;
     let kind = query.text("type")?.map(std::borrow::Cow::into_owned);
     let state = async {
-        let view = admin.rooms().as_operator(admin.rooms().known_room(&id)?)?;
+        let view = view(&admin, &id)?;
         let mut events = view.state_events()?;
         events.retain(|event| kind.as_deref().is_none_or(|kind| event.kind() == kind));
         render(&view, &events)

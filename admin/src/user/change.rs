@@ -13,7 +13,8 @@ use crate::error::AdminError;
 use crate::operation::{Effect, Needs, Operation};
 use crate::outcome::{Cell, Outcome};
 
-use super::{check_active, check_may_change};
+use super::create::choose_password;
+use super::{changeable, check_active, check_may_change};
 
 /// A role, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize, JsonSchema)]
@@ -62,7 +63,7 @@ impl Operation for SetRole {
         let account = self.user.account(admin)?;
         check_active(&account)?;
         set_role(admin, caller, &account, self.role.into()).await?;
-        Ok(Outcome::line(format!("{} is {} now.", account.user_id, Role::from(self.role).as_str())))
+        Ok(Outcome::line(format!("{} has the role {} now.", account.user_id, Role::from(self.role).as_str())))
     }
 }
 
@@ -90,16 +91,12 @@ impl Operation for ResetPassword {
     const EXAMPLE: &'static str = "{user} --keep-devices";
 
     async fn run(self, admin: &Admin, caller: &Caller) -> Result<Outcome, AdminError> {
-        let account = self.user.account(admin)?;
-        check_active(&account)?;
-        check_may_change(admin, caller, &account)?;
-        let chosen = admin.random().token(super::create::PASSWORD_CHARS);
-        let password = self.password.as_ref().map(Secret::reveal).transpose()?;
-        admin.users().set_password(account.user, password.unwrap_or(&chosen)).await?;
+        let account = changeable(admin, caller, &self.user)?;
+        let (password, shown) = choose_password(admin, self.password.as_ref())?;
+        admin.users().set_password(account.user, &password).await?;
         if !self.keep_devices {
             admin.users().delete_all_devices(account.user, None).await?;
         }
-        let shown = if password.is_none() { Cell::Text(chosen) } else { Cell::None };
         Ok(Outcome::record(vec![("user_id", Cell::text(&account.user_id)), ("password", shown)]))
     }
 }

@@ -11,6 +11,7 @@ use crate::error::AdminError;
 use crate::operation::{Effect, Needs, Operation};
 use crate::outcome::{Cell, Outcome};
 
+use super::create::choose_password;
 use super::{check_may_change, check_may_shut_out};
 
 /// Close an account: no password, devices, keys, profile or account data stay
@@ -36,21 +37,14 @@ impl Operation for Deactivate {
     async fn run(self, admin: &Admin, caller: &Caller) -> Result<Outcome, AdminError> {
         let account = self.user.account(admin)?;
         check_may_shut_out(admin, caller, &account)?;
-        let job = match self.erase {
-            true => {
-                // Nobody gets in from now on; the rooms are left when the job has redacted what it can.
-                admin.users().deactivate(account.user).await?;
-                Some(super::redact::start_erasing(admin, caller, &account).await?)
-            }
-            false => {
-                admin.users().close_account(admin.tasks(), account.user, false).await?;
-                None
-            }
-        };
-        Ok(Outcome::record(vec![
-            ("user_id", Cell::text(&account.user_id)),
-            ("job", Cell::or_none(job, |job| Cell::number(job.0))),
-        ]))
+        if !self.erase {
+            admin.users().close_account(admin.tasks(), account.user, false).await?;
+            return Ok(Outcome::line(format!("{} is deactivated, and leaves its rooms.", account.user_id)));
+        }
+        // Nobody gets in from now on; the rooms are left when the job has redacted what it can.
+        admin.users().deactivate_to_erase(account.user).await?;
+        let job = super::redact::start_erasing(admin, caller, &account).await?;
+        Ok(Outcome::record(vec![("user_id", Cell::text(&account.user_id)), ("job", Cell::number(job.0))]))
     }
 }
 
@@ -76,10 +70,8 @@ impl Operation for Reactivate {
     async fn run(self, admin: &Admin, caller: &Caller) -> Result<Outcome, AdminError> {
         let account = self.user.account(admin)?;
         check_may_change(admin, caller, &account)?;
-        let chosen = admin.random().token(super::create::PASSWORD_CHARS);
-        let password = self.password.as_ref().map(Secret::reveal).transpose()?;
-        admin.users().reactivate(account.user, Some(password.unwrap_or(&chosen))).await?;
-        let shown = if password.is_none() { Cell::Text(chosen) } else { Cell::None };
+        let (password, shown) = choose_password(admin, self.password.as_ref())?;
+        admin.users().reactivate(account.user, Some(&password)).await?;
         Ok(Outcome::record(vec![("user_id", Cell::text(&account.user_id)), ("password", shown)]))
     }
 }

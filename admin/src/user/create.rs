@@ -23,7 +23,7 @@ pub(super) const PASSWORD_CHARS: usize = 20;
 #[derive(Debug, Args, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Create {
-    /// The name before the colon of the user id
+    /// The name before the colon of the user id, or the whole of it
     pub name: String,
     /// The password; `-` asks for it
     #[arg(long)]
@@ -31,7 +31,7 @@ pub struct Create {
     /// The display name
     #[arg(long)]
     pub display_name: Option<String>,
-    /// The role
+    /// The role; the first account administers the server, and others are members
     #[arg(long)]
     pub role: Option<RoleArg>,
     /// An e-mail address
@@ -46,19 +46,26 @@ impl Operation for Create {
     const EXAMPLE: &'static str = "new-person --role member --display-name Newcomer";
 
     async fn run(self, admin: &Admin, _: &Caller) -> Result<Outcome, AdminError> {
-        let chosen = admin.random().token(PASSWORD_CHARS);
-        let password = self.password.as_ref().map(Secret::reveal).transpose()?;
+        let (password, shown) = choose_password(admin, self.password.as_ref())?;
         let wanted = Wanted {
             name: &self.name,
-            password: Some(password.unwrap_or(&chosen)),
+            password: Some(&password),
             display_name: self.display_name.as_deref(),
-            role: self.role.map_or(Role::Member, Role::from),
+            role: self.role.map(Role::from),
             email: self.email.as_deref(),
         };
         let account = create(admin, &wanted).await?;
-        let shown = if password.is_none() { Cell::Text(chosen) } else { Cell::None };
         Ok(Outcome::record(vec![("user_id", Cell::text(&account.user_id)), ("password", shown)]))
     }
+}
+
+/// The password to set, and what is shown of it: one that was given is not; without one, one is chosen and is.
+pub(super) fn choose_password(admin: &Admin, given: Option<&Secret>) -> Result<(String, Cell), AdminError> {
+    if let Some(given) = given {
+        return Ok((given.reveal()?.to_owned(), Cell::None));
+    }
+    let chosen = admin.random().token(PASSWORD_CHARS);
+    Ok((chosen.clone(), Cell::Secret(chosen)))
 }
 
 /// An account that is wanted.
@@ -66,7 +73,8 @@ pub(super) struct Wanted<'a> {
     pub(super) name: &'a str,
     pub(super) password: Option<&'a str>,
     pub(super) display_name: Option<&'a str>,
-    pub(super) role: Role,
+    /// If nothing is said, the first account administers the server, and others are members.
+    pub(super) role: Option<Role>,
     pub(super) email: Option<&'a str>,
 }
 
@@ -79,21 +87,26 @@ pub(super) async fn create(admin: &Admin, wanted: &Wanted<'_>) -> Result<Account
     if wanted.display_name.is_some_and(|name| name.len() > super::profile::MAX_DISPLAY_NAME) {
         return Err(AdminError::invalid("the display name is too long"));
     }
+    let user_id = users.parse_local_user(wanted.name)?;
     let new = NewAccount {
-        localpart: wanted.name,
+        localpart: user_id.localpart(),
         password: wanted.password,
         kind: AccountKind::User,
-        admin: if wanted.role == Role::Administrator { AdminRights::Granted } else { AdminRights::Denied },
+        admin: match wanted.role {
+            Some(Role::Administrator) => AdminRights::Granted,
+            Some(_) => AdminRights::Denied,
+            // Somebody has to administer the server.
+            None => AdminRights::IfFirst,
+        },
         registration_token: None,
     };
-    let mut account = users.create_account(new).await?;
-    if matches!(wanted.role, Role::Moderator | Role::Guest) {
-        users.set_role(account.user, wanted.role).await?;
+    let account = users.create_account(new).await?;
+    if let Some(role @ (Role::Moderator | Role::Guest)) = wanted.role {
+        users.set_role(account.user, role).await?;
     }
     users.set_third_party_ids(account.user, &addresses).await?;
     if let Some(name) = wanted.display_name {
         users.set_profile_field(account.user, "displayname", Some(Value::from(name))).await?;
     }
-    account.is_admin = wanted.role == Role::Administrator;
     Ok(account)
 }

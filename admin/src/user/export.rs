@@ -8,26 +8,31 @@ use serde_json::{Map, Value, json};
 use users::{Account, ReportFilter, StoredReport};
 
 use crate::admin::Admin;
-use crate::arguments::UserArg;
+use crate::arguments::{RoomArg, UserArg};
 use crate::caller::Caller;
 use crate::error::AdminError;
 use crate::operation::{Effect, Needs, Operation};
 use crate::outcome::Outcome;
 
-/// The largest export, in bytes.
-const MAX_BYTES: usize = 256 * 1024 * 1024;
+/// The largest export, in bytes: it is made in memory.
+const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// Rows that are read at a time.
 const PAGE: usize = 500;
 
 /// Export all data of a user as one file of JSON lines
 ///
 /// Account, profile, account data, devices, pushers, rooms, messages, media and reports: one JSON object a line, each
-/// with its `kind`. Encrypted messages are exported as they are: only the user's devices have the keys.
+/// with its `kind`. Encrypted messages are exported as they are: only the user's devices have the keys. An export has at
+/// most 64 MiB; of an account with more, export single rooms.
 #[derive(Debug, Args, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Export {
     /// Whose account
     pub user: UserArg,
+    /// Only what belongs to these rooms
+    #[arg(long = "room")]
+    #[serde(default)]
+    pub rooms: Vec<RoomArg>,
 }
 
 impl Operation for Export {
@@ -39,11 +44,16 @@ impl Operation for Export {
     async fn run(self, admin: &Admin, caller: &Caller) -> Result<Outcome, AdminError> {
         let account = self.user.account(admin)?;
         let mut lines = Lines::default();
-        write_account(admin, &account, &mut lines)?;
-        write_devices(admin, &account, &mut lines)?;
-        write_media(admin, &account, &mut lines)?;
-        write_reports(admin, &account, &mut lines)?;
-        let rooms = admin.rooms().user_rooms(account.user)?;
+        let only: Vec<RoomNid> =
+            self.rooms.iter().map(|room| Ok(room.known_room(admin)?.0)).collect::<Result<_, AdminError>>()?;
+        if only.is_empty() {
+            write_account(admin, &account, &mut lines)?;
+            write_devices(admin, &account, &mut lines)?;
+            write_media(admin, &account, &mut lines)?;
+            write_reports(admin, &account, &mut lines)?;
+        }
+        let mut rooms = admin.rooms().user_rooms(account.user)?.as_ref().clone();
+        rooms.retain(|room, _| only.is_empty() || only.contains(room));
         for (index, (room, row)) in rooms.iter().enumerate() {
             let room_id = admin.rooms().room_id(*room)?;
             lines.write("room", json!({"room_id": room_id, "membership": row.membership.as_str()}))?;
@@ -71,7 +81,8 @@ impl Lines {
         }
         let line = Value::Object(line).to_string();
         if self.0.len() + line.len() > MAX_BYTES {
-            return Err(AdminError::TooLarge(format!("the export is larger than {MAX_BYTES} bytes")));
+            let message = "the export would be larger than 64 MiB: export single rooms with --room";
+            return Err(AdminError::TooLarge(message.to_owned()));
         }
         self.0.extend_from_slice(line.as_bytes());
         self.0.push(b'\n');
@@ -107,6 +118,7 @@ fn write_devices(admin: &Admin, account: &Account, lines: &mut Lines) -> Result<
             "display_name": device.display_name,
             "last_seen_ms": device.last_seen_ms,
             "last_seen_ip": device.last_seen_ip,
+            "last_seen_user_agent": device.last_seen_user_agent,
         });
         lines.write("device", line)?;
     }

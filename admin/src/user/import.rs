@@ -67,7 +67,7 @@ impl Operation for Import {
             let line = Cell::number(line);
             rows.push(match outcome {
                 Ok((user_id, password)) => {
-                    vec![line, Cell::Text(user_id), Cell::or_none(password, Cell::Text), Cell::None]
+                    vec![line, Cell::Text(user_id), Cell::or_none(password, Cell::Secret), Cell::None]
                 }
                 Err(error) => vec![line, Cell::None, Cell::None, Cell::Text(error.to_string())],
             });
@@ -122,7 +122,7 @@ impl Import {
             name,
             password: given.or(chosen.as_deref()),
             display_name: field(columns.display_name),
-            role,
+            role: Some(role),
             email: field(columns.email),
         };
         let account = create(admin, &wanted).await?;

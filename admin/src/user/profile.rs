@@ -13,7 +13,7 @@ use crate::error::AdminError;
 use crate::operation::{Effect, Needs, Operation};
 use crate::outcome::Outcome;
 
-use super::{check_active, check_may_change};
+use super::changeable;
 
 /// The longest display name, in bytes.
 pub(super) const MAX_DISPLAY_NAME: usize = 1_024;
@@ -35,9 +35,7 @@ impl Operation for SetDisplayName {
     const EXAMPLE: &'static str = "{user} Somebody";
 
     async fn run(self, admin: &Admin, caller: &Caller) -> Result<Outcome, AdminError> {
-        let account = self.user.account(admin)?;
-        check_active(&account)?;
-        check_may_change(admin, caller, &account)?;
+        let account = changeable(admin, caller, &self.user)?;
         set_profile(admin, &account, "displayname", self.name.map(Value::from)).await?;
         Ok(Outcome::line(format!("{} is renamed.", account.user_id)))
     }
@@ -60,9 +58,7 @@ impl Operation for SetAvatar {
     const EXAMPLE: &'static str = "{user}";
 
     async fn run(self, admin: &Admin, caller: &Caller) -> Result<Outcome, AdminError> {
-        let account = self.user.account(admin)?;
-        check_active(&account)?;
-        check_may_change(admin, caller, &account)?;
+        let account = changeable(admin, caller, &self.user)?;
         set_profile(admin, &account, "avatar_url", self.avatar.map(Value::from)).await?;
         Ok(Outcome::line(format!("{} has another avatar.", account.user_id)))
     }

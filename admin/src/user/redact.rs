@@ -64,8 +64,8 @@ impl Operation for Redact {
         for room in &self.rooms {
             rooms.push(room.known_room(admin)?.0.0);
         }
-        let order = RedactOrder { user: user.0, rooms, reason: self.reason, limit: self.limit, ..everything() };
-        let job = start_job(admin, caller, &user_id, order).await?;
+        let order = RedactOrder { rooms, reason: self.reason, limit: self.limit, ..everything(user, &user_id) };
+        let job = admin.jobs().start::<RedactJob>(caller, &order).await?;
         Ok(Outcome::record(vec![("user_id", Cell::text(user_id)), ("job", Cell::number(job.0))]))
     }
 }
@@ -74,6 +74,9 @@ impl Operation for Redact {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct RedactOrder {
     user: u64,
+    /// By which the job is found.
+    #[serde(default)]
+    user_id: String,
     /// All rooms if there are none.
     rooms: Vec<u64>,
     reason: Option<String>,
@@ -84,18 +87,14 @@ pub(crate) struct RedactOrder {
 }
 
 /// Everything, in all rooms.
-pub(super) fn everything() -> RedactOrder {
-    RedactOrder::default()
+pub(super) fn everything(user: UserNid, user_id: &UserId) -> RedactOrder {
+    RedactOrder { user: user.0, user_id: user_id.to_string(), ..RedactOrder::default() }
 }
 
 /// Begins to redact what an account sent, to close it completely afterwards.
 pub(super) async fn start_erasing(admin: &Admin, caller: &Caller, account: &Account) -> Result<JobId, AdminError> {
-    let order = RedactOrder { user: account.user.0, close: true, ..everything() };
-    start_job(admin, caller, &account.user_id, order).await
-}
-
-async fn start_job(admin: &Admin, caller: &Caller, user_id: &UserId, order: RedactOrder) -> Result<JobId, AdminError> {
-    admin.jobs().start::<RedactJob>(caller, &order, Some(user_id.to_string())).await
+    let order = RedactOrder { close: true, ..everything(account.user, &account.user_id) };
+    admin.jobs().start::<RedactJob>(caller, &order).await
 }
 
 /// How far a job is.
@@ -124,6 +123,10 @@ impl JobKind for RedactJob {
     const NAME: &'static str = "redact-user";
     type Arguments = RedactOrder;
     type Cursor = RedactCursor;
+
+    fn target(order: &RedactOrder) -> Option<String> {
+        Some(order.user_id.clone())
+    }
 
     async fn step(
         admin: &Admin,

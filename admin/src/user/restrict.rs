@@ -3,7 +3,7 @@
 use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use users::{AccountFlags, RateLimitOverride};
+use users::{Account, AccountFlags, RateLimitOverride};
 
 use crate::admin::Admin;
 use crate::arguments::{UserArg, When};
@@ -12,102 +12,111 @@ use crate::error::AdminError;
 use crate::operation::{Effect, Needs, Operation};
 use crate::outcome::{Cell, Outcome};
 
-use super::{check_active, check_may_change, check_may_shut_out};
+use super::{changeable, check_may_change, shut_out};
 
-/// Suspend an account: it may read, but not write
-#[derive(Debug, Args, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Suspend {
-    /// Whose account
-    pub user: UserArg,
+/// Declares an operation whose only argument is whose account it is about. Its body tells what is said of the account.
+macro_rules! account_operation {
+    (
+        $(#[doc = $doc:literal])+
+        pub struct $name:ident($verb:literal, $effect:ident, $example:literal);
+        async fn run($admin:ident, $caller:ident, $user:ident) $body:block
+    ) => {
+        $(#[doc = $doc])+
+        #[derive(Debug, Args, Serialize, Deserialize, JsonSchema)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name {
+            /// Whose account
+            pub user: UserArg,
+        }
+
+        impl Operation for $name {
+            const NAME: (&'static str, &'static str) = ("user", $verb);
+            const NEEDS: Needs = Needs::Moderator;
+            const EFFECT: Effect = Effect::$effect;
+            const EXAMPLE: &'static str = $example;
+
+            async fn run(self, $admin: &Admin, $caller: &Caller) -> Result<Outcome, AdminError> {
+                let $user = &self.user;
+                let (account, said): (Account, &str) = $body;
+                Ok(Outcome::line(format!("{} {said}.", account.user_id)))
+            }
+        }
+    };
 }
 
-impl Operation for Suspend {
-    const NAME: (&'static str, &'static str) = ("user", "suspend");
-    const NEEDS: Needs = Needs::Moderator;
-    const EFFECT: Effect = Effect::Changes;
-    const EXAMPLE: &'static str = "{user}";
-
-    async fn run(self, admin: &Admin, caller: &Caller) -> Result<Outcome, AdminError> {
-        let account = self.user.account(admin)?;
-        check_active(&account)?;
-        check_may_shut_out(admin, caller, &account)?;
-        let flags = AccountFlags { suspended: Some(true), ..AccountFlags::default() };
-        admin.users().set_account_flags(account.user, flags).await?;
-        Ok(Outcome::line(format!("{} is suspended.", account.user_id)))
+account_operation! {
+    /// Suspend an account: it may read, but not write
+    pub struct Suspend("suspend", Changes, "{user}");
+    async fn run(admin, caller, user) {
+        let account = shut_out(admin, caller, user)?;
+        set_suspended(admin, &account, true).await?;
+        (account, "is suspended")
     }
 }
 
-/// End the suspension of an account
-#[derive(Debug, Args, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Unsuspend {
-    /// Whose account
-    pub user: UserArg,
-}
-
-impl Operation for Unsuspend {
-    const NAME: (&'static str, &'static str) = ("user", "unsuspend");
-    const NEEDS: Needs = Needs::Moderator;
-    const EFFECT: Effect = Effect::Changes;
-    const EXAMPLE: &'static str = "{user}";
-
-    async fn run(self, admin: &Admin, caller: &Caller) -> Result<Outcome, AdminError> {
-        let account = self.user.account(admin)?;
-        check_active(&account)?;
-        check_may_change(admin, caller, &account)?;
-        let flags = AccountFlags { suspended: Some(false), ..AccountFlags::default() };
-        admin.users().set_account_flags(account.user, flags).await?;
-        Ok(Outcome::line(format!("{} is not suspended any more.", account.user_id)))
+account_operation! {
+    /// End the suspension of an account
+    pub struct Unsuspend("unsuspend", Changes, "{user}");
+    async fn run(admin, caller, user) {
+        let account = changeable(admin, caller, user)?;
+        set_suspended(admin, &account, false).await?;
+        (account, "is not suspended any more")
     }
 }
 
-/// Lock an account: it can do nothing but log out
-#[derive(Debug, Args, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Lock {
-    /// Whose account
-    pub user: UserArg,
-}
-
-impl Operation for Lock {
-    const NAME: (&'static str, &'static str) = ("user", "lock");
-    const NEEDS: Needs = Needs::Moderator;
-    const EFFECT: Effect = Effect::Changes;
-    const EXAMPLE: &'static str = "{user}";
-
-    async fn run(self, admin: &Admin, caller: &Caller) -> Result<Outcome, AdminError> {
-        let account = self.user.account(admin)?;
-        check_active(&account)?;
-        check_may_shut_out(admin, caller, &account)?;
-        let flags = AccountFlags { locked: Some(true), ..AccountFlags::default() };
-        admin.users().set_account_flags(account.user, flags).await?;
-        Ok(Outcome::line(format!("{} is locked.", account.user_id)))
+account_operation! {
+    /// Lock an account: it can do nothing but log out
+    pub struct Lock("lock", Changes, "{user}");
+    async fn run(admin, caller, user) {
+        let account = shut_out(admin, caller, user)?;
+        set_locked(admin, &account, true).await?;
+        (account, "is locked")
     }
 }
 
-/// Unlock an account
-#[derive(Debug, Args, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Unlock {
-    /// Whose account
-    pub user: UserArg,
+account_operation! {
+    /// Unlock an account
+    pub struct Unlock("unlock", Changes, "{user}");
+    async fn run(admin, caller, user) {
+        let account = changeable(admin, caller, user)?;
+        set_locked(admin, &account, false).await?;
+        (account, "is not locked any more")
+    }
 }
 
-impl Operation for Unlock {
-    const NAME: (&'static str, &'static str) = ("user", "unlock");
-    const NEEDS: Needs = Needs::Moderator;
-    const EFFECT: Effect = Effect::Changes;
-    const EXAMPLE: &'static str = "{user}";
-
-    async fn run(self, admin: &Admin, caller: &Caller) -> Result<Outcome, AdminError> {
-        let account = self.user.account(admin)?;
-        check_active(&account)?;
-        check_may_change(admin, caller, &account)?;
-        let flags = AccountFlags { locked: Some(false), ..AccountFlags::default() };
-        admin.users().set_account_flags(account.user, flags).await?;
-        Ok(Outcome::line(format!("{} is not locked any more.", account.user_id)))
+account_operation! {
+    /// Approve a registration: the account can log in from now on
+    ///
+    /// The rules against spam do not hold for it either.
+    pub struct Approve("approve", Changes, "{user}");
+    async fn run(admin, caller, user) {
+        let account = changeable(admin, caller, user)?;
+        admin.users().approve(account.user).await?;
+        (account, "is approved")
     }
+}
+
+account_operation! {
+    /// Deny a registration: the account that waits for approval is deactivated
+    pub struct Deny("deny", Destroys, "{unapproved}");
+    async fn run(admin, caller, user) {
+        let account = shut_out(admin, caller, user)?;
+        if !admin.users().facts(account.user)?.awaits_approval {
+            return Err(AdminError::invalid(format!("{} does not wait for approval", account.user_id)));
+        }
+        admin.users().close_account(admin.tasks(), account.user, true).await?;
+        (account, "is denied, and its account closed")
+    }
+}
+
+async fn set_suspended(admin: &Admin, account: &Account, suspended: bool) -> Result<(), AdminError> {
+    let flags = AccountFlags { suspended: Some(suspended), ..AccountFlags::default() };
+    Ok(admin.users().set_account_flags(account.user, flags).await?)
+}
+
+async fn set_locked(admin: &Admin, account: &Account, locked: bool) -> Result<(), AdminError> {
+    let flags = AccountFlags { locked: Some(locked), ..AccountFlags::default() };
+    Ok(admin.users().set_account_flags(account.user, flags).await?)
 }
 
 /// Shadow-ban an account: what it writes reaches nobody, and it is not told so
@@ -129,9 +138,7 @@ impl Operation for ShadowBan {
     const EXAMPLE: &'static str = "{user}";
 
     async fn run(self, admin: &Admin, caller: &Caller) -> Result<Outcome, AdminError> {
-        let account = self.user.account(admin)?;
-        check_active(&account)?;
-        check_may_shut_out(admin, caller, &account)?;
+        let account = shut_out(admin, caller, &self.user)?;
         admin.users().change_facts(account.user, |facts| facts.is_shadow_banned = !self.lift).await?;
         let is = if self.lift { "is not shadow-banned any more" } else { "is shadow-banned" };
         Ok(Outcome::line(format!("{} {is}.", account.user_id)))
@@ -220,9 +227,7 @@ impl Operation for Validity {
     const EXAMPLE: &'static str = "{user} --until 30d";
 
     async fn run(self, admin: &Admin, caller: &Caller) -> Result<Outcome, AdminError> {
-        let account = self.user.account(admin)?;
-        check_active(&account)?;
-        check_may_change(admin, caller, &account)?;
+        let account = changeable(admin, caller, &self.user)?;
         let now = admin.clock().now_ms();
         let until = match (self.never, self.until) {
             (true, _) => None,
@@ -232,53 +237,5 @@ impl Operation for Validity {
         admin.users().change_facts(account.user, |facts| facts.expires_at_ms = until).await?;
         let until = Cell::or_none(until, Cell::Time);
         Ok(Outcome::record(vec![("user_id", Cell::text(&account.user_id)), ("expires", until)]))
-    }
-}
-
-/// Approve a registration: the account can log in from now on
-#[derive(Debug, Args, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Approve {
-    /// Whose account
-    pub user: UserArg,
-}
-
-impl Operation for Approve {
-    const NAME: (&'static str, &'static str) = ("user", "approve");
-    const NEEDS: Needs = Needs::Moderator;
-    const EFFECT: Effect = Effect::Changes;
-    const EXAMPLE: &'static str = "{user}";
-
-    async fn run(self, admin: &Admin, caller: &Caller) -> Result<Outcome, AdminError> {
-        let account = self.user.account(admin)?;
-        check_active(&account)?;
-        check_may_change(admin, caller, &account)?;
-        admin.users().change_facts(account.user, |facts| facts.awaits_approval = false).await?;
-        Ok(Outcome::line(format!("{} is approved.", account.user_id)))
-    }
-}
-
-/// Deny a registration: the account that waits for approval is deactivated
-#[derive(Debug, Args, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Deny {
-    /// Whose account
-    pub user: UserArg,
-}
-
-impl Operation for Deny {
-    const NAME: (&'static str, &'static str) = ("user", "deny");
-    const NEEDS: Needs = Needs::Moderator;
-    const EFFECT: Effect = Effect::Destroys;
-    const EXAMPLE: &'static str = "{unapproved}";
-
-    async fn run(self, admin: &Admin, caller: &Caller) -> Result<Outcome, AdminError> {
-        let account = self.user.account(admin)?;
-        check_may_shut_out(admin, caller, &account)?;
-        if !admin.users().facts(account.user)?.awaits_approval {
-            return Err(AdminError::invalid(format!("{} does not wait for approval", account.user_id)));
-        }
-        admin.users().close_account(admin.tasks(), account.user, true).await?;
-        Ok(Outcome::line(format!("{} is denied, and its account closed.", account.user_id)))
     }
 }

@@ -11,7 +11,7 @@ use crate::error::AdminError;
 use crate::operation::{Effect, Needs, Operation};
 use crate::outcome::{Cell, Outcome};
 
-use super::{check_active, check_may_change};
+use super::{changeable, check_may_change};
 
 /// How long one acts as a user where nothing else is said, in milliseconds.
 const DEFAULT_ACTING_MS: u64 = 3_600_000;
@@ -36,9 +36,7 @@ impl Operation for LoginAs {
     const EXAMPLE: &'static str = "{user} --until 10m";
 
     async fn run(self, admin: &Admin, caller: &Caller) -> Result<Outcome, AdminError> {
-        let account = self.user.account(admin)?;
-        check_active(&account)?;
-        check_may_change(admin, caller, &account)?;
+        let account = changeable(admin, caller, &self.user)?;
         let now = admin.clock().now_ms();
         let until = self.until.unwrap_or(When::Distance(DEFAULT_ACTING_MS)).in_the_future(now);
         let name = format!("Administration ({})", caller.who);
@@ -46,7 +44,7 @@ impl Operation for LoginAs {
         Ok(Outcome::record(vec![
             ("user_id", Cell::text(&account.user_id)),
             ("device_id", Cell::text(&session.device_id)),
-            ("access_token", Cell::Text(session.tokens.access_token)),
+            ("access_token", Cell::Secret(session.tokens.access_token)),
             ("expires", Cell::Time(until)),
         ]))
     }

@@ -52,6 +52,7 @@ impl Operation for Show {
             ("last_seen", Cell::or_none(entry.last_seen_ms, Cell::Time)),
             ("expires", Cell::or_none(facts.expires_at_ms, Cell::Time)),
             ("rate_limit", Cell::or_none(facts.rate_limit, describe_limit)),
+            ("spam_rules", users.has_spam_rules(account.user)?.into()),
             ("addresses", texts(addresses)),
             ("external_ids", texts(external)),
             ("devices", Cell::number(users.devices(account.user)?.len())),

@@ -296,6 +296,23 @@ fn a_password_does_not_stay_in_the_room() {
 }
 
 #[test]
+fn a_chosen_password_is_removed_after_a_while_also_by_a_restarted_server() {
+    let clock = Clock::fake(1_700_000_000_000);
+    let mut room = Room::start_at(clock.clone());
+    let (_, reply) = room.write("!admin user create carol");
+    let (told, event_id) = (reply["content"]["body"].as_str().unwrap(), reply["event_id"].as_str().unwrap().to_owned());
+    assert!(told.contains("password:") && told.contains("removed from the room in 10 min"), "{told}");
+    // What is read after it moves the position from which a restarted server reads.
+    let stays = room.write("!admin user show carol").1["event_id"].as_str().unwrap().to_owned();
+    room.restart();
+    clock.advance(Duration::from_secs(9 * 60));
+    assert!(!is_removed(&mut room, &event_id));
+    clock.advance(Duration::from_secs(60));
+    wait_for("the removal", || is_removed(&mut room, &event_id).then_some(()));
+    assert!(!is_removed(&mut room, &stays));
+}
+
+#[test]
 fn a_code_block_is_the_file_of_a_command() {
     let mut room = Room::start();
     let block = "```csv\nname,displayname\ncarol,Carol <3\ndave,Dave\n```";

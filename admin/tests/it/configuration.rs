@@ -66,7 +66,8 @@ fn a_changed_file_is_taken_over_and_what_cannot_be_is_named() {
     assert_eq!(none["items"], json!([]));
     // The command for the control socket does the same.
     bed.write("");
-    let told = converse(bed.server.data_dir(), &ControlRequest::Reload, &mut |_| Ok(None)).unwrap();
+    let told =
+        converse(bed.server.data_dir(), &ControlRequest::operation(&["server", "reload"]), &mut |_| Ok(None)).unwrap();
     assert!(told.contains(KEY), "{told}");
     assert_eq!(bed.value(KEY), before);
 }
@@ -90,7 +91,8 @@ fn a_wrong_file_is_refused_by_the_server_and_changes_nothing() {
         let (status, told) = bed.perform("reload", &json!({}));
         assert_eq!((status, told["errcode"].as_str()), (400, Some("M_INVALID_PARAM")), "{wrong}: {told}");
         assert!(told["error"].as_str().unwrap().contains(mistake), "{wrong}: {told}");
-        let failed = converse(bed.server.data_dir(), &ControlRequest::Reload, &mut |_| Ok(None));
+        let failed =
+            converse(bed.server.data_dir(), &ControlRequest::operation(&["server", "reload"]), &mut |_| Ok(None));
         assert!(failed.unwrap_err().to_string().contains(mistake), "{wrong}");
         assert_eq!(bed.perform("config", &json!({})).1, before, "{wrong}");
     }

@@ -134,3 +134,33 @@ fn old_media_go_by_themselves() {
     });
     assert_eq!(bed.perform("media", "show", &json!({"media": avatar})).0, 200);
 }
+
+#[test]
+fn limits_go_by_role_and_there_is_one_for_the_server() {
+    let mut bed = Bed::start_with(|config| {
+        config.media.user_quota = Some(ByteSize(4));
+        config.roles.guest.upload = true;
+        config.media.guest_quota = Some(ByteSize(2));
+        config.media.moderator_quota = Some(ByteSize(8));
+        config.media.server_quota = Some(ByteSize(20));
+    });
+    let refused = |account: &mut _, bytes: &[u8]| {
+        let (status, answer) = try_upload(account, bytes, "a");
+        (status, answer["errcode"].as_str().unwrap_or_default().to_owned())
+    };
+    let over = (403, "M_USER_LIMIT_EXCEEDED".to_owned());
+    for (role, limit) in [("guest", 2), ("member", 4), ("moderator", 8)] {
+        bed.done("user", "role", &json!({"user": "bob", "role": role}));
+        assert_eq!(bed.done("media", "usage", &json!({"user": "bob"}))["limit"], limit, "{role}");
+        assert_eq!(refused(&mut bed.bob, &vec![7; limit + 1]), over, "{role}");
+    }
+    upload(&mut bed.bob, &[7; 8], "all that a moderator may");
+    // An administrator has no limit but that of the server, which all share.
+    upload(&mut bed.admin, &[7; 11], "a");
+    assert_eq!(refused(&mut bed.admin, b"12"), over);
+    upload(&mut bed.admin, b"1", "the last byte");
+    assert_eq!(refused(&mut bed.admin, b"1"), over);
+    let removed = bed.done("media", "list", &json!({"user": "bob"}))["items"][0]["media"].clone();
+    bed.done("media", "delete", &json!({"media": removed}));
+    upload(&mut bed.admin, &[7; 8], "there is room again");
+}

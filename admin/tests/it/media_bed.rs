@@ -24,7 +24,11 @@ impl Bed {
     }
 
     pub fn start_with(adjust: impl FnOnce(&mut conduit::Config)) -> Bed {
-        let server = TestServer::start_with(Clock::fake(START_MS), adjust);
+        Bed::of(TestServer::start_with(Clock::fake(START_MS), adjust))
+    }
+
+    /// With accounts on a server that has none.
+    pub fn of(server: TestServer) -> Bed {
         let admin = Account::register(server.client(), "alice");
         let bob = Account::register(server.client(), "bob");
         Bed { server, admin, bob }

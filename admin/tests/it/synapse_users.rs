@@ -207,7 +207,7 @@ fn what_a_user_has_and_did_is_shown() {
     assert_eq!(bed.ok("GET", features, None)["features"]["msc3881"], true);
     bed.ok("PUT", features, Some(json!({"features": {"msc3881": true}})));
     bed.refused("PUT", features, Some(json!({"features": {"msc3881": false}})), 400, "M_INVALID_PARAM");
-    bed.refused("PUT", features, Some(json!({"features": {"msc0": true}})), 400, "M_INVALID_PARAM");
+    bed.refused("PUT", features, Some(json!({"features": {"msc0": true}})), 400, "M_UNKNOWN");
 }
 
 #[test]

@@ -117,6 +117,8 @@ fn an_account_is_closed_erased_and_opened_again() {
     let event = bed.bob.send_text(&room, "t", "my secret");
     let job = bed.ok("user/deactivate", json!({"user": "bob", "erase": true}))["job"].clone();
     assert!(job.is_u64(), "{job}");
+    // That is so from the moment on in which the account is closed, whatever the job has done.
+    assert_eq!(bed.ok("user/show", json!({"user": "bob"}))["state"], json!(["deactivated", "erased"]));
     assert_eq!(bed.bob.request("GET", "/account/whoami", None).unwrap().status, 401);
     let path = format!("/rooms/{}/event/{event}", encode_path_segment(&room));
     crate::admin_room::wait_for("the erasure", || {
@@ -131,6 +133,8 @@ fn an_account_is_closed_erased_and_opened_again() {
     assert_eq!(bed.log_in("bob", opened["password"].as_str().unwrap()).0, 200);
     bed.refused("user/reactivate", json!({"user": "bob"}), 400);
     bed.refused("user/deactivate", json!({"user": "alice"}), 400);
+    let told = bed.ok("user/deactivate", json!({"user": "bob"}));
+    assert_eq!(told, json!({"message": "@bob:hs.test is deactivated, and leaves its rooms."}));
 }
 
 #[test]
@@ -168,4 +172,40 @@ fn bad_arguments_are_refused() {
     bed.refused("user/rate-limit", json!({"user": "bob", "per_second": 0}), 400);
     bed.ok("user/rename", json!({"user": "bob", "name": "Robert"}));
     assert_eq!(bed.ok("user/list", json!({"name": "robert"}))["total"], 1);
+}
+
+#[test]
+fn whom_the_rules_against_spam_refused_is_seen_and_exempted() {
+    let server = TestServer::start_with(runtime::Clock::system(), |config| {
+        config.rate_limits.enabled = true;
+        config.spam.rooms_per_hour = 1;
+    });
+    let mut bed = Bed::of(server);
+    let status = |bed: &mut Bed| bed.bob.request("POST", "/createRoom", Some(&json!({}))).unwrap().status;
+    assert_eq!((status(&mut bed), status(&mut bed), status(&mut bed)), (200, 429, 429));
+    let seen = bed.ok("user/spam", json!({}));
+    let row = &seen["items"][0];
+    assert_eq!((&row["user_id"], &row["rule"], &row["refused"]), (&json!("@bob:hs.test"), &json!("rooms"), &json!(2)));
+    assert_eq!((&row["exempt"], &seen["total"]), (&json!(false), &json!(1)));
+    assert_eq!(bed.ok("user/spam", json!({"user": "alice"}))["total"], 0);
+    assert_eq!(bed.ok("user/show", json!({"user": "bob"}))["spam_rules"], true);
+    bed.ok("user/exempt", json!({"user": "bob"}));
+    assert_eq!(bed.ok("user/show", json!({"user": "bob"}))["spam_rules"], false);
+    assert_eq!(status(&mut bed), 200);
+    bed.ok("user/exempt", json!({"user": "bob", "lift": true}));
+    assert_eq!(status(&mut bed), 429);
+    bed.ok("user/approve", json!({"user": "bob"}));
+    assert_eq!(status(&mut bed), 200);
+    bed.refused("user/exempt", json!({"user": "nobody"}), 404);
+}
+
+#[test]
+fn an_export_can_be_of_single_rooms() {
+    let mut bed = Bed::start();
+    let (first, second) = (bed.bob.create_room(&json!({})), bed.bob.create_room(&json!({})));
+    let exported = bed.ok("user/export", json!({"user": "bob", "rooms": [second]}));
+    let text = exported.as_str().unwrap();
+    assert!(text.contains(&second) && !text.contains(&first), "{text}");
+    assert!(!text.contains("\"kind\":\"device\""), "{text}");
+    bed.refused("user/export", json!({"user": "bob", "rooms": ["!unknown:hs.test"]}), 404);
 }

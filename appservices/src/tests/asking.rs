@@ -63,8 +63,7 @@ async fn a_ping_ends_a_pause() {
     let failed = bed.dispatcher.ping(service, Some("t")).await;
     assert!(matches!(failed, Err(AppServiceFailure::Unreachable(_))), "{failed:?}");
     bed.web.set_down(false);
-    // Until the pause has begun.
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    bed.wait_until_unreachable("bridge").await;
     bed.web.lay_down(200, json!({}));
     bed.dispatcher.ping(service, Some("t")).await.unwrap();
     let seen = bed.web.wait_for(4).await;

@@ -25,7 +25,7 @@ async fn wait_for_texts(bed: &Bed, texts: &[&str]) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    let waited = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+    let waited = tokio::time::timeout(Duration::from_secs(60), waiting).await;
     assert!(waited.is_ok(), "told {:?} instead of {texts:?}", told(&bed.web.seen()));
     assert_eq!(told(&bed.web.seen()), texts);
 }

@@ -122,7 +122,7 @@ impl FakeWeb {
                 arrived.await;
             }
         };
-        let waited = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+        let waited = tokio::time::timeout(Duration::from_secs(60), waiting).await;
         waited.unwrap_or_else(|_| panic!("{} requests instead of {count}: {:?}", self.seen().len(), self.seen()))
     }
 }
@@ -198,7 +198,7 @@ impl Bed {
                 .filter(|service| service.url().is_some())
                 .all(|service| self.dispatcher.line(service.id()).is_some_and(|line| line.waiting.lock().is_live))
         };
-        for _ in 0..2_000 {
+        for _ in 0..12_000 {
             if is_served() {
                 return;
             }
@@ -209,7 +209,7 @@ impl Bed {
 
     /// Lets time pass until the services have got so many requests in all.
     pub async fn advance_until(&self, count: usize) -> Vec<Seen> {
-        for _ in 0..400 {
+        for _ in 0..3000 {
             if self.web.seen().len() >= count {
                 break;
             }
@@ -220,9 +220,21 @@ impl Bed {
         self.web.wait_for(count).await
     }
 
+    /// Waits until a service is known not to have taken something.
+    pub async fn wait_until_unreachable(&self, id: &str) {
+        let line = self.dispatcher.line(id).unwrap();
+        for _ in 0..12_000 {
+            if !line.waiting.lock().is_reachable {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("{id} is thought to be there");
+    }
+
     /// Waits until a service is served no more.
     pub async fn wait_until_gone(&self, id: &str) {
-        for _ in 0..2_000 {
+        for _ in 0..12_000 {
             if self.dispatcher.line(id).is_none() {
                 return;
             }
@@ -233,7 +245,7 @@ impl Bed {
 
     /// Waits until the follower has looked at everything.
     pub async fn settle(&self) {
-        for _ in 0..2_000 {
+        for _ in 0..12_000 {
             if *self.dispatcher.done.lock() >= self.store.visible() {
                 return;
             }
@@ -243,7 +255,7 @@ impl Bed {
     }
 
     pub async fn stop(&self) {
-        assert!(self.tasks.drain(Duration::from_secs(20)).await);
+        assert!(self.tasks.drain(Duration::from_secs(60)).await);
     }
 
     /// Serves again, as after a restart.

@@ -1,7 +1,6 @@
 //! Following the timelines of rooms for calls that ring.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use rooms::{Event, Membership, RoomNid, RoomSeq, UserNid};
 use storage::{Batch, StreamPos};
@@ -19,8 +18,8 @@ const MAX_CALLEES: usize = 64;
 const MAX_REMEMBERED: usize = 10_000;
 /// What is older when it comes does not ring any more, in milliseconds.
 const OLDEST_MS: u64 = 120_000;
-/// The longest sleep: the operator may set the machine's clock.
-const MAX_SLEEP: Duration = Duration::from_secs(60);
+/// The longest sleep, in milliseconds: the operator may set the machine's clock.
+const MAX_SLEEP_MS: u64 = 60_000;
 
 impl Calls {
     /// Looks at what is written to rooms until shutdown. What rings then is not kept.
@@ -40,10 +39,12 @@ impl Calls {
             if let Err(error) = self.keep_rings(&mut book, now).await {
                 tracing::error!(%error, "it was not kept what came of calls that rang");
             }
-            let next = book.next_end_ms().map(|at| Duration::from_millis(at.saturating_sub(now).max(1)));
+            // From before the commits: time that passes during them counts.
+            let next_ms =
+                book.next_end_ms().unwrap_or(u64::MAX).clamp(now.saturating_add(1), now.saturating_add(MAX_SLEEP_MS));
             tokio::select! {
                 () = self.grown.news.notified() => {}
-                () = self.clock.sleep(next.unwrap_or(MAX_SLEEP).min(MAX_SLEEP)) => {}
+                () = self.clock.sleep_until_ms(next_ms) => {}
                 () = shutdown.cancelled() => return,
             }
         }

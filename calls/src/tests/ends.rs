@@ -1,8 +1,9 @@
 //! What ends a participation, and what is kept of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use rooms::Membership;
+use rooms::{Membership, RoomData};
 use runtime::config::Span;
 
 use super::fixture::{Fixture, PHONE, join, member, seat, user};
@@ -144,5 +145,33 @@ async fn a_leg_can_be_followed_by_another_of_its_name() {
     here.calls.admit(&user("alice"), &member(&room, "m", None), Entrance::Client).await.unwrap();
     here.events.joined(&call, &here.media.last().identity);
     here.until(|| here.present() == 2).await;
+    here.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_room_ends_its_calls_and_is_forgotten() {
+    let here = Fixture::new();
+    for name in ["alice", "bob"] {
+        here.account(name).await;
+    }
+    let (room, other) = (here.room(&["alice", "bob"]).await, here.room(&["alice"]).await);
+    let (call, alice) = join(&here, &room, "alice").await;
+    let (_, bob) = join(&here, &room, "bob").await;
+    let (elsewhere, there) = join(&here, &other, "alice").await;
+    here.events.left(&call, &bob, LegStatistics::default());
+    here.events.left(&elsewhere, &there, LegStatistics::default());
+    here.until(|| here.calls.history(None, u64::MAX, 10).unwrap().len() == 2).await;
+    let nid = here.rooms.known_room(&room).unwrap();
+    let others: Vec<Arc<dyn RoomData>> = vec![Arc::new(here.calls.clone())];
+    here.rooms.begin_deletion(nid, true).await.unwrap();
+    while !here.rooms.delete_on(nid, &others).await.unwrap() {}
+    here.until(|| here.media.take_disconnected() == ["@alice:us:PHONE"]).await;
+    assert!(!here.calls.may_join(&call, &alice));
+    // Her participation ends after the room: there is nowhere to show it.
+    here.events.left(&call, &alice, LegStatistics::default());
+    here.until(|| here.present() == 0).await;
+    let kept = here.calls.history(None, u64::MAX, 10).unwrap();
+    assert_eq!(kept.iter().map(|leg| &leg.room).collect::<Vec<_>>(), [&other]);
+    assert!(here.calls.overview().unwrap().is_empty());
     here.stop().await;
 }

@@ -11,7 +11,7 @@ use serde_json::Map;
 use spec::ids::{RoomId, ServerName, UserId};
 use spec::signing::SigningKey;
 use spec::version::RoomVersion;
-use storage::{Backend, MemoryDisk, OpenError, Options, Store};
+use storage::{Backend, MemoryDisk, Options, Store};
 use users::{AccountKind, AdminRights, DeviceLogin, NewAccount, Users, UsersConfig};
 
 use super::recording::FakeRecorder;
@@ -98,18 +98,6 @@ impl RemoteCalls for Elsewhere {
     }
 }
 
-/// A computation that nobody waits for any more may hold the last handle of the store for a moment.
-fn open_store(disk: &MemoryDisk) -> Store {
-    let keyspaces = [crate::KEYSPACES, rooms::KEYSPACES, users::KEYSPACES].concat();
-    for _ in 0..200 {
-        match Store::open(Options::new(Backend::MemoryDisk(disk.clone()), keyspaces.clone())) {
-            Err(OpenError::Locked { .. }) => std::thread::sleep(Duration::from_millis(5)),
-            other => return other.unwrap(),
-        }
-    }
-    panic!("the disk does not become free");
-}
-
 pub struct Fixture {
     pub calls: Calls,
     pub recorder: Arc<FakeRecorder>,
@@ -134,7 +122,9 @@ impl Fixture {
     }
 
     fn open(disk: MemoryDisk, clock: Clock, config: CallsConfig, recorder: Arc<FakeRecorder>) -> Fixture {
-        let store = open_store(&disk);
+        assert!(disk.wait_until_free());
+        let keyspaces = [crate::KEYSPACES, rooms::KEYSPACES, users::KEYSPACES].concat();
+        let store = Store::open(Options::new(Backend::MemoryDisk(disk.clone()), keyspaces)).unwrap();
         let (tasks, random) = (Tasks::new(&Metrics::new()), Random::seeded(clock.now_ms()));
         let rooms = Rooms::new(RoomsParts {
             store: store.clone(),
@@ -170,7 +160,7 @@ impl Fixture {
 
     /// Ends in good order, and starts on the same disk.
     pub async fn restart(self) -> Fixture {
-        assert!(self.tasks.drain(Duration::from_secs(10)).await);
+        assert!(self.tasks.drain(Duration::from_secs(60)).await);
         self.store.close().unwrap();
         let (disk, clock, config) = (self.disk.clone(), self.clock.clone(), self.calls.config.clone());
         let recorder = self.recorder.clone();
@@ -180,7 +170,7 @@ impl Fixture {
 
     /// Waits until something is so, at this time of the clock.
     pub async fn until(&self, mut is_so: impl FnMut() -> bool) {
-        for _ in 0..2000 {
+        for _ in 0..12_000 {
             if is_so() {
                 return;
             }
@@ -282,7 +272,7 @@ impl Fixture {
     }
 
     pub async fn stop(self) {
-        assert!(self.tasks.drain(Duration::from_secs(10)).await, "a task does not end");
+        assert!(self.tasks.drain(Duration::from_secs(60)).await, "a task does not end");
     }
 }
 

@@ -5,7 +5,7 @@ use rooms::UserNid;
 use runtime::Clock;
 use runtime::config::{Live, RateLimit};
 
-use super::{Caller, LimitClass, RateLimits, SHARD_ENTRIES, SHARDS};
+use super::{Caller, LimitClass, Purpose, RateLimits, SHARD_ENTRIES, SHARDS};
 use crate::config::RateLimitsConfig;
 
 fn limits(clock: &Clock) -> RateLimits {
@@ -14,7 +14,7 @@ fn limits(clock: &Clock) -> RateLimits {
 }
 
 fn take(limits: &RateLimits, class: LimitClass, caller: Caller) -> Result<(), Duration> {
-    limits.take(limits.limit_of(class), class, caller)
+    limits.take(limits.limit_of(class), Purpose::Class(class), caller)
 }
 
 #[test]

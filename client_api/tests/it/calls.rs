@@ -12,7 +12,7 @@ use http::{Method, Request};
 use serde_json::{Value, json};
 use spec::ids::{ServerName, UserId};
 
-use crate::server::{Client, Reply, Server, no_limits, run};
+use crate::server::{Client, Reply, Server, eventually, no_limits, run};
 
 const UNSTABLE: &str = "/_matrix/client/unstable/io.element.msc4195/rtc/livekit";
 const STABLE: &str = "/_matrix/client/v1/rtc/livekit";
@@ -95,16 +95,6 @@ async fn schedule(user: &Client<'_>, room: &str) -> String {
     let key = format!("_{}_{}_m.call", user.user_id, user.device_id);
     let path = format!("rooms/{room}/state/org.matrix.msc3401.call.member/{key}?org.matrix.msc4140.delay=3600000");
     user.put(&path, json!({})).await.ok()["delay_id"].as_str().unwrap().to_owned()
-}
-
-async fn until(mut is_so: impl AsyncFnMut() -> bool) {
-    for _ in 0..1000 {
-        if is_so().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("it never came to be");
 }
 
 #[test]
@@ -346,11 +336,14 @@ fn leaves_that_are_handed_over_are_sent_when_their_participant_is_gone() {
         for (_, call, identity) in &ways {
             server.call_events.joined(call, identity);
         }
-        until(async || server.calls.overview().unwrap().first().is_some_and(|call| call.legs.len() == 4)).await;
+        eventually("what calls tell", async || {
+            server.calls.overview().unwrap().first().is_some_and(|call| call.legs.len() == 4)
+        })
+        .await;
         for (id, call, identity) in &ways {
             assert!(!outcome(id).await);
             server.call_events.left(call, identity, LegStatistics::default());
-            until(async || {
+            eventually("what calls tell", async || {
                 server.clock.advance(Duration::from_secs(1));
                 outcome(id).await
             })
@@ -405,13 +398,16 @@ fn who_is_removed_or_logs_out_is_put_out_of_the_call() {
             server.call_events.joined(call, identity);
             identities.push(identity.to_owned());
         }
-        until(async || server.calls.overview().unwrap().first().is_some_and(|call| call.legs.len() == 2)).await;
+        eventually("what calls tell", async || {
+            server.calls.overview().unwrap().first().is_some_and(|call| call.legs.len() == 2)
+        })
+        .await;
         let gone = |identity: &String| server.call_media.disconnected.lock().unwrap().contains(identity);
         alice.post(&format!("rooms/{room}/kick"), json!({"user_id": bob.user_id})).await.ok();
-        until(async || gone(&identities[1])).await;
+        eventually("what calls tell", async || gone(&identities[1])).await;
         assert!(!gone(&identities[0]));
         // The device of the session, which no client has named.
         alice.post("logout", json!({})).await.ok();
-        until(async || gone(&identities[0])).await;
+        eventually("what calls tell", async || gone(&identities[0])).await;
     });
 }

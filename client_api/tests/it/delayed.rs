@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::server::{Client, Server, run};
+use crate::server::{Client, Server, eventually, run};
 
 const UNSTABLE: &str = "/_matrix/client/unstable/org.matrix.msc4140";
 const DELAY: &str = "org.matrix.msc4140.delay";
@@ -30,13 +30,7 @@ async fn while_sending(server: &Server, work: impl Future<Output = ()>) {
 }
 
 async fn eventually_scheduled(user: &Client<'_>, count: usize) {
-    for _ in 0..2000 {
-        if scheduled(user).await.len() == count {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    panic!("{:?}", scheduled(user).await);
+    eventually("what is scheduled", async || scheduled(user).await.len() == count).await;
 }
 
 #[test]

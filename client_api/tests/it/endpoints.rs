@@ -43,6 +43,23 @@ fn scripts_register_with_the_shared_secret() {
 }
 
 #[test]
+fn whois_tells_the_program_of_a_device() {
+    run(async |server| {
+        let alice = server.register("alice").await;
+        let request = Request::get("/_matrix/client/v3/account/whoami")
+            .header("authorization", format!("Bearer {}", alice.token))
+            .header("user-agent", "Element/1.12 (Linux)");
+        server.send(request.body(Body::empty()).unwrap()).await.ok();
+        let whois = alice.get("admin/whois/@alice:hs.test").await.ok();
+        let connection = &whois["devices"][&*alice.device_id]["sessions"][0]["connections"][0];
+        assert_eq!(
+            (&connection["user_agent"], &connection["ip"]),
+            (&json!("Element/1.12 (Linux)"), &json!("192.0.2.1"))
+        );
+    });
+}
+
+#[test]
 fn account_data_tags_and_filters() {
     run(async |server| {
         let (alice, bob) = (server.register("alice").await, server.register("bob").await);

@@ -4,7 +4,7 @@ use axum::body::Body;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::server::{Client, run};
+use crate::server::{Client, eventually, run};
 
 async fn invite_and_join(host: &Client<'_>, guest: &Client<'_>, room: &str) {
     host.post(&format!("rooms/{room}/invite"), json!({"user_id": guest.user_id})).await.ok();
@@ -288,18 +288,12 @@ fn profiles_reach_member_events() {
         assert_eq!(zone, json!({"m.tz": "Europe/London"}));
         server.get("/_matrix/client/v3/profile/@nobody:hs.test").await.refused(404, "M_NOT_FOUND");
         let member = format!("rooms/{room}/state/m.room.member/{}", alice.user_id);
-        for attempt in 0.. {
-            let content = alice.get(&member).await.ok();
-            if content["avatar_url"] == "mxc://hs.test/a" {
-                assert_eq!(
-                    content,
-                    json!({"membership": "join", "displayname": "Alice", "avatar_url": "mxc://hs.test/a"})
-                );
-                break;
-            }
-            assert!(attempt < 200, "{content}");
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
+        eventually("the member's picture", async || alice.get(&member).await.ok()["avatar_url"] == "mxc://hs.test/a")
+            .await;
+        assert_eq!(
+            alice.get(&member).await.ok(),
+            json!({"membership": "join", "displayname": "Alice", "avatar_url": "mxc://hs.test/a"})
+        );
         alice.delete("profile/@alice:hs.test/m.tz", json!({})).await.ok();
         server.get("/_matrix/client/v3/profile/@alice:hs.test/m.tz").await.refused(404, "M_NOT_FOUND");
         let found: Value = bob.post("user_directory/search", json!({"search_term": "ali"})).await.ok();
@@ -343,13 +337,8 @@ fn guests_suspended_and_locked_accounts_are_kept_out() {
         bob.call(Method::POST, "logout", Body::empty()).await.ok();
         // Once a room is closed to guests, they leave it.
         alice.put(&format!("rooms/{room}/state/m.room.guest_access"), json!({"guest_access": "forbidden"})).await.ok();
-        for attempt in 0.. {
-            if guest.get("joined_rooms").await.ok()["joined_rooms"] == json!([]) {
-                break;
-            }
-            assert!(attempt < 200);
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
+        eventually("the guest's leave", async || guest.get("joined_rooms").await.ok()["joined_rooms"] == json!([]))
+            .await;
     });
 }
 
@@ -364,14 +353,11 @@ fn a_deactivated_account_leaves_everything() {
         bob.get("account/whoami").await.refused(401, "M_UNKNOWN_TOKEN");
         server.post("/_matrix/client/v3/login", bob.password()).await.refused(403, "M_USER_DEACTIVATED");
         server.get("/_matrix/client/v3/register/available?username=bob").await.refused(400, "M_USER_IN_USE");
-        for attempt in 0.. {
+        eventually("the leave", async || {
             let members = alice.get(&format!("rooms/{room}/joined_members")).await.ok();
-            if members["joined"].as_object().unwrap().len() == 1 {
-                break;
-            }
-            assert!(attempt < 200, "{members}");
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
+            members["joined"].as_object().unwrap().len() == 1
+        })
+        .await;
     });
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod appservices;
+mod asked;
 mod calls;
 mod coverage;
 mod delayed;
@@ -12,11 +13,13 @@ mod endpoints;
 mod federated;
 mod flows;
 mod limits;
+mod newcomers;
 mod old_sync;
 mod pages;
 mod partial;
 mod policy;
 mod proposals;
+mod roles;
 mod search;
 mod server;
 mod sticky;

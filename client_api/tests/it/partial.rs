@@ -171,3 +171,32 @@ fn other_calls_do_not() {
         }
     });
 }
+
+#[test]
+fn names_and_aliases_change_meanwhile_and_members_are_found_afterwards() {
+    run(async |server| {
+        let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+        let entered = enter(&server, &alice).await;
+        alice.put("profile/@alice:hs.test/displayname", json!({"displayname": "Alice"})).await.ok();
+        let own = ("GET", "state/m.room.member/@alice:hs.test", json!({}));
+        let mut attempts = 0..1000;
+        while ask(&alice, &entered.room, &own).await.1["displayname"] != "Alice" {
+            assert!(attempts.next().is_some());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let alias = "directory/room/%23door:hs.test";
+        alice.put(alias, json!({"room_id": entered.room})).await.ok();
+        assert_eq!(bob.get(alias).await.ok()["room_id"], entered.room.as_str());
+        let aliases = ask(&alice, &entered.room, &("GET", "aliases", json!({}))).await.1;
+        assert_eq!(aliases, json!({"aliases": ["#door:hs.test"]}));
+        alice.delete(alias, json!({})).await.ok();
+        bob.get(alias).await.refused(404, "M_NOT_FOUND");
+        let found = async || {
+            let found = alice.post("user_directory/search", json!({"search_term": "charlie"})).await.ok();
+            found["results"].as_array().unwrap().len()
+        };
+        assert_eq!(found().await, 0);
+        resync(&server, &entered).await;
+        assert_eq!(found().await, 1);
+    });
+}

@@ -10,7 +10,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use calls::{CallAddresses, CallEvents, Calls, CallsConfig, CallsParts};
-use client_api::{ClientApiConfig, ClientApiParts, RateLimitsConfig};
+use client_api::{ClientApiConfig, ClientApiParts, RateLimitsConfig, SpamConfig};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use media::{
@@ -26,7 +26,7 @@ use spec::signing::SigningKey;
 use storage::{Backend, Options, Store};
 use sync::{Sync, SyncConfig, SyncParts};
 use tower::ServiceExt;
-use users::{RegistrationMode, Users, UsersConfig, UsersSettings};
+use users::{RegistrationMode, RolesConfig, Users, UsersConfig, UsersSettings};
 
 use crate::appservices::Services;
 use crate::calls::FakeMedia;
@@ -106,8 +106,38 @@ impl Reply {
     }
 }
 
+/// Waits until something is so, which a task in the background sees to.
+pub async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    for _ in 0..6000 {
+        if is_so().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{what} does not come to be");
+}
+
 pub fn no_limits() -> RateLimitsConfig {
     RateLimitsConfig { enabled: false, ..RateLimitsConfig::default() }
+}
+
+/// What a server is configured by, as far as tests choose it.
+pub struct Setup {
+    pub rate_limits: RateLimitsConfig,
+    pub spam: SpamConfig,
+    pub roles: RolesConfig,
+    pub calls: CallsConfig,
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        Setup {
+            rate_limits: no_limits(),
+            spam: SpamConfig::default(),
+            roles: RolesConfig::default(),
+            calls: CallsConfig::default(),
+        }
+    }
 }
 
 pub fn run<F: Future<Output = ()>>(test: impl FnOnce(Arc<Server>) -> F) {
@@ -115,8 +145,12 @@ pub fn run<F: Future<Output = ()>>(test: impl FnOnce(Arc<Server>) -> F) {
 }
 
 pub fn run_with<F: Future<Output = ()>>(rate_limits: RateLimitsConfig, test: impl FnOnce(Arc<Server>) -> F) {
+    run_as(Setup { rate_limits, ..Setup::default() }, test);
+}
+
+pub fn run_as<F: Future<Output = ()>>(setup: Setup, test: impl FnOnce(Arc<Server>) -> F) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(async { test(Arc::new(Server::start(rate_limits))).await });
+    runtime.block_on(async { test(Arc::new(Server::start_as(setup))).await });
 }
 
 impl Server {
@@ -124,7 +158,12 @@ impl Server {
         Server::start_with(rate_limits, CallsConfig::default())
     }
 
-    pub fn start_with(rate_limits: RateLimitsConfig, calls_config: CallsConfig) -> Server {
+    pub fn start_with(rate_limits: RateLimitsConfig, calls: CallsConfig) -> Server {
+        Server::start_as(Setup { rate_limits, calls, ..Setup::default() })
+    }
+
+    pub fn start_as(setup: Setup) -> Server {
+        let Setup { rate_limits, spam, roles, calls: calls_config } = setup;
         let mut keyspaces = [rooms::KEYSPACES, users::KEYSPACES, media::KEYSPACES, search::KEYSPACES].concat();
         keyspaces.extend(calls::KEYSPACES);
         let store = Store::open(Options::new(Backend::Memory, keyspaces)).unwrap();
@@ -145,6 +184,7 @@ impl Server {
         .unwrap();
         let config = UsersConfig {
             registration: RegistrationMode::Open,
+            roles,
             settings: UsersSettings { allow_guests: true, ..UsersSettings::default() },
             registration_shared_secret: Some("shared secret".into()),
             registration_token: Some("let.me.in".into()),
@@ -222,6 +262,7 @@ impl Server {
             tasks,
             config,
             rate_limits: runtime::config::Live::new(rate_limits),
+            spam: runtime::config::Live::new(spam),
         };
         Server {
             router: client_api::router(parts),
@@ -281,7 +322,7 @@ impl Server {
     }
 }
 
-impl Client<'_> {
+impl<'a> Client<'a> {
     pub async fn call(&self, method: Method, path: &str, body: impl Into<Body>) -> Reply {
         let path = if path.starts_with("/_") { path.to_owned() } else { format!("/_matrix/client/v3/{path}") };
         self.server.call(method, &path, Some(&self.token), body).await
@@ -311,6 +352,24 @@ impl Client<'_> {
         let path = format!("rooms/{room}/send/m.room.message/{txn}");
         let reply = self.put(&path, json!({"msgtype": "m.text", "body": body})).await.ok();
         reply["event_id"].as_str().unwrap().to_owned()
+    }
+
+    pub async fn join(&self, room: &str) {
+        self.post(&format!("join/{room}"), json!({})).await.ok();
+    }
+
+    pub async fn sync(&self, arguments: &str) -> Value {
+        self.get(&format!("sync?{arguments}")).await.ok()
+    }
+
+    /// The place after everything so far, for `since=`.
+    pub async fn now(&self) -> String {
+        self.sync("").await["next_batch"].as_str().unwrap().to_owned()
+    }
+
+    /// The same user on another device.
+    pub async fn other_device(&self) -> Client<'a> {
+        self.server.client(&self.server.post("/_matrix/client/v3/login", self.password()).await.ok())
     }
 
     /// An authenticated request with the user's password.

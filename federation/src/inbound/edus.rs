@@ -1,7 +1,7 @@
 //! What is told of users of another server besides events (Server-Server API §EDUs): typing, receipts, presence,
 //! messages to devices, changes of devices and keys.
 //!
-//! A server speaks for its own users only. What is about a room counts only if the room's access control list lets
+//! A server speaks for its own users only; whom a policy list keeps away is not heard. What is about a room counts only if the room's access control list lets
 //! the server take part. An EDU that is wrong is dropped and never fails its transaction; only when something that
 //! must not be lost cannot be written down is the transaction refused, so that it comes again.
 
@@ -144,12 +144,20 @@ impl Federation {
             "m.typing" => self.apply_typing(origin, read(content)?).await?,
             "m.presence" => self.apply_presence(origin, read(content)?)?,
             "m.receipt" => self.apply_receipts(origin, content).await?,
-            "m.direct_to_device" => self.users.receive_to_device(origin, content).await?,
+            "m.direct_to_device" => self.apply_messages(origin, content).await?,
             "m.device_list_update" => self.users.receive_device_list_update(origin, content).await?,
             "m.signing_key_update" => self.users.receive_signing_key_update(origin, content).await?,
             _ => return Ok(Applied::UnknownType),
         }
         Ok(Applied::Yes)
+    }
+
+    async fn apply_messages(&self, origin: &ServerName, content: Map<String, Value>) -> Result<(), EduError> {
+        let sender = content.get("sender").and_then(Value::as_str).and_then(|sender| UserId::parse(sender).ok());
+        if let Some(sender) = sender {
+            self.expect_heard(origin, &sender)?;
+        }
+        Ok(self.users.receive_to_device(origin, content).await?)
     }
 
     async fn apply_typing(&self, origin: &ServerName, typing: Typing) -> Result<(), EduError> {
@@ -166,7 +174,7 @@ impl Federation {
         let now = self.clock.now_ms();
         for update in updates.push.into_iter().take(MAX_PRESENCE) {
             let update: PresenceUpdate = read_value(update)?;
-            expect_own_user(origin, &update.user_id)?;
+            self.expect_heard(origin, &update.user_id)?;
             // Only of users who are in some room here is anything kept.
             let Some(user) = self.rooms.user_nid(&update.user_id)? else { continue };
             if self.rooms.joined_rooms(user)?.is_empty() {
@@ -179,6 +187,17 @@ impl Federation {
                 last_active_ms: now.saturating_sub(update.last_active_ago),
                 currently_active: update.currently_active,
             });
+        }
+        Ok(())
+    }
+
+    /// A server speaks for its own users only, and for those of them who are not kept away from here.
+    fn expect_heard(&self, origin: &ServerName, user: &UserId) -> Result<(), EduError> {
+        if user.server_name() != origin.as_str() {
+            return Err(EduError::Refused("a server speaks for its own users only"));
+        }
+        if !self.rooms.hears(user) {
+            return Err(EduError::Refused("the user is kept away from this server"));
         }
         Ok(())
     }
@@ -198,7 +217,7 @@ impl Federation {
     /// A user of the server that sends the EDU, who is joined to the room. In a partial room that may be anybody of a
     /// server in it, unless they are known to be out of it.
     async fn find_member(&self, origin: &ServerName, room: RoomNid, user_id: &UserId) -> Result<UserNid, EduError> {
-        expect_own_user(origin, user_id)?;
+        self.expect_heard(origin, user_id)?;
         let user = self.rooms.user_nid(user_id)?;
         let row = user.map(|user| self.rooms.membership(room, user)).transpose()?.flatten();
         match (user, row) {
@@ -212,13 +231,6 @@ impl Federation {
             _ => Err(EduError::Refused("the user is not in the room")),
         }
     }
-}
-
-fn expect_own_user(origin: &ServerName, user: &UserId) -> Result<(), EduError> {
-    if user.server_name() == origin.as_str() {
-        return Ok(());
-    }
-    Err(EduError::Refused("a server speaks for its own users only"))
 }
 
 fn read<T: DeserializeOwned>(content: Map<String, Value>) -> Result<T, EduError> {

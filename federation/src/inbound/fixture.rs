@@ -153,6 +153,7 @@ pub(crate) fn assemble(
 ) -> (Federation, tempfile::TempDir) {
     let signing_key = Arc::new(signing_key);
     let keyspaces = [rooms::KEYSPACES, users::KEYSPACES, media::KEYSPACES, &crate::keyspaces()].concat();
+    assert!(disk.wait_until_free());
     let store = Store::open(Options::new(Backend::MemoryDisk(disk), keyspaces)).unwrap();
     let server_name = ServerName::parse("here.test").unwrap();
     let (clock, random, metrics) = (Clock::fake(NOW_MS), Random::seeded(1), Metrics::default());
@@ -367,9 +368,9 @@ impl Here {
     pub async fn pass_time<T>(&self, work: impl Future<Output = T>) -> T {
         let passing = async {
             loop {
-                tokio::time::sleep(Duration::from_millis(1)).await;
+                tokio::time::sleep(Duration::from_millis(2)).await;
                 // Slowly enough that a busy machine does its work within the limits of time that it is given.
-                self.federation.clock.advance(Duration::from_millis(250));
+                self.federation.clock.advance(Duration::from_millis(100));
             }
         };
         tokio::select! {
@@ -380,13 +381,18 @@ impl Here {
 
     /// Waits until no event waits any more.
     pub async fn settle(&self) {
-        for _ in 0..500 {
-            if self.federation.staged_events() == 0 {
+        self.until(|| self.federation.staged_events() == 0).await;
+    }
+
+    /// Waits until something is so.
+    pub async fn until(&self, mut is_so: impl FnMut() -> bool) {
+        for _ in 0..6000 {
+            if is_so() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("events still wait after five seconds");
+        panic!("it does not come to be; {} events still wait", self.federation.staged_events());
     }
 
     /// Whether the event is in the room's timeline.

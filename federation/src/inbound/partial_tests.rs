@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use http::StatusCode;
-use rooms::{CheckedPdu, RoomNid};
+use rooms::{CheckedPdu, Membership, RoomNid};
 use serde_json::{Value, json};
 use spec::ids::{EventId, RoomId};
 use spec::pdu::Pdu;
@@ -21,7 +21,9 @@ struct Partial {
     room: RoomNid,
     carol: Arc<Pdu>,
     create: Arc<Pdu>,
+    host: Arc<Pdu>,
     levels: Arc<Pdu>,
+    rules: Arc<Pdu>,
     join: Arc<Pdu>,
 }
 
@@ -75,7 +77,7 @@ async fn partial() -> Partial {
     let state = [&create, &levels, &rules].map(|event| event.event_id.clone()).into();
     let via = here.peer.name.clone();
     rooms.enter_partial(room, CheckedPdu::of_ours(join.clone()), state, &via, vec![via.clone()]).await.unwrap();
-    Partial { here, room_id, room, carol, create, levels, join }
+    Partial { here, room_id, room, carol, create, host, levels, rules, join }
 }
 
 impl Partial {
@@ -88,9 +90,21 @@ impl Partial {
     }
 
     async fn get(&self, path: &str) -> (StatusCode, Value) {
+        self.ask("GET", path, None).await
+    }
+
+    async fn ask(&self, method: &str, path: &str, content: Option<&Value>) -> (StatusCode, Value) {
         let (own, peer) = (&self.here.federation.server_name, &self.here.peer);
-        let header = XMatrix::sign(&peer.key, &peer.name, own, "GET", path, None).to_header();
-        self.here.request("GET", path, Some(header), Body::empty()).await
+        let body = content.map_or_else(Body::empty, |content| Body::from(content.to_string()));
+        let object = content.and_then(Value::as_object);
+        let header = XMatrix::sign(&peer.key, &peer.name, own, method, path, object).to_header();
+        self.here.request(method, path, Some(header), body).await
+    }
+
+    fn membership(&self, id: &str) -> Option<Membership> {
+        let rooms = &self.here.federation.rooms;
+        let user = rooms.user_nid(&user(id)).unwrap()?;
+        rooms.membership(self.room, user).unwrap().map(|row| row.membership)
     }
 
     fn message(&self, prev: &[EventId]) -> Arc<Pdu> {
@@ -161,5 +175,55 @@ async fn others_are_sent_elsewhere() {
         // Carol's server is in the room by what it said of itself; no member of it is known.
         let (status, answer) = here.get(&format!("/_matrix/federation/v1/{kind}/{room}?event_id={join}")).await;
         assert_eq!((status, &answer["errcode"]), (StatusCode::FORBIDDEN, &json!("M_FORBIDDEN")), "{kind}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_let_in_through_the_second_half_either() {
+    let here = partial().await;
+    let dan = "@dan:there.test";
+    for (kind, membership) in [("v1/send_join", "join"), ("v2/send_join", "join"), ("v1/send_knock", "knock")] {
+        let cites = [&here.create, &here.levels];
+        let event = event("m.room.member", dan, Some(dan), json!({"membership": membership}), &cites, &[&here.join]);
+        let event = here.here.peer.sign(event);
+        let escaped = |text: &str| text.replace('!', "%21").replace(':', "%3A").replace('$', "%24");
+        let (room, id) = (escaped(here.room_id.as_str()), escaped(event.event_id.as_str()));
+        let path = format!("/_matrix/federation/{kind}/{room}/{id}");
+        let (status, answer) = here.ask("PUT", &path, Some(&wire(&event))).await;
+        assert_eq!((status, &answer["errcode"]), (StatusCode::NOT_FOUND, &json!("M_NOT_FOUND")), "{kind}");
+        assert_eq!(here.membership(dan), None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_kicked_or_banned_meanwhile_is_out() {
+    for membership in ["leave", "ban"] {
+        let here = partial().await;
+        let (bob, alice) = ("@bob:there.test", "@alice:here.test");
+        let cites = [&here.create, &here.host, &here.levels, &here.join];
+        let kick = event("m.room.member", bob, Some(alice), json!({"membership": membership}), &cites, &[&here.join]);
+        let kick = here.here.peer.sign(kick);
+        here.here.deliver("kick", from_ref(&kick)).await;
+        assert_eq!(here.membership(alice), Membership::parse(membership));
+        assert!(!here.here.federation.rooms.is_resident(here.room).unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_list_of_somebody_unknown_is_told_when_they_turn_out_to_be_a_member() {
+    for kind in ["m.device_list_update", "m.signing_key_update"] {
+        let here = partial().await;
+        let (rooms, users) = (&here.here.federation.rooms, &here.here.federation.users);
+        let dan = "@dan:there.test";
+        here.apply(kind, json!({"user_id": dan, "device_id": "D", "stream_id": 1})).await;
+        let cites = [&here.create, &here.levels, &here.rules];
+        let join = event("m.room.member", dan, Some(dan), json!({"membership": "join"}), &cites, &[&here.join]);
+        here.here.deliver("join", from_ref(&here.here.peer.sign(join))).await;
+        assert_eq!(here.membership(dan), Some(Membership::Join));
+        let before = users.latest_device_list_change();
+        users.settle_unsure_lists().await.unwrap();
+        let changes = users.device_list_changes(before, here.here.federation.store.visible()).unwrap();
+        let told: Vec<_> = changes.iter().map(|change| change.user).collect();
+        assert_eq!(told, [rooms.user_nid(&user(dan)).unwrap().unwrap()], "{kind}");
     }
 }

@@ -108,12 +108,7 @@ async fn what_goes_out_carries_the_signature() {
     here.federation.start();
     say(&here, room, "to all").await.unwrap();
     let is_message = |event: &&Value| event["content"]["body"] == "to all";
-    for _ in 0..500 {
-        if sent.lock().iter().any(|event| is_message(&event)) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    here.until(|| sent.lock().iter().any(|event| is_message(&event))).await;
     assert!(is_signed(sent.lock().iter().find(is_message).unwrap()));
 }
 
@@ -247,13 +242,8 @@ async fn a_slow_policy_server_holds_up_no_other_room() {
     assert_eq!(status, StatusCode::OK);
     let (status, _) = here.send("fast", here.transaction(from_ref(&other_join), json!([]))).await;
     assert_eq!(status, StatusCode::OK);
-    for _ in 0..500 {
-        if here.has(other, &other_join) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert!(here.has(other, &other_join) && !here.has(guarded, &message));
+    here.until(|| here.has(other, &other_join)).await;
+    assert!(!here.has(guarded, &message));
     here.pass_time(here.settle()).await;
     assert!(stored(&here, guarded, &message.event_id).unwrap().flags().is_visible());
 }

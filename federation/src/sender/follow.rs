@@ -25,7 +25,6 @@ use super::table::Stretch;
 use super::watch::{GATHER_PRESENCE_MS, GATHER_RECEIPTS_MS};
 use super::{SendError, Sender};
 
-const CHUNK: usize = 200;
 /// How often the cursor is written although nothing new is pending.
 const CURSOR_EVERY: Duration = Duration::from_secs(5);
 /// How long the follower waits after the store failed.
@@ -216,43 +215,13 @@ impl Sender {
     }
 
     fn look_at_room(&self, room: RoomNid, upto: StreamPos, place: &Place, found: &mut Found) -> Result<(), SendError> {
-        let mut after = match place.rooms.get(&room) {
-            Some(seen) => *seen,
-            None => self.last_seen(room, place.done)?,
-        };
-        loop {
-            let events = self.rooms.events_after(room, after, CHUNK)?;
-            let is_last = events.len() < CHUNK;
-            for event in events {
-                if event.pos() > upto {
-                    found.seen.push((room, after));
-                    return Ok(());
-                }
-                after = event.seq();
-                if event.pos() > place.done && event.flags().is_visible() {
-                    let stays = self.rooms.room_servers(room)?;
-                    self.look_at_event(&event, &stays, found)?;
-                }
-            }
-            if is_last {
-                found.seen.push((room, after));
-                return Ok(());
-            }
+        let mut news = self.rooms.new_events(room, place.rooms.get(&room).copied(), place.done, upto)?;
+        for event in news.by_ref() {
+            let stays = self.rooms.room_servers(room)?;
+            self.look_at_event(&event?, &stays, found)?;
         }
-    }
-
-    /// An event at or before the last one of the room that was looked at when everything up to `done` was.
-    fn last_seen(&self, room: RoomNid, done: StreamPos) -> Result<RoomSeq, SendError> {
-        let last = self.rooms.head(room)?.last_seq();
-        let mut back = 16i64;
-        loop {
-            let after = RoomSeq(last.0.saturating_sub(back).max(0));
-            let first = self.rooms.events_after(room, after, 1)?;
-            if after.0 == 0 || first.first().is_none_or(|event| event.pos() <= done) {
-                return Ok(after);
-            }
-            back = back.saturating_mul(4);
-        }
+        found.seen.push((room, news.seen()));
+        Ok(())
     }
 
     fn look_at_event(

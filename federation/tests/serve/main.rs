@@ -7,6 +7,8 @@ mod bounds;
 mod calls;
 mod events;
 mod gates;
+mod handshakes;
 mod invites;
 mod joins;
+mod kept_away;
 mod queries;

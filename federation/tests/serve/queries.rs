@@ -111,6 +111,10 @@ fn aliases_lead_to_rooms_and_the_servers_in_them() {
         here.rooms.create_alias(&alias, &room, nid).await.unwrap();
         let answer = there.get(&here, "query/directory?room_alias=%23room%3Ahs.test").await.unwrap();
         assert_eq!(answer, json!({"room_id": room.as_str(), "servers": ["hs.test", "remote.test"]}));
+        let foreign = RoomAlias::parse("#老虎Â£я🤨:hs.test").unwrap();
+        here.rooms.create_alias(&foreign, &room, nid).await.unwrap();
+        let path = format!("query/directory?room_alias={}", escape(foreign.as_str()));
+        assert_eq!(there.get(&here, &path).await.unwrap()["room_id"], room.as_str());
         assert_refused(there.get(&here, "query/directory?room_alias=%23none%3Ahs.test").await, 404, "M_NOT_FOUND");
         assert_refused(there.get(&here, "query/directory?room_alias=%23a%3Aother.test").await, 400, "M_INVALID_PARAM");
     });

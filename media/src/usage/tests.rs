@@ -82,3 +82,33 @@ async fn wrong_sums_are_found() {
     media.0.store.commit(batch).await.unwrap();
     assert_eq!(fixture.find_problems().len(), 4);
 }
+
+#[tokio::test]
+async fn what_is_stored_is_counted_by_day_and_stays_so() {
+    let fixture = fixture();
+    let media = &fixture.media;
+    let first = u32::try_from(fixture.clock.now_ms() / 86_400_000).unwrap();
+    let gone = fixture.upload(b"four").await;
+    fixture.clock.advance(std::time::Duration::from_secs(86_400));
+    fixture.upload(b"sixsix").await;
+    media.download(&Mxc::new("there.example", "abc").unwrap(), NO_WAIT).await.unwrap();
+    let days = [(first, usage(1, 4), usage(0, 0)), (first + 1, usage(1, 6), usage(1, 12))];
+    let stored = |from, until| -> Vec<_> {
+        let days = media.stored_by_day(from, until).unwrap();
+        days.into_iter().map(|(day, stored)| (day, stored.local, stored.remote)).collect()
+    };
+    assert_eq!(stored(first, first + 1), days);
+    assert_eq!(stored(first + 1, u32::MAX), days[1..]);
+    // What an older release has left is counted once.
+    let mut batch = Batch::new();
+    batch.delete(&crate::rows::DAYS_COUNTED, &());
+    let store = &media.0.store;
+    store.scan(&crate::rows::DAYS, &()).keys().for_each(|key| _ = batch.delete(&crate::rows::DAYS, &key.unwrap()));
+    store.commit(batch).await.unwrap();
+    for _ in 0..2 {
+        media.0.count_days_once().unwrap();
+        assert_eq!(stored(first, first + 1), days);
+    }
+    media.delete(&gone).await.unwrap();
+    assert_eq!(stored(first, first + 1), days);
+}

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use spec::ids::{EventId, RoomId, ServerName, UserId};
 use spec::signing::SigningKey;
 use spec::version::RoomVersion;
-use storage::{Backend, KeyspaceInfo, MemoryDisk, OpenError, Options, Read, Store};
+use storage::{Backend, MemoryDisk, Options, Read, Store};
 use users::{AccountKind, AdminRights, DeviceLogin, NewAccount, Pusher, Session, Users, UsersConfig};
 
 use crate::{Push, PushConfig, PushParts, rows};
@@ -156,21 +156,6 @@ impl Web for Gateways {
     }
 }
 
-/// A computation that nobody waits for any more may hold the last handle of the store for a moment.
-fn open_store(disk: &MemoryDisk, keyspaces: &[KeyspaceInfo]) -> Store {
-    let mut opened = None;
-    for _ in 0..200 {
-        match Store::open(Options::new(Backend::MemoryDisk(disk.clone()), keyspaces.to_vec())) {
-            Err(OpenError::Locked { .. }) => std::thread::sleep(Duration::from_millis(5)),
-            other => {
-                opened = Some(other.unwrap());
-                break;
-            }
-        }
-    }
-    opened.expect("the disk becomes free")
-}
-
 pub struct Fixture {
     pub push: Push,
     pub rooms: Rooms,
@@ -197,7 +182,8 @@ impl Fixture {
 
     fn open(disk: MemoryDisk, clock: Clock, gateways: Arc<Gateways>, config: PushConfig) -> Fixture {
         let keyspaces = [crate::KEYSPACES, rooms::KEYSPACES, users::KEYSPACES].concat();
-        let store = open_store(&disk, &keyspaces);
+        assert!(disk.wait_until_free());
+        let store = Store::open(Options::new(Backend::MemoryDisk(disk.clone()), keyspaces)).unwrap();
         let metrics = Metrics::new();
         let (tasks, random) = (Tasks::new(&metrics), Random::seeded(clock.now_ms()));
         let rooms = Rooms::new(RoomsParts {
@@ -235,10 +221,10 @@ impl Fixture {
 
     pub async fn restart_with(self, in_order: bool, config: PushConfig) -> Fixture {
         if in_order {
-            assert!(self.tasks.drain(Duration::from_secs(10)).await);
+            assert!(self.tasks.drain(Duration::from_secs(60)).await);
         }
         self.store.close().unwrap();
-        assert!(self.tasks.drain(Duration::from_secs(10)).await);
+        assert!(self.tasks.drain(Duration::from_secs(60)).await);
         let (disk, clock, gateways) = (self.disk.clone(), self.clock.clone(), self.gateways.clone());
         // The disk is free once the last handle is gone.
         drop(self);
@@ -248,12 +234,12 @@ impl Fixture {
     }
 
     pub async fn stop(self) {
-        assert!(self.tasks.drain(Duration::from_secs(10)).await, "a task does not end");
+        assert!(self.tasks.drain(Duration::from_secs(60)).await, "a task does not end");
     }
 
     /// Waits until something is so, at this time of the clock.
     pub async fn until(&self, mut is_so: impl FnMut() -> bool) {
-        for _ in 0..2000 {
+        for _ in 0..12_000 {
             if is_so() {
                 return;
             }

@@ -2,7 +2,6 @@
 //! a policy server that does not answer holds up its own rooms only.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -10,8 +9,8 @@ use super::{DelayError, DelayedRow};
 use crate::ids::RoomNid;
 use crate::rooms::Rooms;
 
-/// How long an event belongs to the task of its room. After a crash it is due again after that time.
-const LEASE: Duration = Duration::from_secs(120);
+/// How long an event belongs to the task of its room, in milliseconds. After a crash it is due again after that time.
+const LEASE_MS: u64 = 120_000;
 /// How many events of a room wait for its task.
 const MAX_WAITING: usize = 64;
 /// How many rooms have a task. What finds no place is tried again after the time of a lease.
@@ -68,7 +67,7 @@ impl Drop for RoomTask<'_> {
 impl Rooms {
     /// Hands an event that is due to the task of its room.
     pub(super) async fn fire_aside(&self, id: &str, row: &DelayedRow) -> Result<(), DelayError> {
-        match self.put_off(id, row, LEASE).await {
+        match self.put_off(id, row, LEASE_MS).await {
             Err(DelayError::Ended | DelayError::NotFound) => return Ok(()),
             other => other?,
         }

@@ -1,7 +1,5 @@
 //! The one task that sends delayed events when their time has come, and forgets those that ended long ago.
 
-use std::time::Duration;
-
 use storage::{Batch, Read, StreamPos};
 
 use super::{DELAYED, DELAYED_DUE, DELAYED_OF_USER, DelayError, DelayedRow, delete_row};
@@ -9,10 +7,11 @@ use crate::error::RoomError;
 use crate::ids::UserNid;
 use crate::rooms::Rooms;
 
-/// The longest sleep: the operator may set the machine's clock.
-const MAX_SLEEP: Duration = Duration::from_secs(60);
-/// How long an event waits whose room cannot be written to right now, and the task itself after a failure.
-const PAUSE: Duration = Duration::from_secs(5);
+/// The longest sleep, in milliseconds: the operator may set the machine's clock.
+const MAX_SLEEP_MS: u64 = 60_000;
+/// How long an event waits whose room cannot be written to right now, and the task itself after a failure, in
+/// milliseconds.
+const PAUSE_MS: u64 = 5_000;
 /// How long after its time an event is given up that cannot be sent for want of somebody else's answer.
 const GIVE_UP_MS: u64 = 60 * 60 * 1000;
 
@@ -22,28 +21,28 @@ impl Rooms {
     /// is dropped, which is safe at any await.
     pub async fn run_delayed_events(&self, may_send: impl Fn(UserNid) -> bool + Send) {
         loop {
-            let sleep = match self.work_off_due(&may_send).await {
-                Ok(next) => next.min(MAX_SLEEP),
+            let latest_ms = self.clock.now_ms().saturating_add(MAX_SLEEP_MS);
+            let next_ms = match self.work_off_due(&may_send).await {
+                Ok(next_ms) => next_ms.map_or(latest_ms, |next_ms| next_ms.min(latest_ms)),
                 Err(error) => {
                     tracing::error!(%error, "delayed events were not sent");
-                    PAUSE
+                    self.clock.now_ms().saturating_add(PAUSE_MS)
                 }
             };
             tokio::select! {
-                () = self.clock.sleep(sleep) => {}
+                () = self.clock.sleep_until_ms(next_ms) => {}
                 () = self.delays.wake.notified() => {}
             }
         }
     }
 
-    /// Does what is due; returns the time until something else is.
-    async fn work_off_due(&self, may_send: &(impl Fn(UserNid) -> bool + Send)) -> Result<Duration, DelayError> {
+    /// Does what is due; returns when something else is.
+    async fn work_off_due(&self, may_send: &(impl Fn(UserNid) -> bool + Send)) -> Result<Option<u64>, DelayError> {
         loop {
             let next = self.store.scan(&DELAYED_DUE, &()).keys().next().transpose()?;
-            let Some((due_ms, pos, id)) = next else { return Ok(MAX_SLEEP) };
-            let now = self.clock.now_ms();
-            if due_ms > now {
-                return Ok(Duration::from_millis(due_ms - now));
+            let Some((due_ms, pos, id)) = next else { return Ok(None) };
+            if due_ms > self.clock.now_ms() {
+                return Ok(Some(due_ms));
             }
             let row = self.delayed_row(&id)?;
             match row {
@@ -87,7 +86,7 @@ impl Rooms {
         };
         let is_late = self.clock.now_ms() > row.since_ms.saturating_add(row.delay_ms).saturating_add(GIVE_UP_MS);
         let changed = match judge(&failed) {
-            Judgement::Later { .. } if !is_late => self.put_off(id, row, PAUSE).await,
+            Judgement::Later { .. } if !is_late => self.put_off(id, row, PAUSE_MS).await,
             Judgement::Later { forbidden } | Judgement::Never { forbidden } => {
                 tracing::debug!(room = row.room.0, error = %failed, "a delayed event could not be sent");
                 self.fail_delayed(id, forbidden, failed.to_string()).await
@@ -100,8 +99,8 @@ impl Rooms {
     }
 
     /// Lets an event be due again in a while, unless it was restarted.
-    pub(super) async fn put_off(&self, id: &str, row: &DelayedRow, pause: Duration) -> Result<(), DelayError> {
-        let due_ms = self.clock.now_ms().saturating_add(pause.as_millis() as u64);
+    pub(super) async fn put_off(&self, id: &str, row: &DelayedRow, pause_ms: u64) -> Result<(), DelayError> {
+        let due_ms = self.clock.now_ms().saturating_add(pause_ms);
         let since_ms = row.since_ms;
         let later = |row: &DelayedRow| DelayedRow { due_ms: due_ms.max(row.due_ms), ..row.clone() };
         self.change_scheduled(id, |row| if row.since_ms == since_ms { later(row) } else { row.clone() }).await

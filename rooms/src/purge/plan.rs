@@ -15,7 +15,7 @@ use crate::snapshot;
 use crate::timeline::Cursor;
 
 /// How many events one look goes over.
-const LOOK: usize = 4000;
+const LOOK: usize = 1000;
 /// How many ids of events that remain are remembered: what they follow is mostly the one before.
 const REMEMBERED: usize = 64;
 
@@ -48,6 +48,8 @@ pub(crate) struct Plan {
     pub(super) log: HashMap<RoomSeq, Vec<(StreamPos, u32)>>,
     /// The last event that goes.
     pub(super) last_old: Option<RoomSeq>,
+    /// How many events go, or lose their place.
+    pub(super) old: u64,
 }
 
 impl Plan {
@@ -72,6 +74,7 @@ impl Plan {
             recent: VecDeque::new(),
             log: HashMap::new(),
             last_old: None,
+            old: 0,
         })
     }
 
@@ -178,6 +181,7 @@ impl Plan {
     fn look_at(&mut self, rooms: &Rooms, event: &Event) -> Result<(), RoomError> {
         if self.is_old(event) {
             self.last_old = self.last_old.max(Some(event.seq()));
+            self.old += u64::from(!event.flags().has(EventFlags::OUTLIER));
             return Ok(());
         }
         self.keep(rooms, event)

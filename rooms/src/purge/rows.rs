@@ -1,6 +1,7 @@
 //! What the writer does for a purge: the rows of events and of states that go.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use spec::redact;
 use storage::Read;
@@ -18,12 +19,16 @@ use crate::relations::stated_parent;
 use crate::server_view::{Citation, cited_ids};
 use crate::sticky::STICKY;
 
-/// How many events one commit takes out: so long does a message wait that comes in between.
+/// How many events one commit looks at, at least and at most.
+const MIN_EVENTS: usize = 16;
 const EVENTS: usize = 64;
+/// How long the writer works for one commit, about: so long does a message wait that comes in between, and as long as
+/// the disk takes.
+const TIME: Duration = Duration::from_millis(3);
 /// How many bytes of events one commit looks at, about.
 const BYTES: usize = 512 * 1024;
 /// How many relations of an event one commit takes out.
-const RELATIONS_AT_ONCE: usize = 20_000;
+const RELATIONS_AT_ONCE: usize = 1000;
 /// How many nodes of states one commit looks at.
 const NODES: usize = 1000;
 
@@ -43,11 +48,12 @@ impl Append<'_> {
         let Some(last) = plan.last_old else { return Ok(part) };
         let (rooms, room) = (self.rooms, self.head.room);
         plan.catch_up(rooms, &self.head)?;
-        let mut bytes = 0;
+        let (mut bytes, began) = (0, rooms.clock.monotonic());
+        let is_late = || rooms.clock.monotonic().saturating_sub(began) > TIME;
         let events = rooms.scan_events(room, from, last.next(), EVENTS, false)?;
         let is_last = events.len() < EVENTS;
-        for event in &events {
-            if bytes > BYTES {
+        for (number, event) in events.iter().enumerate() {
+            if bytes > BYTES || (number >= MIN_EVENTS && is_late()) {
                 part.next = Some(event.seq());
                 return Ok(part);
             }

@@ -35,6 +35,9 @@ pub(super) struct ServerLens {
 impl ServerLens {
     /// Whether the server may see an event that is not rejected.
     pub fn can_see(&mut self, view: &ServerView, event: &Event) -> Result<bool, RoomError> {
+        if view.rooms.is_expired(&view.head, event) {
+            return Ok(false);
+        }
         let server = view.server.as_str();
         let is_theirs = |user: &str| user.split_once(':').is_some_and(|(_, of)| of == server);
         let their_member = event.kind() == "m.room.member" && event.state_key().is_some_and(is_theirs);

@@ -9,7 +9,7 @@ use rooms::{CreateRoom, Draft, Event, EventFlags, Membership, Preset, RoomError,
 use serde_json::{Map, Value, json};
 use spec::ids::{EventId, RoomAlias, RoomId, UserId};
 use spec::version::RoomVersion;
-use storage::{Backend, CommitError, FailAction, FailPoints, FailStep, MemoryDisk, OpenError, Options, Store};
+use storage::{Backend, CommitError, FailAction, FailPoints, FailStep, MemoryDisk, Options, Store};
 
 use crate::server::{Server, object, request, text};
 
@@ -56,16 +56,10 @@ fn open(disk: &MemoryDisk, seed: u64, fail_points: Option<FailPoints>) -> Server
 
 pub fn open_store(disk: &MemoryDisk, fail_points: Option<FailPoints>) -> Store {
     // The writers of the server before may hold the disk a moment longer.
-    for _ in 0..5_000 {
-        let mut options = Options::new(Backend::MemoryDisk(disk.clone()), rooms::KEYSPACES.to_vec());
-        options.fail_points = fail_points.clone();
-        match Store::open(options) {
-            Ok(store) => return store,
-            Err(OpenError::Locked { .. }) => std::thread::sleep(Duration::from_millis(1)),
-            Err(error) => panic!("{error}"),
-        }
-    }
-    panic!("the disk stays in use");
+    assert!(disk.wait_until_free());
+    let mut options = Options::new(Backend::MemoryDisk(disk.clone()), rooms::KEYSPACES.to_vec());
+    options.fail_points = fail_points;
+    Store::open(options).unwrap()
 }
 
 /// Crashes when `step` is reached for the time after `commits`.

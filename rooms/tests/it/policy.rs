@@ -195,13 +195,13 @@ impl Scene {
 fn in_scene<F: Future<Output = ()>>(test: impl FnOnce(Scene) -> F) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let limit = Duration::from_secs(60);
+        let limit = Duration::from_secs(300);
         tokio::time::timeout(limit, async { test(Scene::new().await).await }).await.unwrap();
     });
 }
 
 async fn eventually(mut done: impl FnMut() -> bool) {
-    for _ in 0..1000 {
+    for _ in 0..12_000 {
         if done() {
             return;
         }
@@ -585,13 +585,20 @@ fn a_slow_policy_server_holds_up_what_is_received_for_a_limited_time() {
         scene.policy.answer(|_| Reply::Hold(Arc::new(Semaphore::new(0))));
         let events: Vec<_> = (0..20).map(|n| scene.received(&n.to_string()).into()).collect();
         let receiving = scene.server.rooms.receive_all(scene.nid, events);
+        let before = scene.server.clock.monotonic();
         let pass = async {
-            for _ in 0..31 {
+            loop {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 scene.server.clock.advance(Duration::from_secs(1));
             }
         };
-        let (verdicts, ()) = tokio::join!(receiving, pass);
+        let verdicts = tokio::select! {
+            verdicts = receiving => verdicts,
+            () = pass => unreachable!(),
+        };
+        // For all of them together, not for each.
+        let took = scene.server.clock.monotonic() - before;
+        assert!(took < Duration::from_secs(120), "{took:?}");
         assert!(verdicts.unwrap().into_iter().all(|verdict| matches!(verdict.unwrap(), Verdict::SoftFailed(_))));
     });
 }
@@ -666,12 +673,16 @@ fn what_has_waited_too_long_is_refused() {
         let alice = (scene.alice.clone(), scene.alice_nid);
         let first = tokio::spawn(send(server.rooms.clone(), *nid, alice.clone(), "first"));
         eventually(|| policy.asked.lock().len() == 1).await;
-        let second = tokio::spawn(send(server.rooms.clone(), *nid, alice.clone(), "second"));
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        let more: Vec<_> =
+            (0..20).map(|_| tokio::spawn(send(server.rooms.clone(), *nid, alice.clone(), "later"))).collect();
+        // As many wait as may: the others are refused at once.
+        eventually(|| more.iter().filter(|send| send.is_finished()).count() == 4).await;
         server.clock.advance(Duration::from_secs(61));
-        gate.add_permits(10);
+        gate.add_permits(30);
         first.await.unwrap().unwrap();
-        assert!(matches!(second.await.unwrap(), Err(RoomError::Busy)));
+        for send in more {
+            assert!(matches!(send.await.unwrap(), Err(RoomError::Busy)));
+        }
         // Those who come later have all their time.
         send(server.rooms.clone(), *nid, alice, "third").await.unwrap();
     });

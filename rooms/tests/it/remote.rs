@@ -242,6 +242,32 @@ fn a_redaction_that_comes_first_is_applied_when_its_target_comes() {
 }
 
 #[test]
+fn what_is_not_here_is_redacted_where_others_may_have_it() {
+    test(|world| async move {
+        let users = if world.version == RoomVersion::V12 {
+            json!({ world.bob.as_str(): 100 })
+        } else {
+            json!({ world.alice.as_str(): 100, world.bob.as_str(): 100 })
+        };
+        let levels = Draft::state(world.alice.clone(), "m.room.power_levels", "", object(json!({"users": users})));
+        world.one.append(&world.room, levels).await.unwrap();
+        world.one.say(&world.room, &world.alice, "kept").await;
+        let target = world.one.say(&world.room, &world.alice, "regretted").await;
+        world.enter().await;
+        let nid = world.nid(&world.two);
+        world.two.append(&world.room, Draft::redaction(world.bob.clone(), target, Map::new())).await.unwrap();
+        world.two.rooms.backfill(nid, world.missing_at_two()).await.unwrap();
+        assert_eq!(world.read(), ["kept", ""]);
+        // Where nobody else is, there is nothing else.
+        let (dave, _) = world.two.user("dave").await;
+        let alone = world.two.create(&dave, world.version, Preset::PublicChat).await;
+        let unknown = EventId::parse("$unknown:three.test").unwrap();
+        let refused = world.two.append(&alone, Draft::redaction(dave, unknown, Map::new())).await;
+        assert!(matches!(refused, Err(RoomError::EventNotFound)));
+    });
+}
+
+#[test]
 fn who_comes_back_finds_the_room_as_it_is_now() {
     test(|world| async move {
         world.enter().await;

@@ -341,3 +341,38 @@ fn a_view_is_of_one_room_and_for_who_is_in_it() {
         assert!(matches!(unknown, Err(RoomError::RoomNotFound)));
     });
 }
+
+#[test]
+fn what_has_expired_is_given_to_no_other_server() {
+    run(|plain| async move {
+        let mut config = rooms::RoomsConfig::default();
+        config.retention.enabled = true;
+        let server = Server::with_config(plain.store.clone(), config);
+        let scene = Scene::new(server, RoomVersion::V11).await;
+        let (server, room, alice) = (&scene.server, &scene.room, &scene.alice);
+        let fred = scene.far.user("fred");
+        scene.far.turn(server, room, &fred, Membership::Join).await;
+        let lifetime = object(json!({"max_lifetime": 2 * 24 * 3_600_000}));
+        let wish = Draft::state(alice.clone(), "m.room.retention", "", lifetime);
+        let wish = server.append(room, wish).await.unwrap();
+        let ours = scene.say("ours, old").await;
+        let theirs = scene.far.say(server, room, &fred, "theirs, old").await;
+        let given = |id: &EventId| scene.view().event(id).map(|event| event.content().to_owned());
+        assert!(given(&ours).unwrap().contains("old") && given(&theirs).unwrap().contains("old"));
+        server.clock.advance(std::time::Duration::from_secs(3 * 24 * 3600));
+        let new = scene.say("new").await;
+        for id in [&ours, &theirs] {
+            assert!(matches!(given(id), Err(RoomError::EventNotFound)));
+        }
+        assert!(given(&wish).is_ok() && given(&new).is_ok());
+        // The graph keeps its shape: without their content.
+        let view = scene.view();
+        let history = view.backfill(std::slice::from_ref(&new), 4).unwrap();
+        assert_eq!(ids(&history), texts(&[&new, &theirs, &ours, &wish]));
+        let written: Vec<String> = history.iter().map(|event| view.pdu_json(event).unwrap().get().to_owned()).collect();
+        assert!(written[0].contains("new") && written[3].contains("max_lifetime"));
+        assert!(!written[1].contains("old") && !written[2].contains("old"), "{written:?}");
+        let missing = view.missing_events(std::slice::from_ref(&new), std::slice::from_ref(&wish), 10, 0).unwrap();
+        assert_eq!(ids(&missing), texts(&[&ours, &theirs]));
+    });
+}

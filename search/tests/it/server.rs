@@ -38,10 +38,10 @@ impl Remains {
 pub fn run<F: Future<Output = ()>>(remains: &Remains, seed: u64, test: impl FnOnce(Server) -> F) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let server = Server::start(remains.disk.clone(), &remains.index(), seed).await;
+        let server = Server::start(remains.disk.clone(), &remains.index(), seed);
         let (tasks, store) = (server.tasks.clone(), server.store.clone());
         test(server).await;
-        assert!(tasks.drain(Duration::from_secs(10)).await);
+        assert!(tasks.drain(Duration::from_secs(60)).await);
         store.close().unwrap();
     });
 }
@@ -60,19 +60,10 @@ pub fn object(value: Value) -> Map<String, Value> {
 }
 
 impl Server {
-    async fn start(disk: MemoryDisk, folder: &Path, seed: u64) -> Server {
+    fn start(disk: MemoryDisk, folder: &Path, seed: u64) -> Server {
         let keyspaces = [rooms::KEYSPACES, users::KEYSPACES, search::KEYSPACES].concat();
-        let open = || Store::open(Options::new(Backend::MemoryDisk(disk.clone()), keyspaces.clone()));
-        // After a stop the last handles of the old store may live a moment longer.
-        let mut store = open();
-        for _ in 0..200 {
-            if store.is_ok() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            store = open();
-        }
-        let store = store.unwrap();
+        assert!(disk.wait_until_free());
+        let store = Store::open(Options::new(Backend::MemoryDisk(disk), keyspaces)).unwrap();
         let clock = Clock::fake(1_700_000_000_000 + seed * 1_000_000);
         let tasks = Tasks::new(&Metrics::new());
         let rooms = Rooms::new(RoomsParts {

@@ -1,17 +1,9 @@
 //! Rows in memory, for tests: a tree per keyspace, copied on write while a snapshot holds it.
 
-use std::{
-    collections::BTreeMap,
-    ops::Bound,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{collections::BTreeMap, ops::Bound, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use parking_lot::RwLock;
+use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::{
     OpenError,
@@ -21,6 +13,9 @@ use crate::{
 
 type Table = BTreeMap<Bytes, Bytes>;
 
+/// How long [`MemoryDisk::wait_until_free`] waits.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// What a memory store keeps when it is closed or crashes: open another store on a clone to restart it.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryDisk(Arc<Disk>);
@@ -28,7 +23,8 @@ pub struct MemoryDisk(Arc<Disk>);
 #[derive(Debug, Default)]
 struct Disk {
     tables: RwLock<Vec<(&'static str, Arc<Table>)>>,
-    in_use: AtomicBool,
+    in_use: Mutex<bool>,
+    freed: Condvar,
 }
 
 impl MemoryDisk {
@@ -36,6 +32,15 @@ impl MemoryDisk {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Blocks the thread until no store is open on the disk, a minute at most; `false` if one still is. After a stop the
+    /// last handle may live a moment longer: a computation that nobody waits for any more has it.
+    #[must_use]
+    pub fn wait_until_free(&self) -> bool {
+        let mut in_use = self.0.in_use.lock();
+        self.0.freed.wait_while_for(&mut in_use, |in_use| *in_use, PATIENCE);
+        !*in_use
     }
 }
 
@@ -50,7 +55,7 @@ pub(crate) struct Memory {
 impl Memory {
     pub(crate) fn open(disk: &MemoryDisk, directory: &Directory) -> Result<Self, OpenError> {
         let disk = disk.0.clone();
-        if disk.in_use.swap(true, Ordering::AcqRel) {
+        if std::mem::replace(&mut *disk.in_use.lock(), true) {
             return Err(OpenError::Locked { path: Path::new("(memory)").to_owned() });
         }
         let mut tables = disk.tables.write();
@@ -126,7 +131,8 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        self.disk.in_use.store(false, Ordering::Release);
+        *self.disk.in_use.lock() = false;
+        self.disk.freed.notify_all();
     }
 }
 

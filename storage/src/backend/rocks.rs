@@ -113,8 +113,6 @@ impl Rocks {
 
     pub(crate) fn compact(&self, index: KeyspaceIndex, range: &ByteRange) -> Result<(), StorageError> {
         let family = self.family(index)?;
-        // What still is in memory only would be written to the disk as it is, deleted rows and all.
-        self.db.flush_cf(family).map_err(|error| StorageError::backend("flush", error))?;
         let mut options = CompactOptions::default();
         // Flushes and other compactions go on beside it.
         options.set_exclusive_manual_compaction(false);

@@ -5,7 +5,6 @@ use std::{
     sync::{Arc, Mutex, mpsc},
     task::{Context, Waker},
     thread,
-    time::Duration,
 };
 
 use storage::{
@@ -98,30 +97,33 @@ fn expectations_compare_whole_values(bed: &Bed) {
     assert_eq!(get(&store, "epoch"), Some(2));
 }
 
-/// Fail points that hold the first group until told, so that what is submitted meanwhile forms one group.
-fn hold_first_group() -> (FailPoints, mpsc::Sender<()>) {
+/// Fail points that hold the first group until told, so that what is submitted meanwhile forms one group; and who tells
+/// when they hold it.
+fn hold_first_group() -> (FailPoints, mpsc::Sender<()>, mpsc::Receiver<()>) {
     let (release, wait) = mpsc::channel();
-    let wait = Mutex::new(Some(wait));
+    let (hold, held) = mpsc::channel();
+    let wait = Mutex::new(Some((wait, hold)));
     let points = FailPoints::new(move |step| {
         if step == FailStep::BeforeWrite
-            && let Some(wait) = wait.lock().unwrap().take()
+            && let Some((wait, hold)) = wait.lock().unwrap().take()
         {
+            hold.send(()).unwrap();
             wait.recv().unwrap();
         }
         FailAction::Continue
     });
-    (points, release)
+    (points, release, held)
 }
 
 /// Commits the batches as one group and returns their results in order.
 fn commit_as_group(bed: &Bed, batches: Vec<Batch>) -> (Store, Vec<Result<StreamPos, CommitError>>) {
-    let (points, release) = hold_first_group();
+    let (points, release, held) = hold_first_group();
     let store = bed.open_with(points);
     let mut context = Context::from_waker(Waker::noop());
     let mut first = Box::pin(store.commit(Batch::new()));
     assert!(first.as_mut().poll(&mut context).is_pending());
     // The committer must have taken the first batch before the others arrive.
-    thread::sleep(Duration::from_millis(50));
+    held.recv().unwrap();
     let mut waiting: Vec<_> = batches.into_iter().map(|batch| Box::pin(store.commit(batch))).collect();
     for commit in &mut waiting {
         assert!(commit.as_mut().poll(&mut context).is_pending());
@@ -254,7 +256,7 @@ fn a_panicking_observer_does_not_stop_commits(bed: &Bed) {
 }
 
 fn a_dropped_commit_is_still_committed(bed: &Bed) {
-    let (points, release) = hold_first_group();
+    let (points, release, _held) = hold_first_group();
     let store = bed.open_with(points);
     {
         let mut commit = pin!(store.commit(named("dropped", 1)));
@@ -276,7 +278,7 @@ fn commits_after_close_are_refused(bed: &Bed) {
 }
 
 fn close_commits_what_is_queued(bed: &Bed) {
-    let (points, release) = hold_first_group();
+    let (points, release, _held) = hold_first_group();
     let store = bed.open_with(points);
     let mut context = Context::from_waker(Waker::noop());
     let mut commits: Vec<_> = (0..20).map(|n| Box::pin(store.commit(named(&n.to_string(), n)))).collect();

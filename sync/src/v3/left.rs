@@ -1,11 +1,11 @@
 //! `rooms.invite`, `rooms.knock` and `rooms.leave`.
 
-use rooms::{Cursor, Event, Membership, RoomNid, UserRoom};
+use rooms::{Cursor, Departure, Event, Membership, RoomNid, UserRoom};
 
 use super::Assembly;
 use super::joined::Stand;
 use crate::error::SyncError;
-use crate::json::Object;
+use crate::json::{Array, Object};
 use crate::stripped::write_stripped_state;
 use crate::timeline::{Room, Timeline, membership_of};
 
@@ -38,10 +38,10 @@ impl Assembly<'_> {
             return Ok(());
         }
         let event = room.rooms.event_at(room.view.room(), row.seq)?;
-        let (timeline, state) = if row.was_joined() {
+        let (timeline, state) = if row.was_joined() && !row.forgotten {
             self.read_left(&room, &event)?
         } else {
-            // They were never in: all they may know is that they will not be.
+            // They were never in, or have nothing to do with it any more: all they may know is that they are not in it.
             let prev_batch = Cursor::after(&event).before();
             let snapshot = event.state_after();
             (Timeline { events: vec![event], limited: false, prev_batch, snapshot }, Vec::new())
@@ -50,6 +50,21 @@ impl Assembly<'_> {
         self.write_timeline_and_state(&mut object, &room, &timeline, &state)?;
         object.close();
         Ok(())
+    }
+
+    /// A room of which there is nothing any more.
+    pub(super) fn write_departure(&self, section: &mut Object<'_>, departure: &Departure) {
+        if !self.filter.room.matches_room(departure.room_id.as_str()) {
+            return;
+        }
+        let mut object = Object::open(section.key(departure.room_id.as_str()));
+        let mut timeline = Object::open(object.key("timeline"));
+        let mut events = Array::open(timeline.key("events"));
+        events.raw(departure.event.get());
+        events.close();
+        timeline.bool("limited", false);
+        timeline.close();
+        object.close();
     }
 
     fn read_left(&self, room: &Room<'_>, last: &Event) -> Result<(Timeline, Vec<Event>), SyncError> {

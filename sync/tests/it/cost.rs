@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rooms::{RetentionConfig, RoomsConfig};
 use serde_json::json;
 use storage::Backend;
 use sync::{SlidingRequest, SyncConfig, SyncToken, V3Request};
@@ -20,15 +21,19 @@ struct Setting {
     _folder: tempfile::TempDir,
 }
 
-async fn prepare(rooms: usize) -> Setting {
+/// With `retention`, each event that is shown is asked whether it has expired; none has.
+async fn prepare(rooms: usize, retention: bool) -> Setting {
     let folder = tempfile::tempdir().unwrap();
     let backend = Backend::Rocks { path: folder.path().join("db") };
-    let server = Server::start(backend, SyncConfig::default());
+    let retention = RetentionConfig { enabled: retention, ..RetentionConfig::default() };
+    let of_rooms = RoomsConfig { retention, ..RoomsConfig::default() };
+    let server = Server::with("hs.test", backend, SyncConfig::default(), of_rooms);
     let (alice, bob) = (server.login("alice", "A").await, server.login("bob", "B").await);
     let mut ids = Vec::new();
     for n in 0..rooms {
         let id = server.create(&bob, |new| new.name = Some(format!("Room {n}"))).await;
         server.join(&id, &alice).await;
+        server.set(&bob, &id, "m.room.retention", "", json!({"max_lifetime": 31_536_000_000_u64})).await;
         for n in 0..15 {
             server.say(&bob, &id, &format!("message {n}")).await;
         }
@@ -118,8 +123,9 @@ async fn measure_delivery(setting: &Setting) {
 fn cost_of_requests() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        for rooms in [50, 500] {
-            let setting = prepare(rooms).await;
+        for (rooms, retention) in [(50, false), (50, true), (500, false), (500, true)] {
+            println!("messages expire: {retention}");
+            let setting = prepare(rooms, retention).await;
             measure(&setting).await;
             measure_delivery(&setting).await;
         }

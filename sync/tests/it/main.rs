@@ -5,6 +5,7 @@
 
 mod convergence;
 mod cost;
+mod deleted;
 mod lists;
 mod outside;
 mod partial;

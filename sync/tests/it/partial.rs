@@ -126,7 +126,7 @@ fn who_wants_all_members_sees_the_room_once_they_are_known() {
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(!sleeper.is_finished());
         far.resync(&here).await;
-        let answer = tokio::time::timeout(Duration::from_secs(10), sleeper).await.unwrap().unwrap();
+        let answer = tokio::time::timeout(Duration::from_secs(60), sleeper).await.unwrap().unwrap();
         let after = here.v3(&alice, Some(token(&hidden))).await;
         // Nobody has to be encrypted for.
         assert!(after.get("device_lists").is_none(), "{after}");

@@ -116,7 +116,7 @@ fn messages_to_the_device_stay_until_they_are_acknowledged() {
         let third = server.v3(&alice, Some(token(&second))).await;
         assert_eq!(count(&third), 0);
         // Deletion runs in the background.
-        for _ in 0..500 {
+        for _ in 0..6000 {
             if count(&server.v3(&alice, None).await) == 0 {
                 return;
             }

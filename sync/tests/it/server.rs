@@ -41,6 +41,10 @@ impl Server {
     }
 
     pub fn named(name: &str, backend: Backend, config: SyncConfig) -> Server {
+        Server::with(name, backend, config, RoomsConfig::default())
+    }
+
+    pub fn with(name: &str, backend: Backend, config: SyncConfig, of_rooms: RoomsConfig) -> Server {
         let mut keyspaces = rooms::KEYSPACES.to_vec();
         keyspaces.extend_from_slice(users::KEYSPACES);
         let store = Store::open(Options::new(backend, keyspaces)).unwrap();
@@ -53,7 +57,7 @@ impl Server {
             tasks: tasks.clone(),
             server_name: ServerName::parse(name).unwrap(),
             signing_key: Arc::new(SigningKey::from_seed([1; 32], "1").unwrap()),
-            config: RoomsConfig::default(),
+            config: of_rooms,
             policy_servers: None,
         })
         .unwrap();

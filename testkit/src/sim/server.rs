@@ -99,6 +99,15 @@ impl SimServer {
         &self.running().rooms
     }
 
+    /// Its accounts.
+    ///
+    /// # Panics
+    /// If it does not run.
+    #[must_use]
+    pub fn users(&self) -> &Users {
+        &self.running().users
+    }
+
     /// Its edge.
     ///
     /// # Panics
@@ -141,7 +150,7 @@ impl SimServer {
     /// # Panics
     /// If that fails.
     pub fn add_user(&self, localpart: &str, runtime: &SimRuntime) -> UserId {
-        let (users, localpart) = (self.running().users.clone(), localpart.to_owned());
+        let (users, localpart) = (self.users().clone(), localpart.to_owned());
         let created = runtime.run(Duration::from_secs(10), async move {
             let new = NewAccount {
                 localpart: &localpart,
@@ -180,6 +189,7 @@ impl SimServer {
     fn run(&mut self, runtime: &SimRuntime, network: &SimNetwork) {
         self.starts += 1;
         let store = self.open_store(runtime);
+        runtime.watch(&store);
         let _entered = runtime.handle().enter();
         // A restarted server has other random numbers.
         let random = Random::seeded(self.seed.wrapping_mul(1000).wrapping_add(self.starts));

@@ -1,11 +1,15 @@
 //! One thread that runs a simulated world, and the passing of its time.
 
+use std::fs::File;
 use std::future::Future;
+use std::os::unix::fs::FileExt;
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use runtime::Clock;
+use storage::{CommitWatch, Store};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
@@ -13,16 +17,37 @@ use tokio::sync::oneshot;
 const START_MS: u64 = 1_700_000_000_000;
 /// By how much time advances at once.
 const STEP: Duration = Duration::from_millis(20);
-/// How long the thread has to be idle, in real time, before simulated time goes on: a store answers much sooner.
-const QUIET: Duration = Duration::from_micros(60);
+/// How long it is waited between two looks at whether all is quiet, in real time.
+const LOOK_AGAIN: Duration = Duration::from_micros(50);
 
 /// A runtime with one worker and a clock that moves when all tasks wait. The test itself is an ordinary blocking one;
 /// time passes only inside [`SimRuntime::run`] and [`SimRuntime::pass`].
 pub struct SimRuntime {
     handle: Handle,
     clock: Clock,
+    worker: Worker,
+    commits: Mutex<Vec<CommitWatch>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What the system says of the worker's thread.
+struct Worker(File);
+
+impl Worker {
+    /// The thread that calls this.
+    fn current() -> Worker {
+        Worker(File::open("/proc/thread-self/stat").expect("the system tells of its threads"))
+    }
+
+    /// Whether it waits, and nobody has woken it.
+    fn sleeps(&self) -> bool {
+        let mut bytes = [0; 128];
+        let length = self.0.read_at(&mut bytes, 0).expect("the thread lives");
+        let text = String::from_utf8_lossy(bytes.get(..length).unwrap_or_default());
+        // Its number, its name in brackets, its state.
+        text.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S'))
+    }
 }
 
 impl Default for SimRuntime {
@@ -41,14 +66,22 @@ impl SimRuntime {
         let (stop, stopped) = oneshot::channel::<()>();
         let (give, handle) = channel();
         let work = move || {
-            let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be built");
-            let _ = give.send(runtime.handle().clone());
+            // One thread for work that blocks: what is handed to it last is done last.
+            let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(1).build();
+            let runtime = runtime.expect("a runtime can be built");
+            let _ = give.send((runtime.handle().clone(), Worker::current()));
             let _ = runtime.block_on(stopped);
         };
         let thread = std::thread::Builder::new().name("simulation".to_owned()).spawn(work);
         let thread = thread.expect("a thread can be started");
-        let handle = handle.recv().expect("the thread hands out its runtime");
-        SimRuntime { handle, clock: Clock::fake(START_MS), stop: Some(stop), thread: Some(thread) }
+        let (handle, worker) = handle.recv().expect("the thread hands out its runtime");
+        let clock = Clock::fake(START_MS);
+        SimRuntime { handle, clock, worker, commits: Mutex::default(), stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Lets no time pass while commits of a store are under way.
+    pub fn watch(&self, store: &Store) {
+        self.commits.lock().expect("no look panics").push(store.watch_commits());
     }
 
     /// The clock of everything in this world.
@@ -91,18 +124,30 @@ impl SimRuntime {
         }
     }
 
-    /// Waits until all tasks wait for something. Stores commit on threads of their own and big computations run on
-    /// others, so the worker has to stay idle for a moment.
+    /// Waits until all tasks wait for something that only time brings. Stores commit on threads of their own and big
+    /// computations run on another, which a busy machine may keep waiting: it is looked at what they do.
     fn settle(&self) {
         let metrics = self.handle.metrics();
         loop {
             // Odd while the worker is parked.
             let before = metrics.worker_park_unpark_count(0);
-            std::thread::sleep(QUIET);
-            if before % 2 == 1 && metrics.worker_park_unpark_count(0) == before {
+            // Who has done something for the worker has woken it by then, so that it sleeps only if nobody has.
+            let is_quiet = before % 2 == 1 && self.others_are_idle() && self.worker.sleeps();
+            if is_quiet && metrics.worker_park_unpark_count(0) == before {
                 return;
             }
+            std::thread::sleep(LOOK_AGAIN);
         }
+    }
+
+    /// Whether nothing that the worker handed to other threads is under way.
+    fn others_are_idle(&self) -> bool {
+        if !self.commits.lock().expect("no look panics").iter().all(CommitWatch::is_idle) {
+            return false;
+        }
+        let (reply, done) = channel();
+        self.handle.spawn_blocking(move || reply.send(()).is_ok());
+        done.recv().is_ok()
     }
 }
 

@@ -480,7 +480,10 @@ impl Action<'_> {
 }
 
 /// Joins as a client's request does: here if the server is in the room, else through others.
-async fn join(member: &Member, room: &RoomId, via: &[ServerName]) -> Result<(), RoomError> {
+///
+/// # Errors
+/// What forbids it.
+pub async fn join(member: &Member, room: &RoomId, via: &[ServerName]) -> Result<(), RoomError> {
     let (sender, target) = (member.user.clone(), member.user.clone());
     let change = MembershipChange { sender, target, membership: Membership::Join, content: Map::new() };
     match member.rooms.change_membership(room, change).await {
@@ -498,7 +501,10 @@ async fn append(member: &Member, room: &RoomId, draft: Draft) -> Result<(), Room
 
 /// Every server asks every other something, so that all know each other's keys: what cannot be verified while a server
 /// is away is left out of states, and then servers differ for a reason that is nobody's mistake.
-fn introduce(servers: &[SimServer], runtime: &SimRuntime) {
+///
+/// # Panics
+/// If one does not answer.
+pub fn introduce(servers: &[SimServer], runtime: &SimRuntime) {
     for server in servers {
         for other in servers.iter().filter(|other| other.name() != server.name()) {
             let (remote, asked) = (server.federation().clone(), other.name().clone());

@@ -59,7 +59,7 @@ fn pages_follow_each_other_in_every_order() {
     assert_eq!(names(&page(AccountOrder::Name, true, 0)), ["c", "b"]);
     assert_eq!(names(&page(AccountOrder::Name, false, 9)), Vec::<&str>::new());
     let session = f.session("a", "PHONE");
-    f.run(f.users.record_device_seen(&session, Some("192.0.2.1"))).unwrap();
+    f.run(f.users.record_device_seen(&session, Some("192.0.2.1"), None)).unwrap();
     assert_eq!(names(&page(AccountOrder::LastSeen, true, 0)), ["a", "c"]);
 }
 
@@ -85,4 +85,13 @@ fn ten_thousand_accounts_are_listed_completely() {
     assert_eq!(found.total, 10);
     f.account("one-more");
     assert_eq!(timed("after a change", all()).total, 10_001);
+}
+
+#[test]
+fn users_that_are_the_server_are_not_listed() {
+    let f = Fixture::with_config(crate::UsersConfig { admin_localpart: Some("server".into()), ..Default::default() });
+    f.account("anna");
+    f.run(f.users.ensure_server_user("server", Some("The server"), None)).unwrap();
+    let page = f.users.find_accounts(&all()).unwrap();
+    assert_eq!((names(&page), page.total), (vec!["anna"], 1));
 }

@@ -83,6 +83,7 @@ impl Users {
             is_shadow_banned: facts.is_shadow_banned,
             rate_limit: facts.rate_limit,
             account_expires_at_ms: facts.expires_at_ms,
+            newcomer_since_ms: None,
             appservice: Some(Arc::clone(service)),
             expires_at_ms: None,
             seen_written_ms: AtomicU64::new(seen_ms),

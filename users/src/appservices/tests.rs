@@ -172,8 +172,8 @@ fn a_sender_is_made_when_it_is_needed() {
     assert!(fixture.run(fixture.users.ensure_device(other.user, "D", Some("name"))).unwrap());
     let device = as_user("_irc_bridge_x", Some("D")).unwrap();
     assert!(device.has_device() && &*device.device_id == "D");
-    fixture.run(fixture.users.record_device_seen(&other, Some("192.0.2.1"))).unwrap();
-    fixture.run(fixture.users.record_device_seen(&device, Some("192.0.2.1"))).unwrap();
+    fixture.run(fixture.users.record_device_seen(&other, Some("192.0.2.1"), None)).unwrap();
+    fixture.run(fixture.users.record_device_seen(&device, Some("192.0.2.1"), None)).unwrap();
     assert!(fixture.users.device(other.user, "D").unwrap().unwrap().last_seen_ms.is_some());
     fixture.run(fixture.users.deactivate(other.user)).unwrap();
     assert!(matches!(as_user("_irc_bridge_x", None), Err(UserError::UserDeactivated)));

@@ -89,14 +89,32 @@ fn last_seen_is_written_at_most_every_five_minutes() {
     let f = Fixture::new();
     let session = f.session("alice", "D");
     let seen = || f.users.device(session.user, "D").unwrap().unwrap().last_seen_ms.unwrap();
-    f.run(f.users.record_device_seen(&session, Some("192.0.2.1"))).unwrap();
+    f.run(f.users.record_device_seen(&session, Some("192.0.2.1"), None)).unwrap();
     let (first, pos) = (seen(), f.store.visible());
     f.clock.advance(Duration::from_secs(299));
-    f.run(f.users.record_device_seen(&session, Some("192.0.2.1"))).unwrap();
+    f.run(f.users.record_device_seen(&session, Some("192.0.2.1"), None)).unwrap();
     assert_eq!((seen(), f.store.visible()), (first, pos));
     f.clock.advance(Duration::from_secs(1));
-    f.run(f.users.record_device_seen(&session, Some("192.0.2.1"))).unwrap();
+    f.run(f.users.record_device_seen(&session, Some("192.0.2.1"), None)).unwrap();
     assert_eq!(seen(), first + 300_000);
+}
+
+#[test]
+fn the_program_of_a_device_is_kept_as_long_as_the_device() {
+    let f = Fixture::new();
+    let session = f.session("alice", "D");
+    let seen = |user_agent: Option<&str>| {
+        f.clock.advance(Duration::from_millis(SEEN_INTERVAL_MS));
+        f.run(f.users.record_device_seen(&session, None, user_agent)).unwrap();
+        f.users.device(session.user, "D").unwrap().unwrap().last_seen_user_agent
+    };
+    assert_eq!(seen(Some(" Element/1.2\r\n(Linux) ")).as_deref(), Some("Element/1.2(Linux)"));
+    assert_eq!(seen(Some(&"é".repeat(300))), Some("é".repeat(200)));
+    assert_eq!(seen(Some("\t ")), None);
+    assert_eq!(seen(None), None);
+    seen(Some("Element"));
+    f.run(f.users.delete_device(session.user, "D")).unwrap();
+    assert_eq!(f.store.get(&DEVICE_AGENTS, &session.device).unwrap(), None);
 }
 
 #[test]

@@ -142,13 +142,6 @@ impl Users {
         row_key: &(UserNid, Arc<str>),
         keys: &Object,
     ) -> Result<(), UserError> {
-        let text = |name: &str| keys.get(name).and_then(Value::as_str);
-        if text("user_id") != Some(user_id.as_str()) {
-            return Err(UserError::InvalidParam("device_keys.user_id is not the user of this session"));
-        }
-        if text("device_id") != Some(&*row_key.1) {
-            return Err(UserError::InvalidParam("device_keys.device_id is not the device of this session"));
-        }
         if !keys.get("algorithms").is_some_and(Value::is_array) {
             return Err(UserError::BadJson("device_keys.algorithms is a list"));
         }
@@ -156,6 +149,13 @@ impl Users {
             keys.get("keys").and_then(Value::as_object).is_some_and(|keys| keys.values().all(Value::is_string));
         if !are_keys_text || !keys.get("signatures").is_none_or(Value::is_object) {
             return Err(UserError::BadJson("device_keys.keys and device_keys.signatures are objects"));
+        }
+        let text = |name: &str| keys.get(name).and_then(Value::as_str);
+        if text("user_id") != Some(user_id.as_str()) {
+            return Err(UserError::InvalidParam("device_keys.user_id is not the user of this session"));
+        }
+        if text("device_id") != Some(&*row_key.1) {
+            return Err(UserError::InvalidParam("device_keys.device_id is not the device of this session"));
         }
         let mut stored = keys.clone();
         // Only servers write here.

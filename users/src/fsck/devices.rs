@@ -7,7 +7,7 @@ use storage::Read;
 use super::{Check, LiveDevice};
 use crate::{
     DeviceNid, UserError,
-    devices::{DEVICE_OWNERS, DEVICE_SEEN, DEVICES},
+    devices::{DEVICE_AGENTS, DEVICE_OWNERS, DEVICE_SEEN, DEVICES},
     pushers::{PUSHER_OWNERS, PUSHERS, parse_pusher},
     to_device::TO_DEVICE,
     tokens::{ACCESS, ACCESS_TOKENS, DEVICE_TOKENS, REFRESH, REFRESH_TOKENS},
@@ -27,7 +27,8 @@ impl Check<'_> {
             });
             self.devices.insert(row.nid, LiveDevice { user, device_id });
         }
-        for key in self.store.scan(&DEVICE_SEEN, &()).keys() {
+        let seen = self.store.scan(&DEVICE_SEEN, &()).keys();
+        for key in seen.chain(self.store.scan(&DEVICE_AGENTS, &()).keys()) {
             let device = key?;
             self.expect_of_device(self.devices.contains_key(&device), device, || "was seen, but does not exist".into());
         }

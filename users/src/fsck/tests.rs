@@ -37,7 +37,7 @@ fn furnished() -> (Fixture, Arc<Session>) {
     let refreshed = f.run(f.users.refresh(&tokens.refresh_token.unwrap())).unwrap();
     let session = f.run(f.users.authenticate(&refreshed.access_token)).unwrap();
     f.run(f.users.refresh(&refreshed.refresh_token.unwrap())).unwrap();
-    f.run(f.users.record_device_seen(&session, None)).unwrap();
+    f.run(f.users.record_device_seen(&session, None, None)).unwrap();
     f.run(f.users.set_profile_field(alice, "displayname", Some(json!("Alice")))).unwrap();
 
     let keys: KeyUpload = serde_json::from_value(json!({

@@ -58,6 +58,8 @@ impl News {
 struct Followed {
     voice: Voice,
     seen: RoomSeq,
+    /// How long until an answer is to be removed.
+    until_removal: Option<Duration>,
     lines: HashMap<UserNid, mpsc::Sender<Incoming>>,
 }
 
@@ -83,9 +85,11 @@ impl AdminRoom {
                 }
                 continue;
             }
+            let until_removal = followed.as_ref().and_then(|followed| followed.until_removal);
             tokio::select! {
                 () = news.arrived.notified() => {}
                 () = self.admin.announcements().news.notified() => {}
+                () = self.admin.clock().sleep(until_removal.unwrap_or_default()), if until_removal.is_some() => {}
                 () = shutdown.cancelled() => return,
             }
         }
@@ -109,7 +113,9 @@ impl AdminRoom {
             followed.voice.say(&Page::text(text), None).await?;
             self.admin.announcements().remove_first();
         }
-        self.read_on(followed, shutdown).await
+        self.read_on(followed, shutdown).await?;
+        followed.until_removal = self.remove_passed(&followed.voice).await?;
+        Ok(())
     }
 
     /// Enters the room, tells which commands were interrupted, and announces a new version.
@@ -128,7 +134,7 @@ impl AdminRoom {
             store.commit(batch).await?;
         }
         self.announce_version().await?;
-        Ok(Some(Followed { voice, seen: row.seen, lines: HashMap::new() }))
+        Ok(Some(Followed { voice, seen: row.seen, until_removal: None, lines: HashMap::new() }))
     }
 
     async fn announce_version(&self) -> Result<(), AdminError> {
@@ -177,10 +183,13 @@ impl AdminRoom {
             return Ok(());
         }
         let sender = event.sender_nid();
+        let Some(user_id) = event.sender_id() else { return Ok(()) };
+        if user_id == followed.voice.user {
+            return self.note_passing(event).await;
+        }
         let Some(message) = event.content_as::<MessageContent>().and_then(|content| content.read()) else {
             return Ok(());
         };
-        let Some(user_id) = event.sender_id().filter(|sender| *sender != followed.voice.user) else { return Ok(()) };
         if !self.may_be_here(sender)? {
             return self.refuse(sender, user_id, message).await;
         }

@@ -150,11 +150,16 @@ impl Line {
         };
         match outcome {
             Ok(Outcome::File(file)) => Reply::File(file),
-            Ok(outcome) if order.json => {
-                let json = serde_json::to_string_pretty(&outcome.to_json()).unwrap_or_default();
-                Reply::Page(Page::columns(json))
+            Ok(outcome) => {
+                let page = match order.json {
+                    true => Page::columns(serde_json::to_string_pretty(&outcome.to_json()).unwrap_or_default()),
+                    false => Page::of(&outcome),
+                };
+                Reply::Page(match outcome.has_secret() {
+                    true => page.removed_after(self.admin.config().secrets_shown),
+                    false => page,
+                })
             }
-            Ok(outcome) => Reply::Page(Page::of(&outcome)),
             Err(error) => Reply::Page(refusal(&error)),
         }
     }
@@ -183,7 +188,7 @@ impl Line {
             (Reply::Page(page), None) => self.say(page, event_id).await,
             (Reply::Page(page), Some(note)) => self.say(page.and(&note), event_id).await,
             (Reply::File(file), note) => {
-                match self.voice.send_file(&file, Some(event_id)).await {
+                match self.voice.send_file(&file, Some(event_id), false).await {
                     Ok(_) => {}
                     Err(error) => self.say(refusal(&error), event_id).await,
                 }

@@ -1,5 +1,7 @@
 //! What the server says in the admin room: the same text plain and as HTML. All that comes from outside is escaped.
 
+use runtime::config::Span;
+
 use crate::outcome::{Cell, Outcome, Table};
 
 /// The longest answer that is a message, in characters; longer ones become a file.
@@ -14,6 +16,8 @@ pub(crate) struct Page {
     pub plain: String,
     /// The same as HTML (Client-Server API §m.room.message msgtypes).
     pub html: String,
+    /// It holds a secret, and is removed from the room after a while: what is said of that.
+    pub passing: Option<String>,
 }
 
 impl Page {
@@ -21,14 +25,14 @@ impl Page {
     pub fn text(plain: impl Into<String>) -> Page {
         let plain = plain.into();
         let html = escape(&plain).replace('\n', "<br>");
-        Page { plain, html }
+        Page { plain, html, passing: None }
     }
 
     /// Text in columns, such as help: its line breaks and spaces are kept.
     pub fn columns(plain: impl Into<String>) -> Page {
         let plain = plain.into();
         let html = format!("<pre><code>{}</code></pre>", escape(&plain));
-        Page { plain, html }
+        Page { plain, html, passing: None }
     }
 
     /// What an operation answers. A file is only described.
@@ -40,12 +44,28 @@ impl Page {
             Outcome::Table(table) if table.rows().is_empty() => return Page::text(plain),
             Outcome::Table(table) => write_table(table),
         };
-        Page { plain, html }
+        Page { plain, html, passing: None }
     }
 
     /// This, and another below it.
     pub fn and(self, below: &Page) -> Page {
-        Page { plain: format!("{}\n{}", self.plain, below.plain), html: format!("{}<br>{}", self.html, below.html) }
+        let plain = format!("{}\n{}", self.plain, below.plain);
+        Page { plain, html: format!("{}<br>{}", self.html, below.html), passing: self.passing }
+    }
+
+    /// The same, as something that is removed after so long.
+    pub fn removed_after(self, shown: Span) -> Page {
+        let minutes = shown.duration().as_secs().div_ceil(60);
+        let passing = format!("This holds a secret and is removed from the room in {minutes} min: keep it elsewhere.");
+        Page { passing: Some(passing), ..self }
+    }
+
+    /// With what is said of its removal.
+    pub fn with_notice(self) -> Page {
+        match self.passing.clone() {
+            Some(passing) => self.and(&Page::text(passing)),
+            None => self,
+        }
     }
 
     /// Whether it is too long for a message.

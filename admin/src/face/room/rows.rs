@@ -11,12 +11,20 @@ pub(crate) const ADMIN_ROOM_INVITED: Keyspace<UserNid, ()> = Keyspace::new("admi
 /// Commands that were read and have no answer yet, by their message.
 pub(crate) const ADMIN_ROOM_RUNNING: Keyspace<RoomSeq, RunningRow> =
     Keyspace::new("admin_room_running", Profile::Points);
+/// Answers that are to be removed: when, in milliseconds since 1970, and which.
+pub(crate) const ADMIN_ROOM_PASSING: Keyspace<(u64, RoomSeq), PassingRow> =
+    Keyspace::new("admin_room_passing", Profile::Points);
 /// The version that this server had when it was started last.
 pub(crate) const ADMIN_VERSION: Keyspace<(), VersionRow> = Keyspace::new("admin_version", Profile::Points);
 
 /// Every keyspace of the admin room.
-pub(crate) const KEYSPACES: &[KeyspaceInfo] =
-    &[ADMIN_ROOM.info(), ADMIN_ROOM_INVITED.info(), ADMIN_ROOM_RUNNING.info(), ADMIN_VERSION.info()];
+pub(crate) const KEYSPACES: &[KeyspaceInfo] = &[
+    ADMIN_ROOM.info(),
+    ADMIN_ROOM_INVITED.info(),
+    ADMIN_ROOM_PASSING.info(),
+    ADMIN_ROOM_RUNNING.info(),
+    ADMIN_VERSION.info(),
+];
 
 /// Which room it is, and up to where it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +42,16 @@ pub(crate) struct RunningRow {
     pub event_id: String,
 }
 stored!(RunningRow, 1);
+
+/// An answer that is to be removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PassingRow {
+    /// Its event.
+    pub event_id: String,
+    /// The address of its file, if it is one.
+    pub media: Option<String>,
+}
+stored!(PassingRow, 1);
 
 /// See [`ADMIN_VERSION`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use spec::ids::{EventId, UserId};
 
 use super::page::Page;
+use super::passing::MARK;
 use crate::error::AdminError;
 use crate::outcome::File;
 
@@ -30,16 +31,17 @@ impl Voice {
     /// What the room or the media store refuse.
     pub async fn say(&self, page: &Page, reply_to: Option<&str>) -> Result<EventId, AdminError> {
         if !page.is_long() {
-            return self.send(notice(page), reply_to).await;
+            return self.send(notice(&page.clone().with_notice()), reply_to).await;
         }
         let (name, mime) = ("answer.txt".to_owned(), "text/plain".to_owned());
         let file = File { name, mime, bytes: page.plain.clone().into_bytes() };
-        self.send_file(&file, reply_to).await?;
+        self.send_file(&file, reply_to, page.passing.is_some()).await?;
         let lines = page.plain.lines().count();
         let excerpt: String = page.plain.lines().take(EXCERPT_LINES).collect::<Vec<_>>().join("\n");
         let excerpt: String = excerpt.chars().take(EXCERPT_CHARS).collect();
         let summary = Page::text(format!("The answer has {lines} lines and is in the file. It begins:"));
-        self.send(notice(&summary.and(&Page::columns(excerpt))), reply_to).await
+        let summary = Page { passing: page.passing.clone(), ..summary.and(&Page::columns(excerpt)) };
+        self.send(notice(&summary.with_notice()), reply_to).await
     }
 
     /// Replaces what was said. Cancel-safe.
@@ -55,11 +57,16 @@ impl Voice {
         self.append(Draft::message(self.user.clone(), "m.room.message", content)).await.map(drop)
     }
 
-    /// Uploads a file and shows it. Cancel-safe.
+    /// Uploads a file and shows it; one that holds a secret is removed after a while. Cancel-safe.
     ///
     /// # Errors
     /// What the media store or the room refuse.
-    pub async fn send_file(&self, file: &File, reply_to: Option<&str>) -> Result<EventId, AdminError> {
+    pub async fn send_file(
+        &self,
+        file: &File,
+        reply_to: Option<&str>,
+        holds_secret: bool,
+    ) -> Result<EventId, AdminError> {
         let mut upload = self.media.new_upload();
         upload.write(&file.bytes).await?;
         let about = Description { content_type: Some(file.mime.clone()), file_name: Some(file.name.clone()) };
@@ -72,7 +79,11 @@ impl Voice {
             "info": {"mimetype": file.mime, "size": file.bytes.len()},
             "m.mentions": {},
         });
-        self.send(object(content), reply_to).await
+        let mut content = object(content);
+        if holds_secret {
+            content.insert(MARK.into(), true.into());
+        }
+        self.send(content, reply_to).await
     }
 
     /// Removes a message from the room. Cancel-safe.
@@ -99,14 +110,18 @@ impl Voice {
 }
 
 fn notice(page: &Page) -> Map<String, Value> {
-    object(json!({
+    let mut content = object(json!({
         "msgtype": "m.notice",
         "body": page.plain,
         "format": "org.matrix.custom.html",
         "formatted_body": page.html,
         // Nobody is mentioned by a name that stands in an answer.
         "m.mentions": {},
-    }))
+    }));
+    if page.passing.is_some() {
+        content.insert(MARK.into(), true.into());
+    }
+    content
 }
 
 pub(super) fn object(value: Value) -> Map<String, Value> {

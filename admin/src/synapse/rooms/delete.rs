@@ -65,7 +65,7 @@ async fn start(admin: &Admin, caller: &Caller, room: &str, body: DeleteBody) -> 
         if !arguments.block {
             admin.rooms().known_room(&id)?;
         }
-        admin.jobs().start::<DeleteRoom>(caller, &arguments, Some(room.to_owned())).await
+        admin.jobs().start::<DeleteRoom>(caller, &arguments).await
     };
     Ok(admin.audited(caller, changing("room delete", Effect::Destroys, recorded), starting).await?)
 }

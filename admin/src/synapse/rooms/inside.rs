@@ -4,11 +4,11 @@ use std::collections::HashSet;
 
 use ::sync::RoomEventFilter;
 use axum::extract::State;
-use rooms::{Cursor, Direction, Event, RoomView};
+use rooms::{Cursor, Direction, Event};
 use serde_json::{Map, Value, json};
 use spec::ids::{EventId, RoomId};
 
-use super::{parse_room, reading};
+use super::{parse_room, reading, view};
 use crate::admin::Admin;
 use crate::error::AdminError;
 use crate::http::{Answer, Args, Query, Refusal, SynapseCaller, answer};
@@ -42,10 +42,6 @@ fn parse_filter(query: &Query) -> Result<RoomEventFilter, Refusal> {
 fn parse_cursor(query: &Query, name: &str) -> Result<Option<Cursor>, Refusal> {
     let Some(text) = query.text(name)? else { return Ok(None) };
     text.parse().map(Some).map_err(|_| Refusal::invalid_param(format!("{name} is no place in a room")))
-}
-
-fn view(admin: &Admin, room: &RoomId) -> Result<RoomView, AdminError> {
-    Ok(admin.rooms().as_operator(admin.rooms().known_room(room)?)?)
 }
 
 /// `GET /_synapse/admin/v1/fetch_event/{event_id}`.

@@ -183,9 +183,12 @@ async fn change(
             if let Some(kind) = &body.user_type {
                 facts.user_type.clone_from(kind);
             }
-            facts.awaits_approval = body.approved.map_or(facts.awaits_approval, |approved| !approved);
+            facts.awaits_approval |= body.approved == Some(false);
         })
         .await?;
+    if body.approved == Some(true) {
+        users.approve(account.user).await?;
+    }
     if body.deactivated == Some(true) && !account.is_deactivated {
         check_may_shut_out(admin, caller, account)?;
         users.close_account(admin.tasks(), account.user, false).await?;

@@ -78,7 +78,13 @@ pub(in crate::synapse) async fn get_whois(
     let connections: Vec<Value> = devices
         .into_iter()
         .filter(|device| device.last_seen_ms.is_some())
-        .map(|device| json!({"ip": device.last_seen_ip, "last_seen": device.last_seen_ms, "user_agent": null}))
+        .map(|device| {
+            json!({
+                "ip": device.last_seen_ip,
+                "last_seen": device.last_seen_ms,
+                "user_agent": device.last_seen_user_agent,
+            })
+        })
         .collect();
     let devices = json!({"": {"sessions": [{"connections": connections}]}});
     answer(&json!({"user_id": account.user_id, "devices": devices}))
@@ -259,7 +265,8 @@ pub(in crate::synapse) struct FeaturesBody {
     features: Map<String, Value>,
 }
 
-/// `PUT /_synapse/admin/v1/experimental_features/{user_id}`: what is asked for is already so, or is refused.
+/// `PUT /_synapse/admin/v1/experimental_features/{user_id}`: what is asked for is already so, or is refused. Nothing is
+/// kept for each user: the features that tools know by these names are on for everybody.
 pub(in crate::synapse) async fn set_experimental_features(
     State(admin): State<Admin>,
     SynapseCaller(caller): SynapseCaller,
@@ -270,7 +277,8 @@ pub(in crate::synapse) async fn set_experimental_features(
     read(&admin, &caller, "user set-features", &user, || {
         for (name, wanted) in &body.features {
             if !FEATURES.contains(&name.as_str()) {
-                return Err(AdminError::invalid(format!("{name:?} is not recognised as a valid experimental feature")));
+                let message = format!("{name:?} is not recognised as a valid experimental feature.");
+                return Err(AdminError::coded(400, "M_UNKNOWN", message));
             }
             if *wanted != Value::Bool(true) {
                 return Err(AdminError::invalid(format!("{name} is on for everybody on this server")));

@@ -17,7 +17,7 @@ pub const CREATE_PERMISSION: u16 = 8;
 pub const CHANNEL_BIND: u16 = 9;
 
 /// How long a test waits for what has to come.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Attributes, in the order they are sent.
 pub type Attributes = Vec<(u16, Vec<u8>)>;

@@ -115,7 +115,7 @@ async fn connections_have_bounds() {
     closed(&mut third).await;
     assert!(server.metrics.render().contains("conduit_turn_connections 2"));
     drop(held.pop());
-    for _ in 0..100 {
+    for _ in 0..3000 {
         if server.metrics.render().contains("conduit_turn_connections 1") {
             break;
         }

@@ -19,7 +19,7 @@ async fn peer() -> (UdpSocket, SocketAddr) {
 
 /// Waits until nobody has the port.
 pub async fn eventually_free(address: SocketAddr) {
-    for _ in 0..200 {
+    for _ in 0..3000 {
         if UdpSocket::bind(address).await.is_ok() {
             return;
         }

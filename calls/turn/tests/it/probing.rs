@@ -14,7 +14,7 @@ use turn::client::{Carrier, Client, ClientError, Framing};
 use crate::server::Server;
 
 const HOUR: Duration = Duration::from_secs(3600);
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn client(carrier: Carrier) -> Client {
     Client::new(carrier, Clock::system(), Random::system(), PATIENCE)

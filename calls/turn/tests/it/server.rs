@@ -96,6 +96,6 @@ impl Server {
     }
 
     pub async fn stop(self) {
-        assert!(self.tasks.drain(Duration::from_secs(10)).await, "the relay ends with the server");
+        assert!(self.tasks.drain(Duration::from_secs(60)).await, "the relay ends with the server");
     }
 }

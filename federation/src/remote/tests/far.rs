@@ -386,7 +386,7 @@ impl Here {
     /// Ends the server and starts it again on its disk.
     pub async fn restart(self) -> Here {
         let Here { federation, world, disk, _media } = self;
-        assert!(federation.tasks.drain(Duration::from_secs(10)).await, "a task does not end");
+        assert!(federation.tasks.drain(Duration::from_secs(60)).await, "a task does not end");
         federation.store.close().unwrap();
         drop(federation);
         let here = Here::on(disk, world, FederationConfig::default());
@@ -401,7 +401,7 @@ impl Here {
 
     /// As [`Here::until`], with so much time passing every few milliseconds.
     pub async fn until_later(&self, step: Duration, mut is_so: impl FnMut() -> bool) {
-        for _ in 0..4000 {
+        for _ in 0..30_000 {
             if is_so() {
                 return;
             }

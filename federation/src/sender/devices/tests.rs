@@ -104,6 +104,7 @@ fn a_device_is_told_as_it_is_now() {
         display_name: Some("Tablet".into()),
         last_seen_ms: None,
         last_seen_ip: None,
+        last_seen_user_agent: None,
     };
     let named = render_update(&device(1, "C", 9, None), "@a:us", Some(&list), Some(&keyless));
     let content = &named["content"];

@@ -180,6 +180,7 @@ impl Fixture {
 
     fn open(disk: MemoryDisk, clock: Clock, net: Arc<Net>, seed: u64) -> Fixture {
         let keyspaces = [crate::keyspaces(), rooms::KEYSPACES.to_vec(), users::KEYSPACES.to_vec()].concat();
+        assert!(disk.wait_until_free());
         let store = Store::open(Options::new(Backend::MemoryDisk(disk.clone()), keyspaces)).unwrap();
         let metrics = Metrics::new();
         let tasks = Tasks::new(&metrics);
@@ -234,10 +235,10 @@ impl Fixture {
     /// Ends, and starts on the same disk; in good order or not.
     pub async fn restart(self, in_order: bool) -> Fixture {
         if in_order {
-            assert!(self.tasks.drain(Duration::from_secs(10)).await);
+            assert!(self.tasks.drain(Duration::from_secs(60)).await);
         }
         self.store.close().unwrap();
-        assert!(self.tasks.drain(Duration::from_secs(10)).await);
+        assert!(self.tasks.drain(Duration::from_secs(60)).await);
         let (disk, clock, net) = (self.disk.clone(), self.clock.clone(), self.net.clone());
         // The disk is free once the last handle is gone.
         drop(self);
@@ -248,12 +249,12 @@ impl Fixture {
     }
 
     pub async fn stop(self) {
-        assert!(self.tasks.drain(Duration::from_secs(10)).await, "a task does not end");
+        assert!(self.tasks.drain(Duration::from_secs(60)).await, "a task does not end");
     }
 
     /// Waits until something is so, at this time of the clock.
     pub async fn until(&self, mut is_so: impl FnMut() -> bool) {
-        for _ in 0..2000 {
+        for _ in 0..12_000 {
             if is_so() {
                 return;
             }

@@ -1,12 +1,13 @@
 use std::sync::Arc;
 
-use rooms::{Draft, Membership, MembershipChange};
+use rooms::{Draft, Membership, MembershipChange, RoomSeq};
 use runtime::CancellationToken;
 use serde_json::{Map, json};
 use spec::ids::UserId;
 use users::{AccountKind, AdminRights, NewAccount};
 
 use super::super::AdminRoom;
+use super::super::page::Page;
 use super::super::voice::object;
 use super::{Followed, News};
 use crate::audit::{AuditQuery, Ending};
@@ -61,4 +62,38 @@ async fn whoever_is_not_yet_removed_is_not_heard_and_that_is_on_record() {
     let bob = room.voice.rooms.user_nid(&bob).unwrap().unwrap();
     let row = room.voice.rooms.membership(room.voice.room, bob).unwrap().unwrap();
     assert_eq!(row.membership, Membership::Leave);
+}
+
+#[tokio::test]
+async fn answers_with_secrets_are_removed_with_their_files() {
+    let fixture = Fixture::new();
+    account(&fixture, "alice").await;
+    let admin_room = AdminRoom { admin: fixture.admin.clone() };
+    let news = Arc::new(News::default());
+    let room = admin_room.begin(&news).await.unwrap().unwrap();
+    let shown = fixture.admin.config().secrets_shown;
+    let long = "hunter3 ".repeat(1_000);
+    for page in [Page::text("hunter2").removed_after(shown), Page::columns(long).removed_after(shown)] {
+        room.voice.say(&page, None).await.unwrap();
+    }
+    room.voice.say(&Page::text("this stays"), None).await.unwrap();
+    let said = |room: &Followed| {
+        let events = room.voice.rooms.events_after(room.voice.room, RoomSeq::MIN, 1_000).unwrap();
+        events.iter().map(|event| event.content().to_string()).collect::<Vec<_>>()
+    };
+    let mxc = said(&room).iter().find_map(|content| Some(content.split("mxc:").nth(1)?.split('"').next()?.to_owned()));
+    let mxc = media::Mxc::parse(&format!("mxc:{}", mxc.unwrap())).unwrap();
+    // As after a restart, which comes before anything is noted.
+    let mut room = admin_room.begin(&news).await.unwrap().unwrap();
+    admin_room.read_on(&mut room, &CancellationToken::new()).await.unwrap();
+    let left = admin_room.remove_passed(&room.voice).await.unwrap();
+    assert_eq!(left, Some(shown.duration()));
+    assert!(said(&room).iter().any(|content| content.contains("hunter2")));
+    fixture.clock.advance(shown.duration());
+    assert_eq!(admin_room.remove_passed(&room.voice).await.unwrap(), None);
+    let left: Vec<_> = said(&room).into_iter().filter(|content| content.contains("hunter")).collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert!(said(&room).iter().any(|content| content.contains("this stays")));
+    let gone = fixture.admin.media().download(&mxc, std::time::Duration::ZERO).await;
+    assert!(matches!(gone, Err(media::MediaError::NotFound)), "{:?}", gone.err());
 }
