@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 CARGO = export PATH="$$HOME/.cargo/bin:$$PATH" && . scripts/env.sh && cargo
 
-.PHONY: help setup run test sim check deny bench bench-federation bench-admin bench-calls bench-turn test-clients test-calls test-turn test-interop test-appservices test-admin test-openapi complement fuzz config endpoints clean
+.PHONY: help setup run test sim check deny bench bench-federation bench-partial bench-admin bench-calls bench-turn test-clients test-calls test-turn test-interop test-appservices test-admin test-openapi complement fuzz config endpoints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 22
@@ -50,6 +50,10 @@ bench: setup ## measure a release build
 bench-federation: setup ## measure a release build with other servers, beside Synapse
 	$(CARGO) build --release --locked
 	. scripts/env.sh && bench/federation/run.sh "$$CARGO_TARGET_DIR/release/conduit" $(ARGS)
+
+bench-partial: setup ## measure how a release build joins a room of 50,000 members before it knows them
+	$(CARGO) build --release --locked --bin conduit
+	. scripts/env.sh && bench/federation/partial.sh "$$CARGO_TARGET_DIR/release/conduit"
 
 bench-admin: setup ## measure a release build with an organisation of 10,000 users, as its administrators use it
 	$(CARGO) build --release --locked --bin conduit

@@ -80,12 +80,17 @@ class Server:
         self.names = f"g{int(time.time()) % 10_000_000}u"
 
     async def call(self, method, path, token=None, body=None):
-        connection = self.connections.pop() if self.connections else Connection(*self.address)
-        try:
-            status, content = await connection.request(method, path, token, body)
-        except BaseException:
-            connection.close()
-            raise
+        while True:
+            connection = self.connections.pop() if self.connections else Connection(*self.address)
+            is_kept = connection.writer is not None
+            try:
+                status, content = await connection.request(method, path, token, body)
+                break
+            except BaseException as error:
+                connection.close()
+                # A server may close what nobody used for a while: on to the next one.
+                if not (is_kept and isinstance(error, (asyncio.IncompleteReadError, ConnectionError))):
+                    raise
         self.connections.append(connection)
         if status != 200:
             raise RuntimeError(f"{method} {path[:80]}: {status} {content[:200]!r}")

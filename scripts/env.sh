@@ -1,5 +1,7 @@
 # Sourced by the Makefile and by hand: one target folder outside the checkout, and the RocksDB
 # library compiled once per machine (scripts/rocksdb.sh).
+# rustup puts itself there, and a shell without a login does not look there.
+command -v cargo >/dev/null || export PATH=$HOME/.cargo/bin:$PATH
 export CONDUIT_CACHE=${CONDUIT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/conduit}
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CONDUIT_CACHE/target}
 rocksdb=$("$(dirname "${BASH_SOURCE[0]}")/rocksdb.sh") || {

@@ -27,6 +27,10 @@ install_packages() { # PACKAGE...: by apt, those that are missing
   "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}" >&2 </dev/null
 }
 
+node_packages() { # Node from elsewhere often brings npm with it, and Debian's would not go beside it
+  { command -v node && command -v npm; } >/dev/null || echo nodejs npm
+}
+
 install_rust() {
   # rustup puts itself there, and a shell without a login does not look there.
   [ -d "$HOME/.cargo/bin" ] && PATH=$HOME/.cargo/bin:$PATH
@@ -50,12 +54,12 @@ install_packages gcc g++ make libc6-dev libclang-dev ccache pkg-config curl ca-c
 install_rust
 for extra in "$@"; do
   case $extra in
-    clients) install_packages python3 python3-venv python3-dev libolm-dev nodejs npm ;;
-    calls) install_packages chromium nodejs npm python3 python3-venv openssl ffmpeg ;;
+    clients) install_packages python3 python3-venv python3-dev libolm-dev $(node_packages) ;;
+    calls) install_packages chromium $(node_packages) python3 python3-venv openssl ffmpeg ;;
     interop) install_packages python3 python3-venv openssl ;;
     openapi) install_packages python3 python3-venv ;;
     appservices) install_packages python3 python3-venv python3-dev libolm-dev ngircd ;;
-    admin) install_packages python3 python3-venv nodejs npm curl prometheus ;;
+    admin) install_packages python3 python3-venv $(node_packages) curl prometheus ;;
     metrics) install_packages prometheus ;;
     deny) command -v cargo-deny >/dev/null || cargo install --locked cargo-deny >&2 ;;
     *) echo "scripts/setup.sh: nothing is known of $extra" >&2; exit 2 ;;

@@ -1,7 +1,10 @@
 //! Every operation. This list is the only one: the faces, the OpenAPI document and the tests come from it.
 
+use serde_json::{Map, Value};
+
 use crate::administrators;
-use crate::entry::Entry;
+use crate::entry::{Entry, Prepared};
+use crate::error::AdminError;
 use crate::{
     appservice, audit, call, device, federation, job, media, notice, policy, report, room, search, server, statistics,
     token, user,
@@ -220,6 +223,15 @@ pub fn groups() -> Vec<Group> {
 #[must_use]
 pub fn find(group: &str, verb: &str) -> Option<Entry> {
     groups().into_iter().flat_map(|group| group.entries).find(|entry| entry.group == group && entry.verb == verb)
+}
+
+/// An operation by its name, with its arguments in JSON.
+///
+/// # Errors
+/// `NotFound` if there is none; `Invalid` with the path of what is wrong.
+pub fn prepare(group: &str, verb: &str, arguments: Map<String, Value>) -> Result<Prepared, AdminError> {
+    let unknown = || AdminError::not_found(format!("there is no operation {group} {verb}"));
+    find(group, verb).ok_or_else(unknown)?.read(arguments)
 }
 
 #[cfg(test)]

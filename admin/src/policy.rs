@@ -47,7 +47,7 @@ pub(crate) struct PolicyLists {
     followed: RwLock<BTreeMap<RoomNid, usize>>,
     /// Followed rooms in which something happened.
     touched: Mutex<BTreeSet<RoomNid>>,
-    /// Users whose memberships changed, as long as there are rules.
+    /// Users whose memberships changed, as long as lists are followed.
     moved: Mutex<BTreeSet<UserNid>>,
     /// Whether there were too many of them.
     lost_track: AtomicBool,

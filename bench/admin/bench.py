@@ -216,7 +216,7 @@ class Chat:
             try:
                 await self.organisation.send(person, self.room, "a message of a usual length while history goes")
                 self.latencies.append((time.perf_counter() - begun) * 1000)
-            except (RuntimeError, OSError, asyncio.TimeoutError) as error:
+            except (RuntimeError, OSError, EOFError, asyncio.TimeoutError) as error:
                 self.failures.append(repr(error))
             await asyncio.sleep(REST_SECS)
 

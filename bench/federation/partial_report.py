@@ -18,11 +18,12 @@ COLUMNS = {"join": "/join answers", "sent": "a message is sent", "in_sync": "the
 
 def rows(lines):
     for line in lines:
-        sends = line.get("sends", {})
+        # One or two beside the question for all members tell nothing of the time before.
+        sends = line.get("sends", {}) if line["kind"] != "whole" else {}
         over = line["peak_mib"] - line["idle_mib"]
         yield [
-            TITLES[line["kind"]], *(show(line[column], 1) for column in COLUMNS), show(line["heard_here_ms"], 0),
-            f"{show(sends.get('p50'), 0)} / {show(sends.get('max'), 0)}", show(line["cpu_usable"], 1), show(line["cpu"], 1),
+            TITLES[line["kind"]], *(show(line[column]) for column in COLUMNS), show(line["heard_here_ms"], 0),
+            f"{show(sends.get('p50'), 0)} / {show(sends.get('max'), 0)}", show(line["cpu_usable"]), show(line["cpu"], 1),
             show(line["cpu_there"], 1), show(over, 0), line["load_before"].split()[0],
         ]  # fmt: skip
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rooms::{Draft, Membership, RoomNid, UserNid};
+use rooms::{Draft, Event, Membership, RoomNid, UserNid};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use spec::ids::{RoomId, UserId};
@@ -50,6 +50,12 @@ pub struct Recording {
     pub slot: String,
     /// Since when, in milliseconds since the Unix epoch.
     pub since_ms: u64,
+}
+
+/// Of what the room's state says of a recording: who began it.
+#[derive(Deserialize)]
+struct Told {
+    user_id: UserId,
 }
 
 /// Why a call is not recorded.
@@ -140,17 +146,23 @@ impl Calls {
         Ok(Recording { user: user.clone(), slot: slot.to_owned(), since_ms })
     }
 
-    /// Ends the recording in a room. Its file is sent soon after. Cancel-safe: it is ended once the state says so.
+    /// Ends the recording in a room. Its file is sent soon after. Where the room's state speaks of one that is over, and
+    /// nobody here had the power to empty it then, it is emptied. Cancel-safe: it is ended once the state says so.
     ///
     /// # Errors
     /// As [`Calls::start_recording`].
     pub async fn stop_recording(&self, user: &UserId, room: &RoomId) -> Result<(), CallError> {
         let recorder = self.recorder()?;
         let (room, _) = self.member(user, room)?;
-        let (_, row) = self.recordings.running_in(room).ok_or(RecordingError::NotRecorded)?;
+        let running = self.recordings.running_in(room);
+        if running.is_none() && !self.tells_of_ours(room)? {
+            return Err(RecordingError::NotRecorded.into());
+        }
         // First: whoever may not say so may not end it.
         self.tell_recording(user, room, Map::new()).await?;
-        recorder.stop(&row.call);
+        if let Some((_, row)) = running {
+            recorder.stop(&row.call);
+        }
         Ok(())
     }
 
@@ -241,6 +253,19 @@ impl Calls {
         let draft = Draft { only_if_joined: true, ..Draft::state(user.clone(), RECORDING_EVENT, "", content) };
         self.rooms.append(room, vec![draft], None).await?;
         Ok(())
+    }
+
+    /// What the room's state says of a recording, if it says anything.
+    fn told_recording(&self, room: RoomNid) -> Result<Option<Event>, CallError> {
+        let state = self.rooms.head(room)?.state();
+        let event = self.rooms.state_event(room, state, RECORDING_EVENT, "")?;
+        Ok(event.filter(|event| event.content() != "{}"))
+    }
+
+    /// Whether the room's state speaks of a recording by a user of this server. Whether others record is not known.
+    fn tells_of_ours(&self, room: RoomNid) -> Result<bool, CallError> {
+        let told = self.told_recording(room)?.and_then(|event| event.content_as::<Told>());
+        Ok(told.is_some_and(|told| told.user_id.server_name() == self.rooms.server_name().as_str()))
     }
 
     async fn forget_recording(&self, id: &str, row: &RecordingRow) -> Result<(), CallError> {

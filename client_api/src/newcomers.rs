@@ -1,7 +1,7 @@
 //! Rules against spam: what an account that somebody registered for themself may do only so often while it is new.
 //!
 //! The buckets are those of the rate limits, so the rules hold where these are enabled. For whom they hold is known to
-//! the account's session ([`users::Session::is_newcomer_since`]). Whoever is refused is counted and recorded.
+//! the account's session ([`users::Session::spam_rules_since_ms`]). Whoever is refused is counted and recorded.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +35,7 @@ pub(crate) struct Newcomers {
 impl Newcomers {
     /// The rules, if they hold for the caller now.
     fn rules_for(&self, user: &User) -> Option<Arc<SpamConfig>> {
-        let since = user.is_newcomer_since()?;
+        let since = user.spam_rules_since_ms()?;
         let config = self.config.get();
         let age = u64::try_from(config.new_account_age.duration().as_millis()).unwrap_or(u64::MAX);
         (self.clock.now_ms() < since.saturating_add(age)).then_some(config)

@@ -177,9 +177,9 @@ impl Rooms {
             None => self.begin_purge(order).await?.work,
         };
         let before = work.progress;
-        pace.begin(self);
+        pace.begin(self.clock.monotonic(), self.store.visible());
         let after = work.step(self).await?;
-        pace.end(self);
+        pace.end(self.clock.monotonic(), self.store.visible());
         if !after.done {
             works.push_back(work);
             if works.len() > MAX_PURGES {

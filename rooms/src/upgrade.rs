@@ -65,9 +65,9 @@ impl Rooms {
             topic: None,
             invites: Vec::new(),
             is_direct: false,
-            creation_content: carry_creation(&head, create, version, additional_creators),
+            creation_content: carry_creation(&head, create, version, &additional_creators),
             initial_state: carry_state(&head, view.state_events()?),
-            power_levels: carry_power_levels(&head, user, version),
+            power_levels: carry_power_levels(&head, user, &additional_creators, version),
         };
         let new = self.create_room(successor).await?;
         let content = object(json!({"body": "This room has been replaced", "replacement_room": new.as_str()}));
@@ -124,7 +124,7 @@ fn carry_creation(
     head: &Head,
     create: &Pdu,
     version: RoomVersion,
-    additional_creators: Vec<Value>,
+    additional_creators: &[Value],
 ) -> Map<String, Value> {
     let mut content: Map<String, Value> = create.content().unwrap_or_default();
     content
@@ -163,11 +163,16 @@ fn carry_state(head: &Head, events: Vec<Event>) -> Vec<(String, String, Map<Stri
 }
 
 /// The old room's levels, as the new version can have them.
-fn carry_power_levels(head: &Head, user: &UserId, version: RoomVersion) -> Map<String, Value> {
+fn carry_power_levels(
+    head: &Head,
+    user: &UserId,
+    additional_creators: &[Value],
+    version: RoomVersion,
+) -> Map<String, Value> {
     let mut levels: Map<String, Value> = head.power_levels().and_then(|event| event.content().ok()).unwrap_or_default();
     if version.rules().explicitly_privilege_room_creators {
         if let Some(Value::Object(users)) = levels.get_mut("users") {
-            users.remove(user.as_str());
+            users.retain(|name, _| name != user.as_str() && !additional_creators.iter().any(|creator| creator == name));
         }
     } else if head.rules().explicitly_privilege_room_creators {
         let users = levels.entry("users").or_insert_with(|| json!({}));

@@ -2,10 +2,12 @@
 
 use std::io::{self, IsTerminal};
 
-use admin::{AdminError, Caller, Outcome};
+use admin::operations::prepare;
+use admin::{Actor, Caller, Face};
 use runtime::LogHandle;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
+use serde_json::Map;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Config, ConfigSources, ListenAddress, LoadedConfig, Registration};
@@ -65,13 +67,9 @@ async fn serve_until_stopped(sources: ConfigSources, loaded: LoadedConfig, log: 
 /// Has the server read its configuration again, as the operation does: it is on record, and says in the log what came of
 /// it.
 async fn reload(server: &Server) {
-    let admin = server.admin();
-    let prepared = match ::admin::operations::find("server", "reload") {
-        Some(entry) => entry.read(serde_json::Map::new()),
-        None => Err(AdminError::not_found("there is no such operation")),
-    };
-    let done: Result<Outcome, AdminError> = match prepared {
-        Ok(prepared) => admin.perform(&Caller::new(::admin::Actor::Operator, ::admin::Face::Server), prepared).await,
+    let caller = Caller::new(Actor::Operator, Face::Server);
+    let done = match prepare("server", "reload", Map::new()) {
+        Ok(prepared) => server.admin().perform(&caller, prepared).await,
         Err(error) => Err(error),
     };
     if let Err(error) = done {

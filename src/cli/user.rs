@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
+use ::admin::operations::prepare;
 use ::admin::{Actor, Caller, Face};
 use clap::{Args, Subcommand};
 use runtime::Tasks;
@@ -74,8 +75,7 @@ fn create_without_server(config: &Config, arguments: &CreateUser, password: &str
     if arguments.admin {
         wanted.insert("role".to_owned(), json!("administrator"));
     }
-    let entry = ::admin::operations::find("user", "create").ok_or("there is no such operation")?;
-    let prepared = entry.read(wanted).map_err(|error| error.to_string())?;
+    let prepared = prepare("user", "create", wanted).map_err(|error| error.to_string())?;
     runtime.block_on(async {
         let data_dir_failed = |error| format!("cannot use the data folder {}: {error}", config.data_dir.display());
         std::fs::create_dir_all(&config.data_dir).map_err(data_dir_failed)?;

@@ -47,7 +47,7 @@ impl Transport for Neighbours {
         Box::pin(async move {
             let address = address.ok_or_else(|| TransportError::Unreachable("there is no such server".into()))?;
             let forwarded = tokio::task::spawn_blocking(move || forward(address, &request)).await;
-            let failed = |error: String| TransportError::Unreachable(error.into());
+            let failed = TransportError::Unreachable;
             forwarded.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))
         })
     }

@@ -87,7 +87,7 @@ run_level1() {
   echo "== livekit-client (logs in $dir)"
   start_bare "$dir" --root "$work/site" || return 0
   if wait_for "http://127.0.0.1:$port/participant.html" "$pid"; then
-    SERVER=http://127.0.0.1:$port ONLY=$only LOGS=$dir timeout 4000 node "$work/level1.js" </dev/null 2>&1 | tee "$dir/output" || true
+    SERVER=http://127.0.0.1:$port SERVER_PID=$pid ONLY=$only LOGS=$dir timeout 4000 node "$work/level1.js" </dev/null 2>&1 | tee "$dir/output" || true
     kill -0 "$pid" 2>/dev/null || echo "FAIL the media server ended by itself; see $dir/server" | tee -a "$dir/output"
   else
     echo "FAIL the media server did not come up; see $dir/server" | tee "$dir/output"

@@ -12,7 +12,7 @@ from pathlib import Path
 from client import Client, request_once
 from link import Link
 
-START_SECONDS = 60
+START_SECONDS = 180
 STOP_SECONDS = 40
 
 

@@ -59,7 +59,7 @@ const PARTS: [(&str, &[&str]); 13] = [
 fn every_part_has_figures() {
     // With an application service, and calls.
     let folder = tempfile::tempdir().unwrap();
-    let service = "id: a\nurl: null\nas_token: one-token\nhs_token: other-token\nsender_localpart: a\nnamespaces: {}\n";
+    let service = "id: a\nurl: 'http://127.0.0.1:9'\nas_token: one-token\nhs_token: other-token\nsender_localpart: a\nnamespaces: {}\n";
     std::fs::write(folder.path().join("a.yaml"), service).unwrap();
     let services = format!("appservices.folder={:?}", folder.path());
     let text = read_metrics(&[

@@ -107,14 +107,17 @@ impl Town {
         })
     }
 
-    /// Invites as a client's request does, and waits until the invitation is there.
+    /// Invites as a client's request does, and waits until all servers in the room know of it.
     fn invite(&self, by: &Member, room: &RoomId, whom: &Member) {
         if by.user.server_name() == whom.user.server_name() {
-            return self.change(by, room, &whom.user, Membership::Invite).unwrap();
+            self.change(by, room, &whom.user, Membership::Invite).unwrap();
+        } else {
+            let (by, room_id, target) = (by.clone(), room.clone(), whom.user.clone());
+            let content = object(json!({"is_direct": true}));
+            self.run(async move { by.port().invite(&by.user, &room_id, &target, content).await }).unwrap();
         }
-        let (by, room_id, target) = (by.clone(), room.clone(), whom.user.clone());
-        let content = object(json!({"is_direct": true}));
-        self.run(async move { by.port().invite(&by.user, &room_id, &target, content).await }).unwrap();
+        // Servers in the room hear of it a moment later.
+        self.runtime.pass(Duration::from_secs(2));
         assert_eq!(membership(whom, whom, room), Some(Membership::Invite));
     }
 

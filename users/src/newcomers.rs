@@ -113,7 +113,7 @@ impl Session {
     /// administrators, moderators, application services, accounts without rate limits, exempted accounts and those
     /// that did not register themselves.
     #[must_use]
-    pub fn is_newcomer_since(&self) -> Option<u64> {
+    pub fn spam_rules_since_ms(&self) -> Option<u64> {
         let is_ordinary = matches!(self.role, Role::Member | Role::Guest) && self.appservice.is_none();
         let is_limited = !self.rate_limit.is_some_and(RateLimitOverride::is_unlimited);
         self.newcomer_since_ms.filter(|_| is_ordinary && is_limited)

@@ -57,7 +57,7 @@ impl Statistics {
         let mut past = Past::default();
         self.recall_activity(&mut past)?;
         let users = self.recall_accounts(&mut past)?;
-        let rooms = self.recall_rooms(&mut past, cursor)?;
+        self.recall_rooms(&mut past, cursor)?;
         for row in store.scan(&MESSAGES, &()).iter() {
             let ((day, ..), count) = row?;
             past.add(Fact::Events, day, count);
@@ -79,8 +79,7 @@ impl Statistics {
                 store.commit(std::mem::take(&mut batch)).await?;
             }
         }
-        batch.put(&TOTALS, &(Total::Users as u8), &users).put(&TOTALS, &(Total::Rooms as u8), &rooms);
-        batch.put(&CURSOR, &BACKFILLED, &cursor);
+        batch.put(&TOTALS, &(Total::Users as u8), &users).put(&CURSOR, &BACKFILLED, &cursor);
         store.commit(batch).await?;
         Ok(())
     }
@@ -106,6 +105,9 @@ impl Statistics {
     fn recall_accounts(&self, past: &mut Past) -> Result<i64, AdminError> {
         let (mut made, mut open) = (BTreeMap::new(), BTreeMap::new());
         visit_accounts(&self.parts.users, &mut |account| {
+            if !self.is_somebody(&account.user_id) {
+                return Ok(());
+            }
             let day = self.within_memory(account.created_ms);
             *made.entry(day).or_default() += 1;
             *open.entry(day).or_default() += i64::from(!account.is_deactivated);
@@ -117,8 +119,8 @@ impl Statistics {
         Ok(past.add_up(&open, Fact::Users))
     }
 
-    /// Returns how many rooms there were at the position: those that came later are counted as they came.
-    fn recall_rooms(&self, past: &mut Past, cursor: StreamPos) -> Result<i64, AdminError> {
+    /// The rooms that there were at the position: those that came later are counted as they came.
+    fn recall_rooms(&self, past: &mut Past, cursor: StreamPos) -> Result<(), AdminError> {
         let mut made = BTreeMap::new();
         for room in self.parts.rooms.rooms_changed_after(StreamPos(0))? {
             let first = self.parts.rooms.events_back(room, RoomSeq::FIRST, RoomSeq::FIRST.next(), 1)?;
@@ -129,7 +131,8 @@ impl Statistics {
             *made.entry(self.within_memory(u64::try_from(ms).unwrap_or(0))).or_default() += 1;
         }
         made.iter().for_each(|(day, count)| past.add(Fact::NewRooms, *day, *count));
-        Ok(past.add_up(&made, Fact::Rooms))
+        past.add_up(&made, Fact::Rooms);
+        Ok(())
     }
 
     /// The day of a moment; what is older than anything that is kept counts to the first day, and what lies in the

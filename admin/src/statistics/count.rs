@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use rooms::{Head, RoomNid, RoomSeq, UserNid};
+use spec::ids::UserId;
 use storage::{Batch, Read, StreamPos};
 
 use super::follow::Statistics;
@@ -61,7 +62,7 @@ impl Statistics {
         }
         if counts.new_rooms > 0 {
             batch.add(&FACTS, &Fact::NewRooms.of(day), counts.new_rooms);
-            batch.add(&TOTALS, &(Total::Rooms as u8), counts.new_rooms);
+            self.arrivals.lock().do_rooms_differ = true;
         }
         for user in seen.union(&counts.active) {
             self.count_user(&mut batch, *user, counts.active.contains(user).then_some(day))?;
@@ -116,7 +117,7 @@ impl Statistics {
                     continue;
                 }
                 let is_local = self.is_local(event.sender());
-                if is_local {
+                if is_local && event.sender_id().is_some_and(|sender| self.is_somebody(&sender)) {
                     counts.active.insert(event.sender_nid());
                 }
                 *counts.messages.entry((room, event.kind().to_owned(), is_local)).or_default() += 1;
@@ -143,7 +144,7 @@ impl Statistics {
     fn count_user(&self, batch: &mut Batch, user: UserNid, active_on: Option<Day>) -> Result<(), AdminError> {
         let known = self.parts.store.get(&KNOWN, &user)?;
         let mut row = known.unwrap_or_default();
-        if let Some(account) = self.parts.users.account(user)? {
+        if let Some(account) = self.parts.users.account(user)?.filter(|account| self.is_somebody(&account.user_id)) {
             if !row.has_account {
                 batch.add(&FACTS, &Fact::NewUsers.of(day_of(account.created_ms)), 1);
                 row.has_account = true;
@@ -174,6 +175,11 @@ impl Statistics {
     fn was_seen(&self, user: UserNid, day: Day) -> Result<bool, AdminError> {
         let seen = self.parts.users.devices(user)?.into_iter().filter_map(|device| device.last_seen_ms);
         Ok(seen.max().is_some_and(|seen| day_of(seen) >= day))
+    }
+
+    /// Whether a user is not the server itself, who answers in the admin room and sends notices.
+    pub(super) fn is_somebody(&self, user: &UserId) -> bool {
+        !self.parts.users.is_server_user(user)
     }
 
     fn is_local(&self, sender: &str) -> bool {

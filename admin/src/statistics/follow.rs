@@ -71,8 +71,8 @@ pub(super) struct Arrivals {
     pub(super) rooms: BTreeSet<RoomNid>,
     pub(super) seen: BTreeSet<UserNid>,
     pub(super) upto: StreamPos,
-    /// Whether rooms went, so that those that are left have to be counted.
-    pub(super) have_rooms_gone: bool,
+    /// Whether rooms came or went since they were counted.
+    pub(super) do_rooms_differ: bool,
 }
 
 /// What is remembered from one count to the next.
@@ -89,7 +89,7 @@ impl Statistics {
         Statistics(Arc::new(Inner {
             parts,
             // Whatever happened to rooms while nobody looked.
-            arrivals: Mutex::new(Arrivals { have_rooms_gone: true, ..Arrivals::default() }),
+            arrivals: Mutex::new(Arrivals { do_rooms_differ: true, ..Arrivals::default() }),
             news: Notify::new(),
             writing: tokio::sync::Mutex::default(),
         }))
@@ -131,7 +131,7 @@ impl Statistics {
                 match topic.kind() {
                     TOPIC_ROOM => drop(arrivals.rooms.insert(RoomNid(topic.id()))),
                     TOPIC_ACCOUNTS => drop(arrivals.seen.insert(UserNid(topic.id()))),
-                    TOPIC_ROOM_GONE => arrivals.have_rooms_gone = true,
+                    TOPIC_ROOM_GONE => arrivals.do_rooms_differ = true,
                     _ => {}
                 }
             }
@@ -208,7 +208,8 @@ impl Statistics {
         let mut changed = Vec::new();
         visit_accounts(&self.parts.users, &mut |account| {
             let known = self.parts.store.get(&KNOWN, &account.user)?.unwrap_or_default();
-            if !known.has_account || known.is_open == account.is_deactivated {
+            let has_changed = !known.has_account || known.is_open == account.is_deactivated;
+            if has_changed && self.is_somebody(&account.user_id) {
                 changed.push(account.user);
             }
             Ok(())

@@ -116,14 +116,17 @@ impl Statistics {
         Ok(buckets)
     }
 
-    /// How long things took from one day to another, both included: each day by itself, or all together. What is left out
-    /// was not measured.
+    /// How long things took from one day to another, both included: all together, or each day by itself, without what was
+    /// not measured on it.
     ///
     /// # Errors
     /// A range that is too long; storage errors.
     pub fn latency(&self, range: (Day, Day), by_day: bool) -> Result<Vec<StretchFigures>, AdminError> {
         check_range(range)?;
         let mut found: BTreeMap<(Option<Day>, Stretch), BTreeMap<u64, u64>> = BTreeMap::new();
+        if !by_day {
+            found.extend(Stretch::value_variants().iter().map(|stretch| ((None, *stretch), BTreeMap::new())));
+        }
         let scan = self.parts.store.scan(&LATENCY, &());
         for row in scan.from_prefix(&range.0).until_prefix(&range.1.saturating_add(1)).iter() {
             let ((day, stretch, bound), count) = row?;

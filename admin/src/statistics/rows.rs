@@ -89,8 +89,6 @@ impl Fact {
 pub(crate) enum Total {
     /// See [`Fact::Users`].
     Users = 0,
-    /// See [`Fact::Rooms`].
-    Rooms = 1,
 }
 
 /// A day of which it is not known any more who was active.

@@ -14,28 +14,23 @@ impl Statistics {
         let parts = &self.parts;
         let day = day_of(parts.clock.now_ms());
         let mut batch = Batch::new();
-        let have_rooms_gone = std::mem::take(&mut self.arrivals.lock().have_rooms_gone);
-        let rooms = match have_rooms_gone {
-            true => {
-                let counted = amount(parts.rooms.number_of_rooms()?);
-                batch.put(&TOTALS, &(Total::Rooms as u8), &counted);
-                counted
-            }
-            false => parts.store.get(&TOTALS, &(Total::Rooms as u8))?.unwrap_or(0),
-        };
+        let do_rooms_differ = std::mem::take(&mut self.arrivals.lock().do_rooms_differ);
+        // Otherwise they are as many as before.
+        let rooms = do_rooms_differ.then(|| parts.rooms.number_of_rooms()).transpose()?;
         let users = parts.store.get(&TOTALS, &(Total::Users as u8))?.unwrap_or(0);
         let media = parts.media.server_usage()?;
-        let database: u64 = parts.store.figures().levels.iter().sum();
+        let figures = parts.store.figures();
+        // What is in memory is in the log on the disk, too.
+        let database = figures.levels.iter().sum::<u64>().saturating_add(figures.write_buffers);
         let facts = [
             (Fact::Users, users),
-            (Fact::Rooms, rooms),
             (Fact::LocalMedia, amount(media.local.count)),
             (Fact::LocalBytes, amount(media.local.bytes)),
             (Fact::RemoteMedia, amount(media.remote.count)),
             (Fact::RemoteBytes, amount(media.remote.bytes)),
             (Fact::DatabaseBytes, amount(database)),
         ];
-        for (fact, value) in facts {
+        for (fact, value) in facts.into_iter().chain(rooms.map(|rooms| (Fact::Rooms, amount(rooms)))) {
             if parts.store.get(&FACTS, &fact.of(day))? != Some(value) {
                 batch.put(&FACTS, &fact.of(day), &value);
             }
@@ -47,7 +42,7 @@ impl Statistics {
         };
         match written {
             Ok(()) => writing.measured = measured,
-            Err(_) => self.arrivals.lock().have_rooms_gone |= have_rooms_gone,
+            Err(_) => self.arrivals.lock().do_rooms_differ |= do_rooms_differ,
         }
         Ok(written?)
     }

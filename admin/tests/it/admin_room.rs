@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use testkit::{Account, TestServer, encode_path_segment};
 
 /// How long something that must happen may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(100);
 /// How long it is waited between two looks.
 const PAUSE: Duration = Duration::from_millis(20);
 

@@ -119,3 +119,15 @@ fn a_server_without_a_file_says_so_and_secrets_are_not_shown() {
         assert!(shown.contains("registration_token") && !shown.contains("very-secret"), "{shown}");
     }
 }
+
+#[test]
+fn rules_against_spam_are_taken_over() {
+    let mut bed = Bed::start();
+    let mut bob = Account::register(bed.server.client(), "bob");
+    let mut status = || bob.request("POST", "/createRoom", Some(&json!({}))).unwrap().status;
+    assert_eq!((status(), status()), (200, 200));
+    fs::write(&bed.file, "server_name = \"hs.test\"\n[spam]\nrooms_per_hour = 1\n").unwrap();
+    let (_, told) = bed.perform("reload", &json!({}));
+    assert!(told["changed"].to_string().contains("spam.rooms_per_hour"), "{told}");
+    assert_eq!((status(), status()), (200, 429));
+}

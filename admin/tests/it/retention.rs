@@ -163,7 +163,7 @@ fn what_applies_to_a_room_is_shown_and_decided() {
     bed.want(&json!({"max_lifetime": 90 * 24 * HOUR.as_millis() as u64}));
     expect(shown(&mut bed), "30d", "the room says so", "90d", "-");
     bed.want(&json!({"max_lifetime": 1}));
-    expect(shown(&mut bed), "1m", "the room says so", "0s", "-");
+    expect(shown(&mut bed), "1m", "the room says so", "0ms", "-");
     bed.want(&json!({"max_lifetime": "soon"}));
     expect(shown(&mut bed), "20d", "the default", "-", "-");
     // An administrator is bound by none, and keeps the last word over a restart.

@@ -70,7 +70,7 @@ impl Seed {
             admin.users().change_facts(erin, |facts| facts.awaits_approval = true).await.unwrap();
             admin.users().create_registration_token(Some("welcome".to_owned()), None, None).await.unwrap();
             admin.users().add_appservice(BRIDGE).await.unwrap();
-            let rebuild = admin::operations::find("search", "rebuild").unwrap().read(serde_json::Map::new()).unwrap();
+            let rebuild = admin::operations::prepare("search", "rebuild", serde_json::Map::new()).unwrap();
             let job = admin.perform(&admin::Caller::server(), rebuild).await.unwrap().to_json()["job"].to_string();
             assert_eq!(admin.jobs().wait(job.parse().unwrap()).await.unwrap().state, JobState::Done);
             let reports = admin.users().list_reports(&ReportFilter::default(), true, 0, 1).unwrap();

@@ -1,7 +1,5 @@
 //! Questions, pings and old routes.
 
-use std::time::Duration;
-
 use serde_json::json;
 use spec::ids::RoomAlias;
 use users::{AppServiceFailure, AppServiceQueries, ThirdPartyQuestion};

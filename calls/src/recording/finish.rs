@@ -100,13 +100,19 @@ impl Calls {
         Ok(())
     }
 
-    /// Says in the room that no call is recorded any more, unless its state says so.
+    /// Says in the room that no call is recorded any more, unless its state says so: as who began it, or, where they may
+    /// not any more, as the member of this server with the most power.
     async fn tell_end(&self, user: &UserId, room: RoomNid) -> Result<(), CallError> {
-        let state = self.rooms.head(room)?.state();
-        let event = self.rooms.state_event(room, state, RECORDING_EVENT, "")?;
-        if event.is_some_and(|event| event.content() != "{}")
-            && let Err(error) = self.tell_recording(user, room, Map::new()).await
+        if self.told_recording(room)?.is_none() {
+            return Ok(());
+        }
+        let mut told = self.tell_recording(user, room, Map::new()).await;
+        if matches!(told, Err(CallError::Rooms(RoomError::Forbidden(_) | RoomError::NotInRoom)))
+            && let Some(other) = self.rooms.most_powerful_local(room)?
         {
+            told = self.tell_recording(&other, room, Map::new()).await;
+        }
+        if let Err(error) = told {
             tracing::warn!(%error, room = room.0, "the end of a recording could not be said in its room");
         }
         Ok(())

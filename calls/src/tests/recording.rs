@@ -231,3 +231,56 @@ async fn who_leaves_the_room_records_no_more() {
     assert!(here.sent(&room).is_empty(), "the file is sent by somebody who is not there");
     here.stop().await;
 }
+
+/// A room whose second member has the power to say that a call is recorded, too.
+async fn with_a_second_moderator() -> (Fixture, RoomId) {
+    let (here, room, _) = in_a_call(switched_on()).await;
+    let content = json!({"users": {"@alice:us": 100, "@bob:us": 50}}).as_object().unwrap().clone();
+    let draft = Draft::state(user("alice"), "m.room.power_levels", "", content);
+    here.rooms.append(here.rooms.known_room(&room).unwrap(), vec![draft], None).await.unwrap();
+    (here, room)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_is_said_by_another_where_who_began_it_has_left() {
+    let (here, room) = with_a_second_moderator().await;
+    here.record("alice", &room).await.unwrap();
+    here.change(&room, "alice", "alice", Membership::Leave).await;
+    here.until(|| here.told(&room) == json!({})).await;
+    here.until(|| here.calls.recording(&user("bob"), &room).unwrap().is_none()).await;
+    // The room can have another one.
+    join(&here, &room, "bob").await;
+    here.clock.advance(SECOND);
+    here.record("bob", &room).await.unwrap();
+    assert_eq!(here.told(&room)["user_id"], "@bob:us");
+    here.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_could_say_is_said_by_who_stops_it_later() {
+    let (here, room, _) = in_a_call(switched_on()).await;
+    here.record("alice", &room).await.unwrap();
+    here.change(&room, "alice", "alice", Membership::Leave).await;
+    here.until(|| here.calls.recording(&user("bob"), &room).unwrap().is_none()).await;
+    assert_eq!(here.told(&room)["recording"], true);
+    let stopped = here.calls.stop_recording(&user("bob"), &room).await;
+    assert!(matches!(stopped, Err(CallError::Rooms(RoomError::Forbidden(_)))), "{stopped:?}");
+    here.change(&room, "alice", "alice", Membership::Join).await;
+    here.calls.stop_recording(&user("alice"), &room).await.unwrap();
+    assert_eq!(here.told(&room), json!({}));
+    let stopped = here.calls.stop_recording(&user("alice"), &room).await;
+    assert!(matches!(stopped, Err(CallError::Recording(RecordingError::NotRecorded))), "{stopped:?}");
+    here.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_server_says_of_its_recording_is_left_alone() {
+    let (here, room, _) = in_a_call(switched_on()).await;
+    let content = json!({"recording": true, "user_id": "@zoe:them"}).as_object().unwrap().clone();
+    let draft = Draft::state(user("alice"), RECORDING_EVENT, "", content);
+    here.rooms.append(here.rooms.known_room(&room).unwrap(), vec![draft], None).await.unwrap();
+    let stopped = here.calls.stop_recording(&user("alice"), &room).await;
+    assert!(matches!(stopped, Err(CallError::Recording(RecordingError::NotRecorded))), "{stopped:?}");
+    assert_eq!(here.told(&room)["recording"], true);
+    here.stop().await;
+}

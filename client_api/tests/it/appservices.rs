@@ -166,6 +166,18 @@ fn services_act_as_their_sender_and_as_users_of_their_namespaces() {
 }
 
 #[test]
+fn users_of_services_join_rooms_elsewhere() {
+    run(async |server| {
+        let (irc, _) = with_services(&server).await;
+        irc.register("_irc_bob").await.ok();
+        *server.elsewhere.accepts.lock().unwrap() = true;
+        let path = "join/!room:far.test?via=far.test&user_id=@_irc_bob:hs.test";
+        assert_eq!(irc.post(path, json!({})).await.ok()["room_id"], "!room:far.test");
+        assert_eq!(server.elsewhere.take_asked(), ["join @_irc_bob:hs.test !room:far.test far.test"]);
+    });
+}
+
+#[test]
 fn services_act_as_devices_that_they_made() {
     run(async |server| {
         let (irc, _) = with_services(&server).await;

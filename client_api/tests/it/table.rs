@@ -402,8 +402,8 @@ fn named_tests(written: &str) -> BTreeMap<(String, String), String> {
 /// Whether a test of this name, with its module, stands in this folder.
 fn is_test(name: &str) -> bool {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
-    let Some((module, function)) = name.split_once("::") else { return false };
-    std::fs::read_to_string(folder.join(module).with_extension("rs"))
+    let Some((module, function)) = name.rsplit_once("::") else { return false };
+    std::fs::read_to_string(folder.join(module.replace("::", "/")).with_extension("rs"))
         .is_ok_and(|source| source.contains(&format!("fn {function}(")))
 }
 

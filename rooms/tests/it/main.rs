@@ -11,6 +11,7 @@ mod former_members;
 mod hostile;
 mod invites;
 mod measure;
+mod overview;
 mod partial;
 mod pipeline;
 mod policy;

@@ -25,19 +25,21 @@ const LOOK_AGAIN: Duration = Duration::from_micros(50);
 pub struct SimRuntime {
     handle: Handle,
     clock: Clock,
-    worker: Worker,
+    worker: Thread,
+    /// The thread for work that blocks.
+    helper: Thread,
     commits: Mutex<Vec<CommitWatch>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the system says of the worker's thread.
-struct Worker(File);
+/// What the system says of a thread.
+struct Thread(File);
 
-impl Worker {
-    /// The thread that calls this.
-    fn current() -> Worker {
-        Worker(File::open("/proc/thread-self/stat").expect("the system tells of its threads"))
+impl Thread {
+    /// The one that calls this.
+    fn current() -> Thread {
+        Thread(File::open("/proc/thread-self/stat").expect("the system tells of its threads"))
     }
 
     /// Whether it waits, and nobody has woken it.
@@ -66,17 +68,25 @@ impl SimRuntime {
         let (stop, stopped) = oneshot::channel::<()>();
         let (give, handle) = channel();
         let work = move || {
-            // One thread for work that blocks: what is handed to it last is done last.
-            let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(1).build();
+            let (tell, started) = channel();
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .max_blocking_threads(1)
+                .thread_keep_alive(Duration::from_secs(24 * 3600))
+                .on_thread_start(move || drop(tell.send(Thread::current())))
+                .build();
             let runtime = runtime.expect("a runtime can be built");
-            let _ = give.send((runtime.handle().clone(), Worker::current()));
+            drop(runtime.spawn_blocking(|| ()));
+            let helper = started.recv().expect("a thread for work that blocks is started");
+            let _ = give.send((runtime.handle().clone(), Thread::current(), helper));
             let _ = runtime.block_on(stopped);
         };
         let thread = std::thread::Builder::new().name("simulation".to_owned()).spawn(work);
         let thread = thread.expect("a thread can be started");
-        let (handle, worker) = handle.recv().expect("the thread hands out its runtime");
+        let (handle, worker, helper) = handle.recv().expect("the thread hands out its runtime");
         let clock = Clock::fake(START_MS);
-        SimRuntime { handle, clock, worker, commits: Mutex::default(), stop: Some(stop), thread: Some(thread) }
+        let stop = Some(stop);
+        SimRuntime { handle, clock, worker, helper, commits: Mutex::default(), stop, thread: Some(thread) }
     }
 
     /// Lets no time pass while commits of a store are under way.
@@ -142,12 +152,9 @@ impl SimRuntime {
 
     /// Whether nothing that the worker handed to other threads is under way.
     fn others_are_idle(&self) -> bool {
-        if !self.commits.lock().expect("no look panics").iter().all(CommitWatch::is_idle) {
-            return false;
-        }
-        let (reply, done) = channel();
-        self.handle.spawn_blocking(move || reply.send(()).is_ok());
-        done.recv().is_ok()
+        let commits_are_answered = || self.commits.lock().expect("no look panics").iter().all(CommitWatch::is_idle);
+        // Twice: what blocks may have waited for a commit, and go on.
+        self.helper.sleeps() && commits_are_answered() && self.helper.sleeps()
     }
 }
 

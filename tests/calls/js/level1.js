@@ -1,5 +1,6 @@
 // livekit-client in real browsers against the media server alone (the example `bare` of the crate `sfu`).
-// Environment: SERVER (its base URL), ONLY (part of a scenario's name), MODES ("pinned-v1,newest-v0"), LOGS (a folder).
+// Environment: SERVER (its base URL), SERVER_PID, ONLY (part of a scenario's name), MODES ("pinned-v1,newest-v0"), LOGS (a
+// folder).
 
 import { closeBrowsers } from "./browser.js";
 import { fail, finish, step } from "./report.js";
@@ -23,8 +24,9 @@ const MODES = {
 const SCENARIOS = [...media, ...quality, ...data, ...encryption, ...power, ...connection, ...crowd];
 
 class Server {
-  constructor(url) {
+  constructor(url, pid) {
     this.url = url;
+    this.pid = pid;
     this.port = Number(new URL(url).port);
   }
 
@@ -58,7 +60,7 @@ async function play(scenario, shared, mode, label) {
   await stage.clear();
 }
 
-const shared = { house: new House(), server: new Server(process.env.SERVER), logFolder: process.env.LOGS };
+const shared = { house: new House(), server: new Server(process.env.SERVER, process.env.SERVER_PID), logFolder: process.env.LOGS };
 const modes = (process.env.MODES ?? Object.keys(MODES).join()).split(",");
 const only = process.env.ONLY ?? "";
 setTimeout(async () => {

@@ -17,9 +17,9 @@ export class Person {
   }
 
   /** Joins the stage's room; gives the milliseconds it took. `link` leads through a wire of the driver's. */
-  async join({ options = {}, connect, secret, link, limits, room = this.stage.room } = {}) {
+  async join({ options = {}, connect, secret, unseen, link, limits, room = this.stage.room } = {}) {
     const { url, token } = await this.stage.server.admit(room, this.identity, { link, limits });
-    return this.call("join", { url, token, connect, secret, options: { singlePeerConnection: this.stage.single, ...options } });
+    return this.call("join", { url, token, connect, secret, unseen, options: { singlePeerConnection: this.stage.single, ...options } });
   }
 
   async publish({ camera = true, microphone = true } = {}) {

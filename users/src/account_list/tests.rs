@@ -63,6 +63,21 @@ fn pages_follow_each_other_in_every_order() {
     assert_eq!(names(&page(AccountOrder::LastSeen, true, 0)), ["a", "c"]);
 }
 
+#[test]
+fn accounts_are_read_ahead_where_they_are_few() {
+    let f = Fixture::new();
+    for name in ["anna", "bert", "carla"] {
+        f.account(name);
+    }
+    let is_read = || f.users.inner.account_column.entries.lock().is_some();
+    f.users.read_accounts_ahead(2).unwrap();
+    assert!(!is_read());
+    f.users.read_accounts_ahead(3).unwrap();
+    assert!(is_read());
+    f.account("dora");
+    assert_eq!(names(&f.users.find_accounts(&all()).unwrap()), ["anna", "bert", "carla", "dora"]);
+}
+
 /// Says how long a page of 10,000 accounts takes; see `--nocapture`.
 #[test]
 fn ten_thousand_accounts_are_listed_completely() {

@@ -26,11 +26,11 @@ fn only_who_registered_themself_is_a_newcomer() {
     let (alice, made) = (register(&f, "alice").user, f.account("made").user);
     let guest = f.run(f.users.create_guest()).unwrap().user;
     let created = f.clock.now_ms();
-    assert_eq!(log_in(&f, alice).is_newcomer_since(), Some(created));
-    assert_eq!(log_in(&f, guest).is_newcomer_since(), Some(created));
-    assert_eq!(log_in(&f, made).is_newcomer_since(), None);
+    assert_eq!(log_in(&f, alice).spam_rules_since_ms(), Some(created));
+    assert_eq!(log_in(&f, guest).spam_rules_since_ms(), Some(created));
+    assert_eq!(log_in(&f, made).spam_rules_since_ms(), None);
     f.run(f.users.set_role(alice, Role::Moderator)).unwrap();
-    assert_eq!(log_in(&f, alice).is_newcomer_since(), None);
+    assert_eq!(log_in(&f, alice).spam_rules_since_ms(), None);
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn an_open_session_notices_an_exemption_and_its_end() {
     let f = Fixture::new();
     let alice = register(&f, "alice").user;
     let token = f.run(f.users.start_session(alice, DeviceLogin::default())).unwrap().tokens.access_token;
-    let since = || f.run(f.users.authenticate(&token)).unwrap().is_newcomer_since();
+    let since = || f.run(f.users.authenticate(&token)).unwrap().spam_rules_since_ms();
     let created = since();
     assert!(created.is_some());
     f.clock.advance(Duration::from_secs(60));
@@ -59,7 +59,7 @@ fn an_approved_account_is_exempted() {
     let f = Fixture::with_config(UsersConfig { settings, ..UsersConfig::default() });
     let alice = register(&f, "alice").user;
     f.run(f.users.approve(alice)).unwrap();
-    assert_eq!(log_in(&f, alice).is_newcomer_since(), None);
+    assert_eq!(log_in(&f, alice).spam_rules_since_ms(), None);
 }
 
 #[test]

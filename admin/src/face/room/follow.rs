@@ -58,8 +58,8 @@ impl News {
 struct Followed {
     voice: Voice,
     seen: RoomSeq,
-    /// How long until an answer is to be removed.
-    until_removal: Option<Duration>,
+    /// When an answer is to be removed, in milliseconds.
+    removal_at_ms: Option<u64>,
     lines: HashMap<UserNid, mpsc::Sender<Incoming>>,
 }
 
@@ -85,11 +85,11 @@ impl AdminRoom {
                 }
                 continue;
             }
-            let until_removal = followed.as_ref().and_then(|followed| followed.until_removal);
+            let removal_at_ms = followed.as_ref().and_then(|followed| followed.removal_at_ms);
             tokio::select! {
                 () = news.arrived.notified() => {}
                 () = self.admin.announcements().news.notified() => {}
-                () = self.admin.clock().sleep(until_removal.unwrap_or_default()), if until_removal.is_some() => {}
+                () = self.admin.clock().sleep_until_ms(removal_at_ms.unwrap_or_default()), if removal_at_ms.is_some() => {}
                 () = shutdown.cancelled() => return,
             }
         }
@@ -114,7 +114,7 @@ impl AdminRoom {
             self.admin.announcements().remove_first();
         }
         self.read_on(followed, shutdown).await?;
-        followed.until_removal = self.remove_passed(&followed.voice).await?;
+        followed.removal_at_ms = self.remove_passed(&followed.voice).await?;
         Ok(())
     }
 
@@ -134,7 +134,7 @@ impl AdminRoom {
             store.commit(batch).await?;
         }
         self.announce_version().await?;
-        Ok(Some(Followed { voice, seen: row.seen, until_removal: None, lines: HashMap::new() }))
+        Ok(Some(Followed { voice, seen: row.seen, removal_at_ms: None, lines: HashMap::new() }))
     }
 
     async fn announce_version(&self) -> Result<(), AdminError> {

@@ -68,10 +68,10 @@ impl Line {
     pub async fn run(mut self, mut incoming: mpsc::Receiver<Incoming>, shutdown: CancellationToken) {
         loop {
             let clock = self.admin.clock().clone();
-            let left = self.asked.as_ref().map(|asked| asked.until.saturating_sub(clock.monotonic()));
+            let until = self.asked.as_ref().map(|asked| asked.until);
             let heard = tokio::select! {
                 heard = incoming.recv() => heard,
-                () = clock.sleep(left.unwrap_or_default()), if left.is_some() => {
+                () = clock.sleep_until(until.unwrap_or_default()), if until.is_some() => {
                     self.drop_question("Nobody said yes within five minutes. Nothing was done.").await;
                     continue;
                 }

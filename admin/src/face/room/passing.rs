@@ -3,8 +3,6 @@
 //! Such an answer is marked in its content. The follower notes it when it reads it, so that it is removed also by a
 //! server that was stopped meanwhile.
 
-use std::time::Duration;
-
 use media::Mxc;
 use rooms::Event;
 use serde::Deserialize;
@@ -43,18 +41,18 @@ impl AdminRoom {
         Ok(())
     }
 
-    /// Removes what is due. What cannot be removed is told, and not tried again. Gives the time until the next is due.
+    /// Removes what is due. What cannot be removed is told, and not tried again. Gives when the next is due, in
+    /// milliseconds.
     ///
     /// # Errors
     /// Those of the store, and of a room in which the server cannot speak.
-    pub(super) async fn remove_passed(&self, voice: &Voice) -> Result<Option<Duration>, AdminError> {
+    pub(super) async fn remove_passed(&self, voice: &Voice) -> Result<Option<u64>, AdminError> {
         let store = self.admin.store();
         loop {
             let Some(first) = store.scan(&ADMIN_ROOM_PASSING, &()).iter().next() else { return Ok(None) };
             let (key, row) = first?;
-            let now_ms = self.admin.clock().now_ms();
-            if key.0 > now_ms {
-                return Ok(Some(Duration::from_millis(key.0.saturating_sub(now_ms))));
+            if key.0 > self.admin.clock().now_ms() {
+                return Ok(Some(key.0));
             }
             if let Err(error) = self.remove(voice, &row).await {
                 tracing::error!(%error, "an answer with a secret was not removed from the admin room");

@@ -178,7 +178,7 @@ async fn change(
     if let Some(ids) = &body.external_ids {
         users.set_external_ids(account.user, ids).await?;
     }
-    users
+    let facts = users
         .change_facts(account.user, |facts| {
             if let Some(kind) = &body.user_type {
                 facts.user_type.clone_from(kind);
@@ -186,7 +186,8 @@ async fn change(
             facts.awaits_approval |= body.approved == Some(false);
         })
         .await?;
-    if body.approved == Some(true) {
+    // Tools send all fields back, also of accounts that need no approval.
+    if body.approved == Some(true) && facts.awaits_approval {
         users.approve(account.user).await?;
     }
     if body.deactivated == Some(true) && !account.is_deactivated {

@@ -214,3 +214,42 @@ fn state_that_a_filter_keeps_out_of_the_timeline_is_not_lost() {
         assert!(state.iter().any(|event| event["content"]["name"] == "Changed"), "{told}");
     });
 }
+
+#[test]
+fn what_is_unread_in_threads_is_told_to_clients_that_know_threads() {
+    run(async |server| {
+        let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+        let room = alice.create_room(json!({"preset": "public_chat"})).await;
+        bob.join(&room).await;
+        let root = alice.say(&room, "root", "root").await;
+        let reply = async |txn: &str| {
+            let relates = json!({"rel_type": "m.thread", "event_id": root});
+            let content = json!({"msgtype": "m.text", "body": txn, "m.relates_to": relates});
+            let sent = alice.put(&format!("rooms/{room}/send/m.room.message/{txn}"), content).await.ok();
+            sent["event_id"].as_str().unwrap().to_owned()
+        };
+        let first = reply("first").await;
+        let filter = argument(&json!({"room": {"timeline": {"unread_thread_notifications": true}}}));
+        // In the main timeline, in the thread, and for a client that does not tell them apart.
+        let counts = async || {
+            let threaded = bob.sync(&format!("filter={filter}")).await["rooms"]["join"][&room].clone();
+            let plain = bob.sync("").await["rooms"]["join"][&room].clone();
+            assert!(plain.get("unread_thread_notifications").is_none(), "{plain}");
+            let count = |part: &Value| part["notification_count"].as_u64().unwrap_or(0);
+            let thread = &threaded["unread_thread_notifications"][&root];
+            (count(&threaded["unread_notifications"]), count(thread), count(&plain["unread_notifications"]))
+        };
+        assert_eq!(counts().await, (1, 1, 2));
+        let read = async |event: &str, body: Value| {
+            bob.post(&format!("rooms/{room}/receipt/m.read/{event}"), body).await.ok();
+        };
+        read(&first, json!({"thread_id": root})).await;
+        assert_eq!(counts().await, (1, 0, 1));
+        read(&root, json!({"thread_id": "main"})).await;
+        assert_eq!(counts().await, (0, 0, 0));
+        let second = reply("second").await;
+        assert_eq!(counts().await, (0, 1, 1));
+        read(&second, json!({})).await;
+        assert_eq!(counts().await, (0, 0, 0));
+    });
+}

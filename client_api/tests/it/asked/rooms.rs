@@ -194,7 +194,7 @@ fn the_public_list_says_who_may_come_in_and_what_changed() {
         assert_eq!((others.len(), &others[0]["room_id"]), (1, &json!(room)));
         alice.put(&format!("rooms/{room}/state/m.room.name"), json!({"name": "Ünusual"})).await.ok();
         alice.put(&format!("rooms/{room}/state/m.room.topic"), json!({"topic": "Of knocking"})).await.ok();
-        alice.put(&format!("directory/room/%23door:hs.test"), json!({"room_id": room})).await.ok();
+        alice.put("directory/room/%23door:hs.test", json!({"room_id": room})).await.ok();
         alice.put(&format!("rooms/{room}/state/m.room.canonical_alias"), json!({"alias": "#door:hs.test"})).await.ok();
         for term in ["ünusual", "knocking", "door"] {
             let found = listed(json!({"filter": {"generic_search_term": term}})).await;
@@ -220,6 +220,40 @@ fn a_summary_names_the_rooms_that_let_in() {
             let summary = bob.get(&format!("/_matrix/client/{prefix}/{room}")).await.ok();
             assert_eq!(summary["join_rule"], "restricted");
             assert_eq!(summary["allowed_room_ids"], json!([space]), "{summary}");
+        }
+    });
+}
+
+#[test]
+fn aliases_belong_to_who_made_them_and_to_those_with_power() {
+    run(async |server| {
+        let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+        let room = alice.create_room(json!({"preset": "public_chat"})).await;
+        bob.join(&room).await;
+        let path = |name: &str| format!("directory/room/%23{name}:hs.test");
+        for (client, name) in [(&alice, "first"), (&bob, "second"), (&bob, "third")] {
+            client.put(&path(name), json!({"room_id": room})).await.ok();
+        }
+        let listed = bob.get(&format!("rooms/{room}/aliases")).await.ok();
+        assert_eq!(listed["aliases"].as_array().unwrap().len(), 3);
+        server.register("carol").await.get(&format!("rooms/{room}/aliases")).await.refused(403, "M_FORBIDDEN");
+        let main = format!("rooms/{room}/state/m.room.canonical_alias");
+        alice.put(&main, json!({"alias": "#second:hs.test"})).await.ok();
+        bob.delete(&path("first"), json!({})).await.refused(403, "M_FORBIDDEN");
+        bob.delete(&path("second"), json!({})).await.ok();
+        alice.delete(&path("third"), json!({})).await.ok();
+        assert_eq!(bob.get(&format!("rooms/{room}/aliases")).await.ok(), json!({"aliases": ["#first:hs.test"]}));
+        // What leads nowhere, or elsewhere, is no name of the room. (A name that the room has is not asked about again.)
+        alice.put(&main, json!({"alias": "#first:hs.test"})).await.ok();
+        let other = alice.create_room(json!({"room_alias_name": "elsewhere"})).await;
+        for wrong in ["#second:hs.test", "#never:hs.test", "#elsewhere:hs.test"] {
+            alice.put(&main, json!({"alias": wrong})).await.refused(400, "M_BAD_ALIAS");
+            alice.put(&main, json!({"alt_aliases": [wrong]})).await.refused(400, "M_BAD_ALIAS");
+        }
+        assert_ne!(other, room);
+        alice.put(&main, json!({"alias": "#first:hs.test", "alt_aliases": ["#first:hs.test"]})).await.ok();
+        for wrong in [json!({"alias": "%"}), json!({"alias": 1}), json!({"alt_aliases": ["x"]})] {
+            assert_eq!(alice.put(&main, wrong.clone()).await.status, 400, "{wrong}");
         }
     });
 }

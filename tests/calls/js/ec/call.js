@@ -60,8 +60,8 @@ export class Call {
 
   must(name, work, limit) { return this.attempt(must, name, work, limit); }
 
-  async allMeet(callers = this.callers) {
-    await Promise.all(callers.map((one) => one.seesAndHears(callers.length - 1)));
+  async allMeet(callers = this.callers, limit = undefined) {
+    await Promise.all(callers.map((one) => one.seesAndHears(callers.length - 1, limit)));
     await Promise.all(callers.map((one) => one.knowsInCall(callers)));
   }
 

@@ -14,10 +14,14 @@ LivekitClient.setLogLevel(new URLSearchParams(location.search).has("trace") ? "t
 const people = new Map();
 const connections = []; // every peer connection of the page
 
+/** Which peer connection a receiver belongs to. */
+const carriers = new WeakMap();
+
 window.RTCPeerConnection = class extends window.RTCPeerConnection {
   constructor(...parameters) {
     super(...parameters);
     connections.push(this);
+    this.addEventListener("track", ({ receiver }) => carriers.set(receiver, this));
   }
 };
 
@@ -38,6 +42,29 @@ function toneTrack() {
   return tone.stream.getAudioTracks()[0].clone();
 }
 
+/** What one of a crowd publishes, shared by the page: a small picture that changes each second, or silence. */
+const trifles = {
+  camera() {
+    const canvas = Object.assign(document.createElement("canvas"), { width: 160, height: 90 });
+    const context = canvas.getContext("2d");
+    let count = 0;
+    setInterval(() => {
+      context.fillStyle = count++ % 2 ? "teal" : "navy";
+      context.fillRect(0, 0, 160, 90);
+    }, 1000);
+    return canvas.captureStream(1);
+  },
+  microphone() {
+    const context = new AudioContext();
+    const sound = context.createMediaStreamDestination();
+    const silence = new ConstantSourceNode(context, { offset: 0 });
+    silence.connect(sound);
+    silence.start();
+    return sound.stream;
+  },
+};
+const made = new Map();
+
 /** The driver's way in. */
 window.call = (identity, method, parameters) => {
   if (method === "join") people.set(identity, new Participant(identity));
@@ -56,8 +83,9 @@ class Participant {
     this.events.push({ event, ...details, at: Math.round(performance.now()) });
   }
 
-  /** Joins the room whose token the server hands out; `secret` turns end-to-end encryption on. */
-  async join({ url, token, options = {}, connect = {}, secret }) {
+  /** Joins the room whose token the server hands out; `secret` turns end-to-end encryption on, `unseen` shows nothing. */
+  async join({ url, token, options = {}, connect = {}, secret, unseen = false }) {
+    this.unseen = unseen;
     const settings = {
       videoCaptureDefaults: { resolution: CAMERA },
       audioCaptureDefaults: MICROPHONE,
@@ -75,6 +103,8 @@ class Participant {
     if (secret) await this.room.setE2EEEnabled(true);
     const started = performance.now();
     await this.room.connect(url, token, { maxRetries: 0, ...connect });
+    // livekit-client does not hand this on to where negotiations are timed.
+    if (connect.peerConnectionTimeout) this.room.engine.pcManager.peerConnectionTimeout = connect.peerConnectionTimeout;
     return Math.round(performance.now() - started);
   }
 
@@ -115,6 +145,7 @@ class Participant {
   }
 
   show(track, identity) {
+    if (this.unseen) return;
     const element = track.attach();
     element.dataset.tile = `${this.identity} ${identity} ${track.source}`;
     element.title = `${identity} ${track.source}`;
@@ -142,6 +173,14 @@ class Participant {
   }
 
   async publishTone() { await this.room.localParticipant.publishTrack(toneTrack(), { source: Track.Source.Microphone }); }
+
+  /** Publishes what costs the machine as little as possible, as `camera` or `microphone`. */
+  async publishTrifle(source) {
+    if (!made.has(source)) made.set(source, trifles[source]());
+    const [track] = made.get(source).getTracks();
+    const small = { simulcast: false, videoEncoding: { maxBitrate: 30_000, maxFramerate: 1 } };
+    await this.room.localParticipant.publishTrack(track.clone(), { source, ...small });
+  }
 
   async microphone(on) { await this.room.localParticipant.setMicrophoneEnabled(on); }
 
@@ -228,6 +267,20 @@ class Participant {
       };
     }
     return { sid: room.localParticipant.sid, state: room.state, others };
+  }
+
+  /** How many others there are, of how many sound arrives, and of how many pictures are decoded: by one question to the browser. */
+  async count() {
+    const tracks = [...this.room.remoteParticipants.values()].flatMap((who) => [...who.trackPublications.values()])
+      .map((publication) => publication.track).filter((track) => track?.receiver);
+    const arrived = new Set();
+    for (const connection of new Set(tracks.map((track) => carriers.get(track.receiver)))) {
+      for (const one of (await connection.getStats()).values()) {
+        if (one.type === "inbound-rtp" && (one.framesDecoded ?? one.packetsReceived) > 0) arrived.add(one.trackIdentifier);
+      }
+    }
+    const of = (kind) => tracks.filter((track) => track.kind === kind && arrived.has(track.receiver.track.id)).length;
+    return [this.room.remoteParticipants.size, of("audio"), of("video")];
   }
 
   /** What this participant sends of a source: one entry per layer. */
