@@ -376,7 +376,7 @@ fn the_list_of_endpoints_is_up_to_date() {
     let text = format!(
         "# Endpoints\n\nWhich of the operations of the specification (v1.19) that clients and servers call are built: \
          {done} of {all},\nand a test in `client_api/tests/it` that calls each with success. Generated from the route table \
-         and a run of the tests:\n`make endpoints`.\n\n| API | Method | Path | State | Test |\n|---|---|---|---|---|\n{rows}"
+         and a run of the tests:\n`make endpoints`. What is not built, and why: [compliance.md](compliance.md#what-is-not-built).\n\n| API | Method | Path | State | Test |\n|---|---|---|---|---|\n{rows}"
     );
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&file, &text).unwrap();

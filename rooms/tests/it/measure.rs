@@ -15,7 +15,7 @@ fn percentile(times: &mut [Duration], share: f64) -> Duration {
 }
 
 #[test]
-#[ignore = "measures"]
+#[ignore = "prints figures and judges nothing: run as the head of this file says"]
 fn measure_a_list_of_2000_rooms() {
     run(|server| async move {
         let (alice, _) = server.user("alice").await;
@@ -44,7 +44,7 @@ fn measure_a_list_of_2000_rooms() {
 }
 
 #[test]
-#[ignore = "measures"]
+#[ignore = "prints figures and judges nothing: run as the head of this file says"]
 fn measure_sending_during_a_purge() {
     run(|server| async move {
         let (alice, _) = server.user("alice").await;
