@@ -303,8 +303,26 @@ async def look_afterwards(organisation, arguments):
     print_line(afterwards={"disk": disk_bytes(arguments.data), "rss_mib": round(organisation.server.resident_mib(), 1)})
 
 
+async def make_history_again(organisation, arguments):
+    """Another busy room, for a purge beside which nothing is written: by that one sees what space comes back."""
+    before = disk_bytes(arguments.data)
+    await organisation.make_busy_room(arguments.events)
+    print_line(again={"events": arguments.events, "tables_before": before["tables"]})
+
+
+async def purge_unseen(organisation, arguments):
+    before = disk_bytes(arguments.data)
+    purge = await run_purge(organisation, KEPT_DAYS)
+    print_line(unseen={"purge": purge, "tables_before": before["tables"], "tables_after": disk_bytes(arguments.data)["tables"]})
+
+
+async def look_at_space(_organisation, arguments):
+    print_line(space={"tables": disk_bytes(arguments.data)["tables"]})
+
+
 STEPS = {"import": measure_import, "furnish": furnish, "listings": measure_listings, "history": make_history,
-         "purge": measure_purge, "afterwards": look_afterwards}
+         "purge": measure_purge, "afterwards": look_afterwards, "again": make_history_again, "unseen": purge_unseen,
+         "space": look_at_space}
 
 
 def main():

@@ -87,13 +87,15 @@ def purge_lines(facts):
     yield (f"- p99 of all sends while purging by that of all others, in the purged room: {pooled:.2f} (target {TARGET_RATIO}): "
            f"{verdict(pooled <= TARGET_RATIO, 'see the windows')}. p99 of the windows without a purge, one after the other: "
            f"{', '.join(f'{value:.1f}' for value in quiet)} ms.")
-    before, after, later = purge["disk_before"], purge["disk_after"], facts["afterwards"]["disk"]
-    made = purge["disk_before"]["tables"] - facts["history"]["tables_before"]
-    back = before["tables"] - later["tables"]
-    yield (f"- The {facts['history']['events']:,} events took {mib(made)} MiB of tables. Tables take {mib(before['tables'])} MiB before "
-           f"the purge, {mib(after['tables'])} MiB after it and {mib(later['tables'])} MiB after a restart; the whole folder "
-           f"{mib(before['all'])}, {mib(after['all'])} and {mib(later['all'])} MiB: {mib(back)} MiB came back, though the chat "
-           f"wrote {sum(window[name]['count'] for window in windows for name in rooms):,} messages meanwhile.")
+    before, later = purge["disk_before"], facts["afterwards"]["disk"]
+    yield (f"- Tables took {mib(before['tables'])} MiB before these purges and {mib(later['tables'])} MiB after them and a restart, though "
+           f"the chat wrote {sum(window[name]['count'] for window in windows for name in rooms):,} messages meanwhile.")
+    again, unseen, space = facts["again"], facts["unseen"], facts["space"]
+    made, back = unseen["tables_before"] - again["tables_before"], unseen["tables_before"] - space["tables"]
+    yield (f"- Space, by a purge beside which nothing was written: another {again['events']:,} events took {mib(made)} MiB of tables. A "
+           f"purge of {unseen['purge']['secs']:.0f} s deleted {unseen['purge']['result'].get('deleted', 0):,} of them: tables took "
+           f"{mib(unseen['tables_before'])} MiB before it, {mib(unseen['tables_after'])} MiB after it and {mib(space['tables'])} MiB after a "
+           f"restart: {mib(back)} MiB came back.")
 
 
 def render(listings, failures, facts):

@@ -41,6 +41,11 @@ restart
 step purge
 restart
 step afterwards
+step again
+restart
+step unseen
+restart
+step space
 echo "{\"end\": {\"load\": \"$(cut -d' ' -f1-3 /proc/loadavg)\"}}" >>"$out"
 stop_conduit
 if [ "$out" = "$BENCH/results/admin.jsonl" ]; then python3 -B "$here/report.py" "$out" "$root/docs/benchmarks.md"; fi
