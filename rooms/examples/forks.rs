@@ -50,19 +50,8 @@ async fn measure(version: RoomVersion, members: usize, forks: usize) -> Duration
     let (rooms, clock) = open();
     let alice = UserId::parse("@alice:one.test").unwrap();
     let request = CreateRoom {
-        creator: alice.clone(),
-        creator_profile: Map::new(),
-        version,
-        preset: Preset::PublicChat,
-        public: false,
-        alias: None,
-        name: None,
-        topic: None,
-        invites: Vec::new(),
-        is_direct: false,
-        creation_content: Map::new(),
-        initial_state: Vec::new(),
         power_levels: object(json!({"state_default": 0, "events": {}})),
+        ..CreateRoom::new(alice.clone(), version, Preset::PublicChat)
     };
     let room_id = rooms.create_room(request).await.unwrap();
     let room = rooms.known_room(&room_id).unwrap();

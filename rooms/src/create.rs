@@ -64,6 +64,28 @@ pub struct CreateRoom {
     pub power_levels: Map<String, Value>,
 }
 
+impl CreateRoom {
+    /// A room with what the preset says and nothing more: no name, nobody invited, listed nowhere.
+    #[must_use]
+    pub fn new(creator: UserId, version: RoomVersion, preset: Preset) -> CreateRoom {
+        CreateRoom {
+            creator,
+            creator_profile: Map::new(),
+            version,
+            preset,
+            public: false,
+            alias: None,
+            name: None,
+            topic: None,
+            invites: Vec::new(),
+            is_direct: false,
+            creation_content: Map::new(),
+            initial_state: Vec::new(),
+            power_levels: Map::new(),
+        }
+    }
+}
+
 impl Rooms {
     /// Creates a room: all of its first events in one commit. Users of other servers get the power that invited users
     /// get, but no invitation yet: their servers have to sign it ([`crate::RemoteRooms::invite`]). Cancel-safe: it is made, or it is not.

@@ -232,21 +232,7 @@ fn auth_events_of_another_room_count_for_nothing() {
 /// A room in which everybody may do everything.
 fn open_room(creator: &spec::ids::UserId, version: spec::version::RoomVersion) -> rooms::CreateRoom {
     let Value::Object(power_levels) = json!({"state_default": 0, "users_default": 50}) else { unreachable!() };
-    rooms::CreateRoom {
-        creator: creator.clone(),
-        creator_profile: Default::default(),
-        version,
-        preset: Preset::PublicChat,
-        public: false,
-        alias: None,
-        name: None,
-        topic: None,
-        invites: Vec::new(),
-        is_direct: false,
-        creation_content: Default::default(),
-        initial_state: Vec::new(),
-        power_levels,
-    }
+    rooms::CreateRoom { power_levels, ..rooms::CreateRoom::new(creator.clone(), version, Preset::PublicChat) }
 }
 
 #[test]

@@ -82,19 +82,11 @@ impl Town {
         let (by, state) = (by.clone(), object(state));
         let state = state.into_iter().map(|(kind, content)| (kind, String::new(), object(content)));
         let request = CreateRoom {
-            creator: by.user.clone(),
             creator_profile: object(json!({"displayname": "The creator"})),
-            version,
-            preset,
-            public: false,
-            alias: None,
             name: Some("Between us".to_owned()),
-            topic: None,
-            invites: Vec::new(),
             is_direct: true,
-            creation_content: Map::new(),
             initial_state: state.collect(),
-            power_levels: Map::new(),
+            ..CreateRoom::new(by.user.clone(), version, preset)
         };
         self.run(async move { by.rooms.create_room(request).await.unwrap() })
     }

@@ -87,22 +87,8 @@ impl Fixture {
 
     /// A public room of an account of this server.
     pub(crate) fn room(&self, creator: &UserId) -> RoomId {
-        self.run(self.rooms.create_room(CreateRoom {
-            creator: creator.clone(),
-            creator_profile: Map::new(),
-            version: RoomVersion::V11,
-            preset: Preset::PublicChat,
-            public: false,
-            alias: None,
-            name: None,
-            topic: None,
-            invites: Vec::new(),
-            is_direct: false,
-            creation_content: Map::new(),
-            initial_state: Vec::new(),
-            power_levels: Map::new(),
-        }))
-        .unwrap()
+        self.run(self.rooms.create_room(CreateRoom::new(creator.clone(), RoomVersion::V11, Preset::PublicChat)))
+            .unwrap()
     }
 
     /// Makes a user, of whatever server, join or leave a room.

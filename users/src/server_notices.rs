@@ -180,19 +180,13 @@ impl Users {
             ("m.room.avatar".to_owned(), String::new(), content)
         });
         let request = CreateRoom {
-            creator: sender_id.clone(),
             creator_profile: self.notice_profile(),
-            version: self.rooms().default_version(),
-            preset: Preset::PrivateChat,
-            public: false,
-            alias: None,
             name: Some(config.room_name.clone()).filter(|name| !name.is_empty()),
             topic: config.room_topic.clone(),
-            invites: Vec::new(),
-            is_direct: false,
             creation_content: Map::from_iter([("m.federate".to_owned(), false.into())]),
             initial_state: avatar.into_iter().collect(),
             power_levels: Map::from_iter([("users_default".to_owned(), READER_POWER.into())]),
+            ..CreateRoom::new(sender_id.clone(), self.rooms().default_version(), Preset::PrivateChat)
         };
         let room = self.rooms().create_room(request).await?;
         let room = self.rooms().known_room(&room)?;

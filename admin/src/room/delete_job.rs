@@ -151,19 +151,9 @@ async fn create(admin: &Admin, new: &NewRoom) -> Result<RoomId, AdminError> {
     let creator = UserId::parse(&new.user).map_err(|error| AdminError::invalid(error.to_string()))?;
     let cut = |text: &str| text.chars().take(MAX_TEXT).collect::<String>();
     let request = CreateRoom {
-        creator: creator.clone(),
-        creator_profile: Map::new(),
-        version: admin.rooms().default_version(),
-        preset: Preset::PublicChat,
-        public: false,
-        alias: None,
         name: Some(cut(&new.name)),
-        topic: None,
-        invites: Vec::new(),
-        is_direct: false,
-        creation_content: Map::new(),
-        initial_state: Vec::new(),
         power_levels: Map::from_iter([("users_default".to_owned(), json!(-10))]),
+        ..CreateRoom::new(creator.clone(), admin.rooms().default_version(), Preset::PublicChat)
     };
     let room_id = admin.rooms().create_room(request).await?;
     let room = admin.rooms().known_room(&room_id)?;

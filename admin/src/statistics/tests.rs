@@ -24,21 +24,7 @@ impl Talker {
         let new = NewAccount { localpart, password: None, kind: AccountKind::User, admin, registration_token: None };
         let user_id = fixture.admin.users().create_account(new).await.unwrap().user_id;
         let rooms = fixture.admin.rooms();
-        let request = CreateRoom {
-            creator: user_id.clone(),
-            creator_profile: Map::new(),
-            version: rooms.default_version(),
-            preset: Preset::PrivateChat,
-            public: false,
-            alias: None,
-            name: None,
-            topic: None,
-            invites: Vec::new(),
-            is_direct: false,
-            creation_content: Map::new(),
-            initial_state: Vec::new(),
-            power_levels: Map::new(),
-        };
+        let request = CreateRoom::new(user_id.clone(), rooms.default_version(), Preset::PrivateChat);
         let room = rooms.create_room(request).await.unwrap();
         Talker { user_id, room: rooms.known_room(&room).unwrap() }
     }

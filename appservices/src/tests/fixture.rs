@@ -287,21 +287,7 @@ impl Bed {
     }
 
     pub async fn room(&self, creator: &str) -> RoomId {
-        let request = CreateRoom {
-            creator: Bed::id(creator),
-            creator_profile: Map::new(),
-            version: RoomVersion::V11,
-            preset: Preset::PublicChat,
-            public: false,
-            alias: None,
-            name: None,
-            topic: None,
-            invites: Vec::new(),
-            is_direct: false,
-            creation_content: Map::new(),
-            initial_state: Vec::new(),
-            power_levels: Map::new(),
-        };
+        let request = CreateRoom::new(Bed::id(creator), RoomVersion::V11, Preset::PublicChat);
         self.rooms.create_room(request).await.unwrap()
     }
 

@@ -197,21 +197,7 @@ impl Fixture {
     /// A room of the first, whom the others have joined; users of other servers, too.
     pub async fn room(&self, members: &[&str]) -> RoomId {
         let (creator, others) = members.split_first().unwrap();
-        let request = CreateRoom {
-            creator: user(creator),
-            creator_profile: Map::new(),
-            version: RoomVersion::V10,
-            preset: Preset::PublicChat,
-            public: false,
-            alias: None,
-            name: None,
-            topic: None,
-            invites: Vec::new(),
-            is_direct: false,
-            creation_content: Map::new(),
-            initial_state: Vec::new(),
-            power_levels: Map::new(),
-        };
+        let request = CreateRoom::new(user(creator), RoomVersion::V10, Preset::PublicChat);
         let room = self.rooms.create_room(request).await.unwrap();
         for member in others {
             self.rooms.intern_user(&user(member)).await.unwrap();

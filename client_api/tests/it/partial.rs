@@ -47,21 +47,7 @@ async fn enter(server: &Server, user: &Client<'_>) -> Entered {
     let mut levels = Map::new();
     levels.insert("invite".into(), 0.into());
     levels.insert("kick".into(), 0.into());
-    let room = CreateRoom {
-        creator: charlie,
-        creator_profile: Map::new(),
-        version: RoomVersion::V11,
-        preset: Preset::PublicChat,
-        public: false,
-        alias: None,
-        name: None,
-        topic: None,
-        invites: Vec::new(),
-        is_direct: false,
-        creation_content: Map::new(),
-        initial_state: Vec::new(),
-        power_levels: levels,
-    };
+    let room = CreateRoom { power_levels: levels, ..CreateRoom::new(charlie, RoomVersion::V11, Preset::PublicChat) };
     let room = far.create_room(room).await.unwrap();
     let nid = far.known_room(&room).unwrap();
     let before = far.events_after(nid, RoomSeq(0), 100).unwrap();

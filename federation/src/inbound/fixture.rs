@@ -259,21 +259,7 @@ impl Here {
 
     /// A public room of Alice, who is of this server.
     pub async fn room(&self) -> (RoomId, RoomNid) {
-        let request = CreateRoom {
-            creator: user("@alice:here.test"),
-            creator_profile: Map::new(),
-            version: VERSION,
-            preset: Preset::PublicChat,
-            public: false,
-            alias: None,
-            name: None,
-            topic: None,
-            invites: Vec::new(),
-            is_direct: false,
-            creation_content: Map::new(),
-            initial_state: Vec::new(),
-            power_levels: Map::new(),
-        };
+        let request = CreateRoom::new(user("@alice:here.test"), VERSION, Preset::PublicChat);
         let room = self.federation.rooms.create_room(request).await.unwrap();
         let nid = self.federation.rooms.known_room(&room).unwrap();
         (room, nid)

@@ -301,21 +301,8 @@ async fn invitations_are_refused_even_if_nobody_can_be_told() {
 }
 
 async fn own_room(here: &Here) -> RoomId {
-    let request = CreateRoom {
-        creator: user(ALICE),
-        creator_profile: Map::new(),
-        version: RoomVersion::V11,
-        preset: Preset::PrivateChat,
-        public: false,
-        alias: None,
-        name: Some("own".into()),
-        topic: None,
-        invites: Vec::new(),
-        is_direct: false,
-        creation_content: Map::new(),
-        initial_state: Vec::new(),
-        power_levels: Map::new(),
-    };
+    let request =
+        CreateRoom { name: Some("own".into()), ..CreateRoom::new(user(ALICE), RoomVersion::V11, Preset::PrivateChat) };
     here.federation.rooms.create_room(request).await.unwrap()
 }
 

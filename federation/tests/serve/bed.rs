@@ -246,19 +246,9 @@ impl Server {
     ) -> RoomId {
         let state = initial_state.into_iter().map(|(kind, content)| (kind.to_owned(), String::new(), object(content)));
         let room = CreateRoom {
-            creator: creator.clone(),
-            creator_profile: Map::new(),
-            version,
-            preset,
-            public: false,
-            alias: None,
             name: name.map(str::to_owned),
-            topic: None,
-            invites: Vec::new(),
-            is_direct: false,
-            creation_content: Map::new(),
             initial_state: state.collect(),
-            power_levels: Map::new(),
+            ..CreateRoom::new(creator.clone(), version, preset)
         };
         self.rooms.create_room(room).await.unwrap()
     }

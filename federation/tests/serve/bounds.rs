@@ -68,19 +68,9 @@ fn a_space_tells_so_many_children() {
             ("m.space.child".to_owned(), format!("!r{number}:far.test"), content)
         };
         let space = CreateRoom {
-            creator: alice,
-            creator_profile: Map::new(),
-            version: RoomVersion::V11,
-            preset: Preset::PublicChat,
-            public: false,
-            alias: None,
-            name: None,
-            topic: None,
-            invites: Vec::new(),
-            is_direct: false,
             creation_content: object(json!({"type": "m.space"})),
             initial_state: (0..510).map(child).collect(),
-            power_levels: Map::new(),
+            ..CreateRoom::new(alice, RoomVersion::V11, Preset::PublicChat)
         };
         let space = here.rooms.create_room(space).await.unwrap();
         let answer = there.get(&here, &format!("hierarchy/{}", escape(space.as_str()))).await.unwrap();

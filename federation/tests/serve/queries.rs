@@ -170,19 +170,10 @@ async fn create_space(here: &Server, creator: &UserId, children: &[&RoomId]) -> 
     let child =
         |room: &&RoomId| ("m.space.child".to_owned(), room.as_str().to_owned(), object(json!({"via": ["hs.test"]})));
     let space = CreateRoom {
-        creator: creator.clone(),
-        creator_profile: Map::new(),
-        version: RoomVersion::V11,
-        preset: Preset::PublicChat,
-        public: false,
-        alias: None,
         name: Some("The space".into()),
-        topic: None,
-        invites: Vec::new(),
-        is_direct: false,
         creation_content: object(json!({"type": "m.space"})),
         initial_state: children.iter().map(child).collect(),
-        power_levels: Map::new(),
+        ..CreateRoom::new(creator.clone(), RoomVersion::V11, Preset::PublicChat)
     };
     here.rooms.create_room(space).await.unwrap()
 }

@@ -293,19 +293,9 @@ impl Fixture {
     /// A room of `creator` that these users have joined.
     pub async fn room(&self, creator: &str, members: &[&str]) -> RoomId {
         let request = CreateRoom {
-            creator: user(creator),
             creator_profile: object(json!({"displayname": creator.to_uppercase()})),
-            version: RoomVersion::V10,
-            preset: Preset::PublicChat,
-            public: false,
-            alias: None,
             name: Some("The Room".into()),
-            topic: None,
-            invites: Vec::new(),
-            is_direct: false,
-            creation_content: Map::new(),
-            initial_state: Vec::new(),
-            power_levels: Map::new(),
+            ..CreateRoom::new(user(creator), RoomVersion::V10, Preset::PublicChat)
         };
         let room = self.rooms.create_room(request).await.unwrap();
         for member in members {

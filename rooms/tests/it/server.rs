@@ -129,19 +129,5 @@ impl Server {
 }
 
 pub fn request(creator: &UserId, version: RoomVersion, preset: Preset) -> CreateRoom {
-    CreateRoom {
-        creator: creator.clone(),
-        creator_profile: Map::new(),
-        version,
-        preset,
-        public: false,
-        alias: None,
-        name: Some("A room".into()),
-        topic: None,
-        invites: Vec::new(),
-        is_direct: false,
-        creation_content: Map::new(),
-        initial_state: Vec::new(),
-        power_levels: Map::new(),
-    }
+    CreateRoom { name: Some("A room".into()), ..CreateRoom::new(creator.clone(), version, preset) }
 }

@@ -92,21 +92,7 @@ impl Server {
     }
 
     pub async fn create(&self, creator: &Session, more: impl FnOnce(&mut CreateRoom)) -> RoomId {
-        let mut request = CreateRoom {
-            creator: creator.user_id.clone(),
-            creator_profile: Map::new(),
-            version: RoomVersion::V11,
-            preset: Preset::PublicChat,
-            public: false,
-            alias: None,
-            name: None,
-            topic: None,
-            invites: Vec::new(),
-            is_direct: false,
-            creation_content: Map::new(),
-            initial_state: Vec::new(),
-            power_levels: Map::new(),
-        };
+        let mut request = CreateRoom::new(creator.user_id.clone(), RoomVersion::V11, Preset::PublicChat);
         more(&mut request);
         self.rooms.create_room(request).await.unwrap()
     }

@@ -517,19 +517,9 @@ pub fn introduce(servers: &[SimServer], runtime: &SimRuntime) {
 fn room_of(creator: &UserId, version: RoomVersion, history_visibility: &str) -> CreateRoom {
     let visibility = object(json!({"history_visibility": history_visibility}));
     CreateRoom {
-        creator: creator.clone(),
-        creator_profile: Map::new(),
-        version,
-        preset: Preset::PublicChat,
-        public: false,
-        alias: None,
-        name: None,
-        topic: None,
-        invites: Vec::new(),
-        is_direct: false,
-        creation_content: Map::new(),
         initial_state: vec![("m.room.history_visibility".to_owned(), String::new(), visibility)],
         power_levels: object(json!({"state_default": 0, "invite": 0, "redact": 25})),
+        ..CreateRoom::new(creator.clone(), version, Preset::PublicChat)
     }
 }
 

@@ -91,21 +91,11 @@ impl Chat {
         let f = crate::fixture::Fixture::new();
         let (alice, bob) = (f.account("alice"), f.account("bob"));
         let room_id = f
-            .run(f.rooms.create_room(rooms::CreateRoom {
-                creator: bob.user_id.clone(),
-                creator_profile: Map::new(),
-                version: spec::version::RoomVersion::V11,
-                preset: rooms::Preset::PublicChat,
-                public: false,
-                alias: None,
-                name: None,
-                topic: None,
-                invites: Vec::new(),
-                is_direct: false,
-                creation_content: Map::new(),
-                initial_state: Vec::new(),
-                power_levels: Map::new(),
-            }))
+            .run(f.rooms.create_room(rooms::CreateRoom::new(
+                bob.user_id.clone(),
+                spec::version::RoomVersion::V11,
+                rooms::Preset::PublicChat,
+            )))
             .unwrap();
         let join = rooms::MembershipChange {
             sender: alice.user_id.clone(),

@@ -58,22 +58,17 @@ impl AdminRoom {
         let profile = [("displayname".to_owned(), config.display_name.as_str().into())];
         let state = |kind: &str, content| (kind.to_owned(), String::new(), object(content));
         let request = CreateRoom {
-            creator: creator.clone(),
             creator_profile: Map::from_iter(profile),
-            version: rooms.default_version(),
-            preset: Preset::PrivateChat,
-            public: false,
             alias: Some(alias.clone()),
             name: Some(format!("Administration of {}", rooms.server_name().as_str())),
             topic: Some("Commands begin with !admin. !admin --help lists them.".to_owned()),
-            invites: Vec::new(),
-            is_direct: false,
             creation_content: Map::from_iter([("m.federate".to_owned(), false.into())]),
             initial_state: vec![state("m.room.guest_access", json!({"guest_access": "forbidden"}))],
             // What the room is, and who stays in it, the server alone decides.
             power_levels: object(json!({
                 "state_default": 100, "ban": 100, "kick": 100, "redact": 100, "invite": 0, "events": {},
             })),
+            ..CreateRoom::new(creator.clone(), rooms.default_version(), Preset::PrivateChat)
         };
         let made = match rooms.create_room(request.clone()).await {
             Err(RoomError::AliasTaken) => {

@@ -298,21 +298,7 @@ impl Fixture {
     /// A room of @alice:us that these users have joined.
     pub async fn room_with(&self, members: &[&str]) -> RoomId {
         let alice = user("@alice:us");
-        let request = CreateRoom {
-            creator: alice.clone(),
-            creator_profile: Map::new(),
-            version: RoomVersion::V10,
-            preset: Preset::PublicChat,
-            public: false,
-            alias: None,
-            name: None,
-            topic: None,
-            invites: Vec::new(),
-            is_direct: false,
-            creation_content: Map::new(),
-            initial_state: Vec::new(),
-            power_levels: Map::new(),
-        };
+        let request = CreateRoom::new(alice.clone(), RoomVersion::V10, Preset::PublicChat);
         let room = self.rooms.create_room(request).await.unwrap();
         for member in members {
             self.remote_member(&room, member, "join", false).await;
