@@ -9,7 +9,7 @@
 # INTERVAL (ms between the messages of a session) set the load.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-for program in turnserver turnutils_uclient turnutils_peer; do
+for program in turnserver turnutils_uclient turnutils_peer openssl; do
   command -v "$program" >/dev/null || { echo "$program is missing: apt-get install coturn" >&2; exit 2; }
 done
 serve=${1:-}
@@ -26,7 +26,7 @@ trap 'for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done; wait 2>
 cat >"$work/turn.toml" <<END
 listen = ["127.0.0.1"]
 port = 34780
-tls_port = 0
+tls_port = 34781
 relay_addresses = ["127.0.0.1"]
 relay_ports = "40000-43999"
 secret = "north"
@@ -39,9 +39,14 @@ strangers = { per_second = 10000.0, burst = 10000 }
 END
 "$serve" "$work/turn.toml" >"$work/conduit.log" 2>&1 &
 conduit=$!
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost \
+  -keyout "$work/key.pem" -out "$work/cert.pem" 2>"$work/openssl.log"
 cat >"$work/turnserver.conf" <<END
 listening-ip=127.0.0.1
 listening-port=34790
+tls-listening-port=34791
+cert=$work/cert.pem
+pkey=$work/key.pem
 relay-ip=127.0.0.1
 min-port=44000
 max-port=47999
@@ -49,7 +54,6 @@ use-auth-secret
 static-auth-secret=north
 realm=conduit.test
 allow-loopback-peers
-no-tls
 no-dtls
 no-cli
 relay-threads=1
@@ -92,6 +96,8 @@ for _ in $(seq "$rounds"); do
   load coturn "$coturn" 34790 udp-indications -s
   load conduit "$conduit" 34780 tcp-channels -t
   load coturn "$coturn" 34790 tcp-channels -t
+  load conduit "$conduit" 34781 tls-channels -t -S
+  load coturn "$coturn" 34791 tls-channels -t -S
 done
 
 awk -v hz="$hz" '
@@ -108,7 +114,7 @@ awk -v hz="$hz" '
   END {
     print "\n| way | conduit, packets per CPU second | coturn | ratio | lost, conduit | lost, coturn |"
     print "|---|---|---|---|---|---|"
-    split("udp-channels udp-indications tcp-channels", ways, " ")
+    split("udp-channels udp-indications tcp-channels tls-channels", ways, " ")
     for (i = 1; i in ways; i++) {
       way = ways[i]; a = median(way, "conduit"); b = median(way, "coturn")
       printf "| %s | %d | %d | %.2f | %.2f %% | %.2f %% |\n", way, a, b, b ? a / b : 0, \

@@ -16,8 +16,7 @@ mod vectors;
 
 pub(crate) use address::read as read_address;
 pub(crate) use attributes::{Attributes, attribute, peers};
-pub(crate) use frames::{FrameError, frame_len};
-pub(crate) use frames::{channel_data, channel_header, padding};
+pub(crate) use frames::{channel_data, channel_header, frame_len, padding};
 pub(crate) use message::{Class, Message, Method};
 pub(crate) use write::{Integrity, Writer};
 

@@ -49,15 +49,15 @@ pub(crate) struct Now {
 pub(crate) enum Link {
     /// Datagrams between `remote` and the address `local` of a listener.
     Udp { listener: u16, remote: SocketAddr, local: Option<IpAddr> },
-    /// A connection; its number is not used again.
-    Stream { connection: u64, remote: SocketAddr, transport: Transport },
+    /// A connection. Its number is given to another one only after [`Core::closed`].
+    Stream { connection: usize, remote: SocketAddr, transport: Transport },
 }
 
 impl Hash for Link {
     // Looked up for each datagram: only what tells links apart, in few words.
     fn hash<H: Hasher>(&self, state: &mut H) {
         match self {
-            Link::Stream { connection, .. } => state.write_u64(*connection),
+            Link::Stream { connection, .. } => state.write_usize(*connection),
             Link::Udp { remote, .. } => match remote.ip() {
                 IpAddr::V4(ip) => state.write_u64(u64::from(u32::from(ip)) << 16 | u64::from(remote.port())),
                 IpAddr::V6(ip) => {

@@ -1,28 +1,34 @@
-//! The sockets: one thread for datagrams, and tasks for connections.
+//! The sockets: one thread for datagrams and connections, and tasks that make connections.
 //!
-//! The thread owns the [`Core`], polls the UDP listeners and the relay sockets, and reads and sends in batches. TCP and
-//! TLS connections are read by tasks of the async runtime, because handshakes and encryption would hold up the
-//! datagrams of others; they hand whole frames to the thread through a bounded mailbox, and get frames back through a
-//! bounded queue each. A full queue drops frames, as a network would.
+//! The thread owns the [`Core`], polls the UDP listeners, the relay sockets and the TCP and TLS connections, and reads
+//! and sends in batches. No socket is read for long while others wait. Connections are accepted, and TLS handshakes
+//! done, by tasks of the async runtime, which post them to the thread. A client that does not read loses frames, as on
+//! any network.
 
 mod buffers;
 mod connections;
 mod mailbox;
 mod outbox;
+mod places;
 mod sockets;
+mod source;
+mod stream;
 mod wire;
 
+use std::collections::VecDeque;
+use std::io::{Error, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mio::{Events, Poll, Token, Waker};
+use mio::{Events, Poll, Waker};
 use runtime::{Clock, Metrics, Random, Tasks};
 use rustls::server::ResolvesServerCert;
 use tokio::sync::oneshot;
 
 use crate::TurnError;
 use crate::auth::Auth;
+use crate::codec::frame_len;
 use crate::config::TurnConfig;
 use crate::core::{Core, CoreParts, Link, Now, RelayAddress};
 use crate::policy::Policy;
@@ -31,19 +37,16 @@ use buffers::Buffers;
 use mailbox::Inbox;
 pub(crate) use mailbox::{Letter, Mailbox};
 use sockets::Socket;
+use source::Source;
+use stream::{Incoming, Next};
 use wire::Wire;
 
-const WAKER: Token = Token(0);
-/// Tokens of the listeners begin here.
-const LISTENERS: usize = 1;
-/// Tokens of the relay sockets begin here, with the slots of their allocations.
-const RELAYS: usize = 1 << 16;
 /// How often what has expired is cleared away.
 const TICK: Duration = Duration::from_secs(1);
 /// How many batches are read from one socket before the next one has its turn.
 const BATCHES: usize = 4;
 /// How many letters are read before the sockets have their turn.
-const LETTERS: usize = 512;
+const LETTERS: usize = 64;
 
 /// What the thread is started from.
 pub(crate) struct Start {
@@ -61,13 +64,13 @@ pub(crate) struct Start {
 pub(crate) fn start(start: Start) -> Result<Mailbox, TurnError> {
     let Start { config, auth, clock, random, tasks, metrics, tls, neighbours } = start;
     let poll = Poll::new()?;
-    let (mailbox, inbox) = mailbox::open(Arc::new(Waker::new(poll.registry(), WAKER)?));
+    let (mailbox, inbox) = mailbox::open(Arc::new(Waker::new(poll.registry(), Source::Waker.token())?));
 
     let mut listeners = Vec::new();
     let addresses = sockets::listen_addresses(&config);
-    for ip in &addresses {
+    for (ip, index) in addresses.iter().zip(0..) {
         let socket = sockets::bind_udp(SocketAddr::new(*ip, config.port))?;
-        listeners.push(Socket::register(socket, poll.registry(), Token(LISTENERS + listeners.len()))?);
+        listeners.push(Socket::register(socket, poll.registry(), Source::Listener(index))?);
     }
     let acceptors = connections::bind(&addresses, &config, tls)?;
 
@@ -91,9 +94,10 @@ pub(crate) fn start(start: Start) -> Result<Mailbox, TurnError> {
         poll,
         inbox,
         buffers: Buffers::new(),
+        incoming: Incoming::new(),
         clock: clock.clone(),
         tasks: tasks.clone(),
-        readable: Vec::new(),
+        readable: VecDeque::new(),
         next_tick,
     };
     watch(thread, &mailbox, &tasks)?;
@@ -141,10 +145,11 @@ struct Thread {
     poll: Poll,
     inbox: Inbox,
     buffers: Buffers,
+    incoming: Incoming,
     clock: Clock,
     tasks: Tasks,
-    /// Sockets that may have more to read. Polling tells only what has become readable.
-    readable: Vec<Token>,
+    /// What may have more to read. Polling tells only what has become readable.
+    readable: VecDeque<Source>,
     next_tick: Duration,
 }
 
@@ -156,56 +161,64 @@ impl Thread {
             let busy = letters || !self.readable.is_empty();
             let wait = if busy { Duration::ZERO } else { TICK };
             if let Err(error) = self.poll.poll(&mut events, Some(wait))
-                && error.kind() != std::io::ErrorKind::Interrupted
+                && error.kind() != ErrorKind::Interrupted
             {
                 tracing::error!(%error, "the relay cannot poll its sockets");
                 return;
             }
             let now = Now { mono: self.clock.monotonic(), unix: self.clock.now_ms() / 1000 };
             for event in &events {
-                if event.token() == WAKER {
+                let source = Source::of(event.token());
+                if source == Source::Waker {
                     letters = true;
-                } else if self.wire.socket(event.token()).is_some_and(Socket::mark_readable) {
-                    self.readable.push(event.token());
+                } else if self.wire.notice(source, event) {
+                    self.readable.push_back(source);
                 }
             }
             if letters {
                 letters = self.read_letters(now);
             }
-            self.read_sockets(now);
+            self.read_sources(now);
             self.wire.flush();
             if now.mono >= self.next_tick {
                 self.next_tick = now.mono + TICK;
                 self.core.tick(now, &mut self.wire);
-                let core = &self.core;
-                self.wire.drop_idle_connections(now.mono, |link| core.has_allocation(link));
+                for slot in self.wire.overdue_streams(now.mono, |link| self.core.has_allocation(link)) {
+                    self.close_stream(slot);
+                }
             }
         }
     }
 
-    fn read_sockets(&mut self, now: Now) {
-        for token in std::mem::take(&mut self.readable) {
-            if self.read_socket(token, now) {
-                self.readable.push(token);
-            } else if let Some(socket) = self.wire.socket(token) {
-                socket.mark_drained();
+    /// Reads some of each source.
+    fn read_sources(&mut self, now: Now) {
+        for _ in 0..self.readable.len() {
+            let Some(source) = self.readable.pop_front() else { return };
+            let more = match source {
+                Source::Stream(slot) => self.read_stream(slot, now),
+                socket => self.read_socket(socket, now),
+            };
+            if more {
+                self.readable.push_back(source);
+            } else {
+                self.wire.mark_drained(source);
             }
         }
     }
 
     /// Reads a few batches; whether there may be more.
-    fn read_socket(&mut self, token: Token, now: Now) -> bool {
+    fn read_socket(&mut self, source: Source, now: Now) -> bool {
         for _ in 0..BATCHES {
-            let Some(socket) = self.wire.socket(token) else { return false };
+            let Some(socket) = self.wire.socket(source) else { return false };
             let more = self.buffers.receive(socket);
             for (meta, bytes) in self.buffers.datagrams() {
-                match token.0.checked_sub(RELAYS) {
-                    Some(slot) => self.core.take_from_peer(now, slot, meta.addr, bytes, &mut self.wire),
-                    None => {
-                        let listener = u16::try_from(token.0 - LISTENERS).unwrap_or(u16::MAX);
+                match source {
+                    Source::Listener(listener) => {
                         let link = Link::Udp { listener, remote: meta.addr, local: meta.dst_ip };
                         self.core.take_from_client(now, link, bytes, &mut self.wire);
                     }
+                    Source::Relay(slot) => self.core.take_from_peer(now, slot, meta.addr, bytes, &mut self.wire),
+                    Source::Waker | Source::Stream(_) => {}
                 }
             }
             self.wire.flush();
@@ -216,18 +229,51 @@ impl Thread {
         true
     }
 
+    /// Reads once; whether there may be more.
+    fn read_stream(&mut self, slot: usize, now: Now) -> bool {
+        let Some(stream) = self.wire.stream(slot) else { return false };
+        let link = stream.link;
+        let next = stream.read(&mut self.incoming).and_then(|next| {
+            let mut rest = self.incoming.frames();
+            while let Some(length) = frame_len(rest).map_err(|error| Error::new(ErrorKind::InvalidData, error))?
+                && let Some((frame, after)) = rest.split_at_checked(length)
+            {
+                self.core.take_from_client(now, link, frame, &mut self.wire);
+                rest = after;
+            }
+            if let Some(stream) = self.wire.stream(slot) {
+                stream.keep(rest);
+            }
+            Ok(next)
+        });
+        self.wire.flush();
+        match next {
+            Ok(Next::More) => return true,
+            Ok(Next::Later) => {}
+            Ok(Next::End) => self.close_stream(slot),
+            Err(error) => {
+                tracing::debug!(remote = %link.remote(), %error, "a connection to the relay ended");
+                self.close_stream(slot);
+            }
+        }
+        false
+    }
+
+    /// Closes a connection and gives back what it had.
+    fn close_stream(&mut self, slot: usize) {
+        if let Some(link) = self.wire.stream(slot).map(|stream| stream.link) {
+            self.core.closed(&link, &mut self.wire);
+            self.wire.close_stream(slot);
+        }
+    }
+
     /// Reads letters; whether there may be more.
     fn read_letters(&mut self, now: Now) -> bool {
         self.inbox.awake();
         for _ in 0..LETTERS {
             let Some(letter) = self.inbox.next() else { return false };
             match letter {
-                Letter::Opened { link, frames } => self.wire.open_connection(link, frames, now.mono),
-                Letter::Frame { link, frame } => self.core.take_from_client(now, link, &frame, &mut self.wire),
-                Letter::Closed { link } => {
-                    self.core.closed(&link, &mut self.wire);
-                    self.wire.close_connection(&link);
-                }
+                Letter::Opened(connected) => self.readable.extend(self.wire.open_stream(connected, now.mono)),
                 // Who asked may have gone away.
                 Letter::Overview(answer) => _ = answer.send(self.core.overview(now)),
             }

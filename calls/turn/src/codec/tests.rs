@@ -2,6 +2,7 @@ use std::net::SocketAddr;
 
 use proptest::prelude::*;
 
+use super::frames::FrameError;
 use super::*;
 
 const TRANSACTION: Transaction = *b"abcdefghijkl";

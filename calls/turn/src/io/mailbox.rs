@@ -3,24 +3,19 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::Bytes;
 use mio::Waker;
 use tokio::sync::{mpsc, oneshot};
 
+use super::stream::Connected;
 use crate::AllocationInfo;
-use crate::core::Link;
 
 /// How many letters may wait.
-const CAPACITY: usize = 4096;
+const CAPACITY: usize = 256;
 
 /// One thing to do.
 pub(crate) enum Letter {
-    /// A connection has been made; `frames` takes what is for it.
-    Opened { link: Link, frames: mpsc::Sender<Bytes> },
-    /// A connection brought a frame.
-    Frame { link: Link, frame: Bytes },
-    /// A connection has ended.
-    Closed { link: Link },
+    /// A connection has been made.
+    Opened(Connected),
     /// Somebody wants to know what is allocated.
     Overview(oneshot::Sender<Vec<AllocationInfo>>),
 }

@@ -5,7 +5,7 @@ mod tests;
 
 use std::net::{IpAddr, SocketAddr};
 
-use mio::Token;
+use super::source::Source;
 
 /// How many flows are collected at a time.
 const MAX_RUNS: usize = 64;
@@ -17,7 +17,7 @@ const MAX_RUN: usize = 60_000;
 
 /// Datagrams that leave the same way: all of one size, but for the last one, which may be shorter.
 pub(super) struct Run {
-    pub(super) socket: Token,
+    pub(super) socket: Source,
     pub(super) to: SocketAddr,
     /// From which address of the socket, if it has several.
     pub(super) from: Option<IpAddr>,
@@ -46,7 +46,7 @@ impl Outbox {
     }
 
     /// Adds one datagram, given in parts. `together` is how many the socket can send at once.
-    pub(super) fn add(&mut self, way: (Token, SocketAddr, Option<IpAddr>), parts: [&[u8]; 3], together: usize) {
+    pub(super) fn add(&mut self, way: (Source, SocketAddr, Option<IpAddr>), parts: [&[u8]; 3], together: usize) {
         let (socket, to, from) = way;
         let len: usize = parts.iter().map(|part| part.len()).sum();
         let begun = self.runs.get_mut(..self.used).unwrap_or_default();

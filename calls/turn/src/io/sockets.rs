@@ -5,10 +5,11 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use mio::net::UdpSocket;
-use mio::{Interest, Registry, Token};
+use mio::{Interest, Registry};
 use quinn_udp::{UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
+use super::source::Source;
 use crate::TurnError;
 use crate::config::TurnConfig;
 use crate::core::RelayAddress;
@@ -25,10 +26,10 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    pub(super) fn register(socket: std::net::UdpSocket, registry: &Registry, token: Token) -> io::Result<Socket> {
+    pub(super) fn register(socket: std::net::UdpSocket, registry: &Registry, source: Source) -> io::Result<Socket> {
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         let mut inner = UdpSocket::from_std(socket);
-        registry.register(&mut inner, token, Interest::READABLE)?;
+        registry.register(&mut inner, source.token(), Interest::READABLE)?;
         Ok(Socket { inner, state, readable: Cell::new(false) })
     }
 

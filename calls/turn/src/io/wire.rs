@@ -1,24 +1,20 @@
 //! What the core has done: sending, and the sockets of allocations.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use mio::{Registry, Token};
+use mio::Registry;
+use mio::event::Event;
 use quinn_udp::{Transmit, UdpSockRef};
 use runtime::{Counter, Metrics};
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
+use slab::Slab;
 
 use super::outbox::Outbox;
 use super::sockets::{Socket, bind_relay};
-use super::{LISTENERS, RELAYS};
+use super::source::Source;
+use super::stream::{Connected, Stream};
 use crate::core::{Link, Outside};
 use crate::meters::dropped;
-
-/// How long a connection may be without an allocation.
-const IDLE: Duration = Duration::from_secs(30);
 
 /// Listeners, relay sockets and connections.
 pub(super) struct Wire {
@@ -26,17 +22,13 @@ pub(super) struct Wire {
     listeners: Vec<Socket>,
     /// By the slot of the allocation.
     relays: Vec<Option<Socket>>,
-    connections: HashMap<u64, Connection>,
+    streams: Slab<Stream>,
+    /// Datagrams that have not been sent.
     outbox: Outbox,
+    /// Connections to which frames are to be written; some perhaps more than once.
+    unwritten: Vec<usize>,
     unsent: Counter,
     slow: Counter,
-}
-
-struct Connection {
-    link: Link,
-    frames: mpsc::Sender<Bytes>,
-    /// Since when it has had no allocation.
-    idle_since: Duration,
 }
 
 impl Wire {
@@ -45,21 +37,44 @@ impl Wire {
             registry,
             listeners,
             relays: Vec::new(),
-            connections: HashMap::new(),
+            streams: Slab::new(),
             outbox: Outbox::new(),
+            unwritten: Vec::new(),
             unsent: dropped(metrics, "send"),
             slow: dropped(metrics, "slow_reader"),
         }
     }
 
-    pub(super) fn socket(&self, token: Token) -> Option<&Socket> {
-        match token.0.checked_sub(RELAYS) {
-            Some(slot) => self.relays.get(slot)?.as_ref(),
-            None => self.listeners.get(token.0.checked_sub(LISTENERS)?),
+    /// The socket for datagrams behind `source`.
+    pub(super) fn socket(&self, source: Source) -> Option<&Socket> {
+        match source {
+            Source::Listener(index) => self.listeners.get(usize::from(index)),
+            Source::Relay(slot) => self.relays.get(slot)?.as_ref(),
+            Source::Waker | Source::Stream(_) => None,
         }
     }
 
-    /// Sends what has been collected. What a socket does not take now is lost, as on any network.
+    pub(super) fn stream(&mut self, slot: usize) -> Option<&mut Stream> {
+        self.streams.get_mut(slot)
+    }
+
+    /// Takes note of an event; whether its source has become readable, which it was not.
+    pub(super) fn notice(&mut self, source: Source, event: &Event) -> bool {
+        match source {
+            Source::Stream(slot) => self.stream(slot).is_some_and(|stream| stream.notice(event)),
+            other => self.socket(other).is_some_and(Socket::mark_readable),
+        }
+    }
+
+    /// All of `source` has been read.
+    pub(super) fn mark_drained(&mut self, source: Source) {
+        match source {
+            Source::Stream(slot) => self.stream(slot).into_iter().for_each(Stream::mark_drained),
+            other => self.socket(other).into_iter().for_each(Socket::mark_drained),
+        }
+    }
+
+    /// Sends and writes what has been collected. What a socket does not take now is lost, as on any network.
     pub(super) fn flush(&mut self) {
         let mut outbox = std::mem::replace(&mut self.outbox, Outbox::new());
         for run in outbox.drain() {
@@ -76,9 +91,14 @@ impl Wire {
             }
         }
         self.outbox = outbox;
+        while let Some(slot) = self.unwritten.pop() {
+            if let Some(stream) = self.streams.get_mut(slot) {
+                stream.write();
+            }
+        }
     }
 
-    fn send(&mut self, socket: Token, to: SocketAddr, from: Option<std::net::IpAddr>, parts: [&[u8]; 3]) {
+    fn send(&mut self, socket: Source, to: SocketAddr, from: Option<IpAddr>, parts: [&[u8]; 3]) {
         if self.outbox.is_full() {
             self.flush();
         }
@@ -86,33 +106,41 @@ impl Wire {
         self.outbox.add((socket, to, from), parts, together);
     }
 
-    pub(super) fn open_connection(&mut self, link: Link, frames: mpsc::Sender<Bytes>, now: Duration) {
-        if let Link::Stream { connection, .. } = link {
-            self.connections.insert(connection, Connection { link, frames, idle_since: now });
-        }
-    }
-
-    pub(super) fn close_connection(&mut self, link: &Link) {
-        if let Link::Stream { connection, .. } = link {
-            self.connections.remove(connection);
-        }
-    }
-
-    /// Ends connections that hold nothing: whoever wants a relay address asks for it at once.
-    pub(super) fn drop_idle_connections(&mut self, now: Duration, has_allocation: impl Fn(&Link) -> bool) {
-        self.connections.retain(|_, connection| {
-            if has_allocation(&connection.link) {
-                connection.idle_since = now;
+    /// Takes a connection over; what is to be read first.
+    pub(super) fn open_stream(&mut self, connected: Connected, now: Duration) -> Option<Source> {
+        let place = self.streams.vacant_entry();
+        let slot = place.key();
+        match Stream::register(connected, slot, &self.registry, now) {
+            Ok(stream) => {
+                place.insert(stream);
+                Some(Source::Stream(slot))
             }
-            now.saturating_sub(connection.idle_since) < IDLE
-        });
+            Err(error) => {
+                tracing::debug!(%error, "a connection cannot be polled");
+                None
+            }
+        }
+    }
+
+    pub(super) fn close_stream(&mut self, slot: usize) {
+        // Closing a socket also ends its registration.
+        self.streams.try_remove(slot);
+    }
+
+    /// Connections that have to be closed: they have held nothing for too long, or their clients do not read.
+    pub(super) fn overdue_streams(&mut self, now: Duration, has_allocation: impl Fn(&Link) -> bool) -> Vec<usize> {
+        let overdue = |(slot, stream): (usize, &mut Stream)| {
+            let has_allocation = has_allocation(&stream.link);
+            stream.is_overdue(now, has_allocation).then_some(slot)
+        };
+        self.streams.iter_mut().filter_map(overdue).collect()
     }
 }
 
 impl Outside for Wire {
     fn open_relay(&mut self, slot: usize, address: SocketAddr) -> bool {
         let opened =
-            bind_relay(address).and_then(|socket| Socket::register(socket, &self.registry, Token(RELAYS + slot)));
+            bind_relay(address).and_then(|socket| Socket::register(socket, &self.registry, Source::Relay(slot)));
         match opened {
             Ok(socket) => {
                 if self.relays.len() <= slot {
@@ -142,13 +170,13 @@ impl Outside for Wire {
     fn send_to_client(&mut self, link: &Link, parts: [&[u8]; 3]) {
         match link {
             Link::Udp { listener, remote, local } => {
-                self.send(Token(LISTENERS + usize::from(*listener)), *remote, *local, parts);
+                self.send(Source::Listener(*listener), *remote, *local, parts);
             }
             Link::Stream { connection, .. } => {
-                let Some(connection) = self.connections.get(connection) else { return };
-                let mut frame = BytesMut::with_capacity(parts.iter().map(|part| part.len()).sum());
-                parts.iter().for_each(|part| frame.extend_from_slice(part));
-                if let Err(TrySendError::Full(_)) = connection.frames.try_send(frame.freeze()) {
+                let Some(stream) = self.streams.get_mut(*connection) else { return };
+                if stream.queue(parts) {
+                    self.unwritten.push(*connection);
+                } else {
                     self.slow.add(1);
                 }
             }
@@ -156,6 +184,6 @@ impl Outside for Wire {
     }
 
     fn send_to_peer(&mut self, slot: usize, peer: SocketAddr, data: &[u8]) {
-        self.send(Token(RELAYS + slot), peer, None, [data, &[], &[]]);
+        self.send(Source::Relay(slot), peer, None, [data, &[], &[]]);
     }
 }

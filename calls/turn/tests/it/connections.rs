@@ -9,6 +9,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use turn::Transport;
 
 use crate::client::{Carrier, Client, Stream, patiently};
@@ -50,9 +51,8 @@ async fn tcp_carries_what_udp_does() {
     server.stop().await;
 }
 
-#[tokio::test]
-async fn tls_carries_what_tcp_does() {
-    let server = Server::start();
+/// A connection over TLS.
+pub async fn tls_stream(server: &Server) -> TlsStream<TcpStream> {
     let mut roots = RootCertStore::empty();
     roots.add(server.certificate.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -60,15 +60,20 @@ async fn tls_carries_what_tcp_does() {
     let config = config.with_root_certificates(roots).with_no_client_auth();
     let stream = TcpStream::connect(server.tls_address).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
-    let mut client = Client::new(Stream(stream), server.turn.credentials("a", HOUR));
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+}
+
+#[tokio::test]
+async fn tls_carries_what_tcp_does() {
+    let server = Server::start();
+    let mut client = Client::new(Stream(tls_stream(&server).await), server.turn.credentials("a", HOUR));
     echo_both_ways(&mut client).await;
     assert_eq!(server.turn.overview().await[0].transport, Transport::Tls);
     server.stop().await;
 }
 
 /// Waits until the relay has closed a connection; whatever comes before that is read.
-async fn closed(stream: &mut TcpStream) {
+pub async fn closed(stream: &mut TcpStream) {
     let mut bytes = [0; 1000];
     while patiently(stream.read(&mut bytes)).await.is_ok_and(|len| len > 0) {}
 }

@@ -6,3 +6,4 @@ mod connections;
 mod datagrams;
 mod probing;
 mod server;
+mod streams;

@@ -142,7 +142,7 @@ impl World {
         self.client_at(user, Link::Udp { listener: 0, remote, local: None })
     }
 
-    pub(super) fn stream_client(&self, user: &str, connection: u64) -> Client {
+    pub(super) fn stream_client(&self, user: &str, connection: usize) -> Client {
         let remote = SocketAddr::from(([198, 51, 100, 2], 4000));
         self.client_at(user, Link::Stream { connection, remote, transport: Transport::Tcp })
     }

@@ -1,8 +1,8 @@
 use super::*;
 
-const SOCKET: Token = Token(1);
+const SOCKET: Source = Source::Listener(0);
 
-fn to(port: u16) -> (Token, SocketAddr, Option<IpAddr>) {
+fn to(port: u16) -> (Source, SocketAddr, Option<IpAddr>) {
     (SOCKET, SocketAddr::from(([192, 0, 2, 1], port)), None)
 }
 
