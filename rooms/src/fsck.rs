@@ -91,6 +91,7 @@ pub fn rows_of(store: &Store, room: RoomNid) -> Result<Vec<&'static str>, RoomEr
     look!(TIMELINE, ORDER, EVENTS_BY_TIME, STATE_SLOTS, SLOT_KEYS, STATE_NODES, STATE_LOG, ROOM_MEMBERS, ROOM_SERVERS);
     look!(SERVER_MEMBERS, STRIPPED, RELATIONS, THREADS, THREADS_BY_LATEST, PROMOTED, BACKWARD, EARLY_REDACTIONS);
     look!(RECEIPTS, RECEIPT_LOG, ROOM_ALIASES, DELAYED_OF_STATE, PARTIAL_SERVERS, PARTIAL_EVENTS, MISSED_SERVERS);
+    look!(EARLY_INVITES);
     for key in store.scan(&EVENT_IDS, &()).iter() {
         if key?.1.room == room {
             found.push(EVENT_IDS.name());

@@ -41,9 +41,10 @@ struct Stripped {
 
 impl Rooms {
     /// Takes in an invitation of a user of this server to a room that it is not in, with what the
-    /// inviting server tells of the room; more than 100 events or 64 KiB of that are dropped. Does
-    /// nothing if this server is in the room: the event then comes with the room's others.
-    /// Cancel-safe: once submitted, it is carried out.
+    /// inviting server tells of the room; more than 100 events or 64 KiB of that are dropped. If this
+    /// server is in the room the event comes with the room's others: the invitation is kept, and shown
+    /// if it turns out that nobody here is in the room any more. Cancel-safe: once submitted, it is
+    /// carried out.
     ///
     /// # Errors
     /// [`RoomError::Invalid`] if it is no invitation of such a user, or the room has another version.
@@ -152,7 +153,10 @@ impl Append<'_> {
     ) -> Result<(), RoomError> {
         let room = self.head.room;
         if self.rooms.is_resident(room)? {
-            return Ok(());
+            return match membership {
+                Membership::Invite => self.keep_early_invite(pdu, user, stripped),
+                _ => Ok(()),
+            };
         }
         if let Some(row) = self.member_row(user)?
             && self.rooms.event_at(room, row.seq)?.event_id() == pdu.event_id.as_str()
@@ -195,7 +199,12 @@ impl Append<'_> {
     }
 
     /// Adds the row of a member event that nothing here can judge, and the membership.
-    fn place_outside(&mut self, pdu: &Arc<Pdu>, user: UserNid, membership: Membership) -> Result<(), RoomError> {
+    pub(crate) fn place_outside(
+        &mut self,
+        pdu: &Arc<Pdu>,
+        user: UserNid,
+        membership: Membership,
+    ) -> Result<(), RoomError> {
         let sender = self.rooms.user_nid(&pdu.sender)?.ok_or(RoomError::Inconsistent("sender without a number"))?;
         let replaces = self.member_row(user)?.map(|row| row.seq);
         let head = &mut self.head.row;

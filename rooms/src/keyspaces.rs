@@ -7,6 +7,7 @@ use crate::block::BlockedRow;
 use crate::delayed::DelayedRow;
 use crate::delete::DeletingRow;
 use crate::departures::DepartureRow;
+use crate::early_invites::EarlyInvite;
 use crate::event::EventRow;
 use crate::head::HeadRow;
 use crate::ids::{RoomNid, RoomSeq, UserNid};
@@ -53,6 +54,9 @@ pub(crate) const SERVER_MEMBERS: Keyspace<(RoomNid, String, UserNid), ()> =
     Keyspace::new("server_members", Profile::Log);
 /// What an invited or knocking user was told of a room that this server is not in: a JSON array of stripped state.
 pub(crate) const STRIPPED: Keyspace<(RoomNid, UserNid), Vec<u8>> = Keyspace::new("stripped_state", Profile::Points);
+/// Invitations of users who seem joined.
+pub(crate) const EARLY_INVITES: Keyspace<(RoomNid, UserNid), EarlyInvite> =
+    Keyspace::new("early_invites", Profile::Log);
 /// (parent, child) of events that relate to others.
 pub(crate) const RELATIONS: Keyspace<(RoomNid, RoomSeq, RoomSeq), RelationRow> =
     Keyspace::new("relations", Profile::Log);
@@ -151,6 +155,7 @@ pub const KEYSPACES: &[KeyspaceInfo] = &[
     SERVER_ROOMS.info(),
     SERVER_MEMBERS.info(),
     STRIPPED.info(),
+    EARLY_INVITES.info(),
     RELATIONS.info(),
     THREADS.info(),
     THREADS_BY_LATEST.info(),

@@ -290,11 +290,13 @@ impl Append<'_> {
     }
 
     /// As [`Append::anchored`], but only if the states around it are known still: a purge takes them from what it leaves.
+    /// Those of a stay that ended while the room was partial never were.
     pub(crate) fn anchored_with_states(&self, id: &EventId) -> Result<Option<RoomSeq>, RoomError> {
         let Some(seq) = self.anchored(id)? else { return Ok(None) };
         let is_displaced = self.head.purged.is_some_and(|purged| seq < purged.upto)
             && self.stored(seq)?.flags.has(EventFlags::OUTLIER);
-        Ok(Some(seq).filter(|_| !is_displaced))
+        let is_unknown = is_displaced || self.rooms.is_left_over(&self.head, seq)?;
+        Ok(Some(seq).filter(|_| !is_unknown))
     }
 
     /// The event is here: history does not end at it any more, whatever became of it.

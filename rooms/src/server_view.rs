@@ -80,15 +80,16 @@ impl ServerView {
         self.joined
     }
 
-    /// An event by its id: one that the server may see, or a state event, which others are authorised
-    /// by. Write it with [`ServerView::pdu_json`].
+    /// An event by its id: one that the server may see, or, to a server in the room, a state event, which others are
+    /// authorised by, or one of the timeline, which others follow: who is given a state without its members asks for the
+    /// state after those. Write it with [`ServerView::pdu_json`], which redacts what the server may not see.
     ///
     /// # Errors
     /// [`RoomError::EventNotFound`] if there is none, or the server may not have it.
     pub fn event(&self, id: &EventId) -> Result<Event, RoomError> {
         let event = self.find(id.as_str())?.ok_or(RoomError::EventNotFound)?;
-        let may_have = self.may_see(&event)? || (self.joined && event.state_key().is_some() && is_served(&event));
-        if may_have { Ok(event) } else { Err(RoomError::EventNotFound) }
+        let is_needed = self.joined && is_served(&event) && (event.state_key().is_some() || is_in_timeline(&event));
+        if is_needed || self.may_see(&event)? { Ok(event) } else { Err(RoomError::EventNotFound) }
     }
 
     /// Whether the server may see the event: its own users' events and memberships always, others by

@@ -132,6 +132,26 @@ impl Rooms {
         self.run_job(room, true, work).await
     }
 
+    /// As [`Rooms::submit_job`] for work that nobody waits for, named `what`.
+    pub(crate) fn submit_unwatched(
+        &self,
+        room: RoomNid,
+        what: &'static str,
+        work: impl FnOnce(&mut Append<'_>) -> Result<(), RoomError> + Send + 'static,
+    ) -> Result<(), RoomError> {
+        let report = move |outcome: Result<(), RoomError>| {
+            if let Err(error) = outcome {
+                tracing::error!(room = room.0, %error, "{what} failed");
+            }
+        };
+        let job: Job = Box::new(move |append| {
+            let outcome = work(append);
+            let is_kept = outcome.is_ok();
+            (is_kept, Box::new(move |committed| report(outcome.and(committed))))
+        });
+        self.submit(room, Command::Job(job))
+    }
+
     /// As [`Rooms::submit_job`], without committing anything: what `work` would change.
     pub(crate) async fn try_job<T: Send + 'static>(
         &self,
@@ -298,8 +318,15 @@ impl Rooms {
         let committed = self.store.commit(change.batch).await;
         if committed.is_err() {
             self.memory.pending.lock().remove(&room);
-        } else if change.ends_partial {
+            return committed.map(drop);
+        }
+        if change.ends_partial {
             self.full_state.notify_waiters();
+        }
+        if change.members_changed
+            && let Err(error) = self.show_early_invites(room)
+        {
+            tracing::warn!(room = room.0, %error, "kept invitations are not looked at before the next change of members");
         }
         committed.map(drop)
     }

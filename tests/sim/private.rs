@@ -17,6 +17,8 @@ const NAMES: [&str; 3] = ["one.test", "two.test", "three.test"];
 /// How long the members of rooms are held back: longer than all that is tried until then.
 const HELD: Duration = Duration::from_secs(120);
 const LIMIT: Duration = Duration::from_secs(300);
+/// How long transactions are on their way where they are held back.
+const TRANSIT: Duration = Duration::from_secs(2);
 /// For how long nothing is carried until all is said.
 const SILENCE: Duration = Duration::from_secs(9);
 
@@ -49,9 +51,14 @@ fn membership(of: &Member, as_seen_by: &Member, room: &RoomId) -> Option<Members
 }
 
 fn has_heard(member: &Member, room: &RoomId, text: &str) -> bool {
+    count_shown(member, room, text) > 0
+}
+
+/// How many events with a text are shown, those among them that came as history.
+fn count_shown(member: &Member, room: &RoomId, text: &str) -> usize {
     let nid = member.rooms.known_room(room).unwrap();
-    let events = member.rooms.events_after(nid, rooms::RoomSeq(0), 1000).unwrap();
-    events.iter().any(|event| event.content().contains(text) && event.flags().is_visible())
+    let events = member.rooms.events_after(nid, rooms::RoomSeq(i64::MIN), 1000).unwrap();
+    events.iter().filter(|event| event.content().contains(text) && event.flags().is_visible()).count()
 }
 
 impl Town {
@@ -312,6 +319,75 @@ fn a_member_of_another_room_comes_into_a_restricted_one() {
         town.invite(bob, &room, beth);
         town.enter(beth, &room, 0).unwrap();
         town.agree(&room, &[alice, bob, beth]);
+    }
+}
+
+#[test]
+fn an_invitation_of_the_own_server_lets_in_before_it_has_travelled() {
+    for version in [RoomVersion::V11, RoomVersion::V12] {
+        let town = Town::new(45);
+        let Town { alice, bob, beth, .. } = &town;
+        let club = town.create(alice, version, Preset::PrivateChat, json!({}));
+        let rule =
+            json!({"join_rule": "restricted", "allow": [{"type": "m.room_membership", "room_id": club.as_str()}]});
+        let room = town.create(alice, version, Preset::PrivateChat, json!({"m.room.join_rules": rule}));
+        town.invite(alice, &room, bob);
+        town.hold_members();
+        town.enter(bob, &room, 0).unwrap();
+        assert!(bob.is_partial(&room));
+        // Who is not invited is told so at once.
+        let begun = town.runtime.clock().monotonic();
+        assert!(town.enter(beth, &room, 0).is_err());
+        assert!(town.runtime.clock().monotonic() - begun < TRANSIT);
+        town.network.hold("/_matrix/federation/v1/send/", TRANSIT);
+        town.change(bob, &room, &beth.user, Membership::Invite).unwrap();
+        town.enter(beth, &room, 0).unwrap();
+        assert!(bob.is_partial(&room));
+        town.agree(&room, &[alice, bob, beth]);
+    }
+}
+
+#[test]
+fn a_kick_that_comes_late_does_not_hide_the_invitation_after_it() {
+    for version in [RoomVersion::V6, RoomVersion::V11, RoomVersion::V12] {
+        let town = Town::new(46);
+        let Town { alice, bob, .. } = &town;
+        let room = town.create(alice, version, Preset::PrivateChat, json!({}));
+        town.invite(alice, &room, bob);
+        town.hold_members();
+        town.enter(bob, &room, 0).unwrap();
+        town.network.hold("/_matrix/federation/v1/send/", TRANSIT);
+        town.change(alice, &room, &bob.user, Membership::Leave).unwrap();
+        let (by, of, target) = (alice.clone(), room.clone(), bob.user.clone());
+        town.run(async move { by.port().invite(&by.user, &of, &target, Map::new()).await }).unwrap();
+        assert_eq!(membership(bob, bob, &room), Some(Membership::Join), "{version}: the kick is on its way");
+        town.runtime.pass(5 * TRANSIT);
+        assert_eq!(membership(bob, bob, &room), Some(Membership::Invite), "{version}");
+        town.enter(bob, &room, 0).unwrap();
+        town.agree(&room, &[alice, bob]);
+    }
+}
+
+#[test]
+fn what_happened_between_two_short_stays_is_read_after_the_second() {
+    for version in [RoomVersion::V6, RoomVersion::V11, RoomVersion::V12] {
+        let town = Town::new(47);
+        let Town { alice, bob, .. } = &town;
+        let room = town.create(alice, version, Preset::PrivateChat, json!({}));
+        town.invite(alice, &room, bob);
+        town.hold_members();
+        town.enter(bob, &room, 0).unwrap();
+        town.change(bob, &room, &bob.user, Membership::Leave).unwrap();
+        town.runtime.pass(Duration::from_secs(2));
+        town.say(alice, &room, "while bob is away");
+        town.invite(alice, &room, bob);
+        town.enter(bob, &room, 0).unwrap();
+        town.agree(&room, &[alice, bob]);
+        let (reader, nid) = (bob.clone(), bob.rooms.known_room(&room).unwrap());
+        town.run(async move { while reader.port().backfill(nid, 100).await.unwrap() {} });
+        assert!(has_heard(bob, &room, "while bob is away"), "{version}");
+        let invitations = |member: &Member| count_shown(member, &room, "\"membership\":\"invite\"");
+        assert_eq!((invitations(alice), invitations(bob)), (2, 2), "{version}");
     }
 }
 

@@ -182,15 +182,15 @@ impl Federation {
 
     /// What the gathered events follow that is neither stored nor gathered.
     fn missing_prev(&self, place: &RoomPlace, gathered: &Gathered) -> Result<HashSet<EventId>, RoomError> {
-        let cited = order::cited_prev(gathered.events.values());
-        let cited: Vec<EventId> = cited.into_iter().filter(|id| !gathered.events.contains_key(id)).collect();
+        let cited = cited_beyond(gathered);
         Ok(self.rooms.unknown_events(place.room, &cited, false)?.into_iter().collect())
     }
 
-    /// The gathered events that follow unknown ones, the earliest first: those for which the state has to be fetched.
+    /// The gathered events that follow unknown ones, or such as do not tell their state, the earliest first: those for
+    /// which the state has to be fetched.
     fn find_frontier(&self, place: &RoomPlace, gathered: &Gathered) -> Result<Vec<EventId>, RoomError> {
-        let missing = self.missing_prev(place, gathered)?;
-        let mut frontier = latest_ends_all(&gathered.events, &missing);
+        let without = self.rooms.events_without_states(place.room, &cited_beyond(gathered))?;
+        let mut frontier = latest_ends_all(&gathered.events, &without.into_iter().collect());
         frontier.sort();
         Ok(frontier.into_iter().map(|(_, id)| id).collect())
     }
@@ -207,6 +207,12 @@ impl Federation {
         }
         Ok(servers)
     }
+}
+
+/// What the gathered events follow that is not gathered.
+fn cited_beyond(gathered: &Gathered) -> Vec<EventId> {
+    let cited = order::cited_prev(gathered.events.values());
+    cited.into_iter().filter(|id| !gathered.events.contains_key(id)).collect()
 }
 
 /// The gathered events that cite something missing as previous event, with their depth.

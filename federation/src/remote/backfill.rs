@@ -131,7 +131,7 @@ impl Federation {
         let sorted = sort_by_prev(events);
         let cited: BTreeSet<EventId> = sorted.iter().flat_map(|event| event.pdu().prev_events.clone()).collect();
         let cited: Vec<EventId> = cited.into_iter().collect();
-        let mut unplaced: HashSet<EventId> = self.rooms.unknown_events(nid, &cited, false)?.into_iter().collect();
+        let mut unplaced: HashSet<EventId> = self.rooms.events_without_states(nid, &cited)?.into_iter().collect();
         let (mut history, mut states) = (Vec::with_capacity(sorted.len()), 0);
         for pdu in sorted {
             let (event_id, lacks) = {

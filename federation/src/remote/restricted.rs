@@ -2,8 +2,9 @@
 //! has the power (Server-Server API §Restricted rooms), or because its members are not known here yet. Another server does.
 
 use rooms::{CheckedPdu, Membership, MembershipChange, Received, RestrictedJoin, RoomError, RoomNid, Verdict};
-use spec::ids::ServerName;
+use spec::ids::{ServerName, UserId};
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use crate::Federation;
 use crate::remote::failure::{Attempts, Failure, blame};
@@ -11,8 +12,13 @@ use crate::remote::handshake::Step;
 use crate::remote::join::{Keep, choose_join, make_join, send_join};
 use crate::remote::{Deadline, Entry};
 
+/// How long an invitation of ours is waited for at each further try of a join, in milliseconds: ten seconds in all, as a
+/// client waits for the answer.
+const INVITE_TRAVELS: [u64; 8] = [100, 200, 400, 800, 1500, 2000, 2500, 2500];
+
 /// Joins a room that this server is in: by itself if the rules allow it, or else through a server that may let the
-/// user in; a partial room always through another one, which knows whether the user may come in.
+/// user in; a partial room always through another one, which knows whether the user may come in. Where somebody here has
+/// invited the user, the other servers are given some seconds to hear of it.
 ///
 /// # Errors
 /// What forbids the join; what the servers that were asked say.
@@ -35,16 +41,35 @@ pub(crate) async fn join_resident(federation: &Federation, nid: RoomNid, entry: 
         }
         result => return result,
     };
-    let deadline = Deadline::after(&federation.clock, federation.config.join_timeout.duration());
-    let mut attempts = Attempts::default();
     if candidates.is_empty() {
         return Err(refusal);
     }
-    for server in candidates {
+    let deadline = Deadline::after(&federation.clock, federation.config.join_timeout.duration());
+    let mut patience = federation.patience_for(nid, &entry.user)?;
+    loop {
+        let outcome = join_through_one_of(federation, &candidates, nid, entry, &deadline).await;
+        let is_forbidden = matches!(outcome, Err(RoomError::RemoteRefused { status: 403, .. }));
+        match patience.next().filter(|_| is_forbidden && !deadline.is_over()) {
+            Some(wait) => federation.clock.sleep(wait).await,
+            None => return outcome,
+        }
+    }
+}
+
+/// Tries one server after the other.
+async fn join_through_one_of(
+    federation: &Federation,
+    servers: &[ServerName],
+    nid: RoomNid,
+    entry: &Entry,
+    deadline: &Deadline,
+) -> Result<(), RoomError> {
+    let mut attempts = Attempts::default();
+    for server in servers {
         if deadline.is_over() {
             break;
         }
-        let outcome = authorise_through(federation, &server, nid, entry, &deadline).await;
+        let outcome = authorise_through(federation, server, nid, entry, deadline).await;
         if let ControlFlow::Break(end) = attempts.weigh(outcome) {
             return end;
         }
@@ -70,6 +95,22 @@ async fn authorise_through(
 }
 
 impl Federation {
+    /// The waits after which a join that other servers forbid is tried again: some if somebody here has invited the user,
+    /// as the invitation may still be on its way to them.
+    ///
+    /// # Errors
+    /// Storage errors only.
+    fn patience_for(&self, room: RoomNid, user: &UserId) -> Result<impl Iterator<Item = Duration> + use<>, RoomError> {
+        let user = self.rooms.user_nid(user)?;
+        let row = user.map(|user| self.rooms.membership(room, user)).transpose()?.flatten();
+        let inviter = match row.filter(|row| row.membership == Membership::Invite) {
+            Some(row) => self.rooms.event_at(room, row.seq)?.sender_id(),
+            None => None,
+        };
+        let is_ours = inviter.is_some_and(|inviter| inviter.server_name() == self.server_name.as_str());
+        Ok(INVITE_TRAVELS.into_iter().filter(move |_| is_ours).map(Duration::from_millis))
+    }
+
     /// Takes one event of ours, which `server` has taken in and passes on, into a room that this server is in. What it
     /// follows and is not known here is left to the gap filler: the state before the event is asked of `server`. In a
     /// partial room that waits until the event is judged again.

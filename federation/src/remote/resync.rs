@@ -136,6 +136,7 @@ impl Federation {
         for room in self.rooms.partial_rooms()? {
             self.resync(room);
         }
+        self.rooms.look_at_early_invites()?;
         let federation = self.clone();
         self.tasks.spawn("device lists of partial rooms", async move { federation.settle_device_lists().await });
         Ok(())

@@ -52,6 +52,7 @@ impl Federation {
         let create = create.ok_or_else(|| Failure::malformed(server, "the state has no create event"))?;
         check_create(server, version, &read(server, version, &mut spool, create)?)?;
         let nid = self.rooms.begin_room(room, version).await?;
+        self.rooms.acquit_left_over(nid).await?;
         let stored = self.store_spool(server, nid, room, version, spool, create).await?;
         let Stored { mut spool, accepted, state } = stored;
         if !accepted.contains(&create) {

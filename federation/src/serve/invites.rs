@@ -79,7 +79,8 @@ fn guess_version(shown: &[Value]) -> RoomVersion {
 }
 
 /// Checks an invitation, signs it, and shows it to the user unless this server is in the room: then the event comes
-/// again, with the room's others.
+/// again, with the room's others. Of a user who seems joined it is kept: the event that ended that may be on its way, and
+/// after it this server may hear no more.
 async fn sign_invitation(
     federation: &Federation,
     invitation: Invitation<'_>,
@@ -105,8 +106,8 @@ async fn sign_invitation(
     hash::countersign(&mut signed, &federation.server_name, &federation.signing_key, rules)
         .map_err(|error| ServeError::invalid_param(error.to_string()))?;
     let checked = verify_event(federation, rules, ReceivedPdu::check(signed.clone(), rules)?).await?;
-    let is_resident = room.map(|room| federation.rooms.is_resident(room)).transpose()?.unwrap_or(false);
-    if !is_resident {
+    let comes_again = room.map(|room| federation.rooms.hears_of_invitation(room, &target)).transpose()?;
+    if !comes_again.unwrap_or(false) {
         shown.truncate(MAX_SHOWN);
         check_create(&shown, room_id, version)?;
         let shown = check_room_state(federation, origin, room_id, version, shown).await;

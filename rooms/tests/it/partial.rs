@@ -13,6 +13,7 @@ use crate::server::{Server, object, text};
 mod crash;
 mod oracle;
 mod stage;
+mod stays;
 
 use stage::{Stage, VERSIONS};
 

@@ -147,6 +147,8 @@ def crowd_leave_rejoin(case):
     """Leaving at once does not wait for the members, and the room can be entered again."""
     alice, bob = case.pair()
     room_id, people = create_crowded(case, alice)
+    # A Synapse that leaves meanwhile asks for the state no more, and a sync with all members waits for that.
+    bob.mirror.lazy = bob.server.kind == "synapse"
     for _ in range(2):
         alice.invite(room_id, bob)
         bob.until_self(room_id, "invite")
@@ -159,8 +161,8 @@ def crowd_leave_rejoin(case):
     bob.until_self(room_id, "invite")
     bob.join(room_id)
     used_at_once(case, room_id, alice, bob, people)
-    # An event of a stay that ended before the members were known may stay hidden (docs/adr/0013): the state has to agree.
-    whole_in_the_end(case, room_id, alice, bob, timelines=False)
+    # Synapse does not get all of the history that it has no state for.
+    whole_in_the_end(case, room_id, alice, bob, timelines=bob.server.kind == "conduit")
 
 
 @scenario("crowd_devices")
@@ -193,6 +195,9 @@ def crowd_entered_by_a_third(case):
     bob.invite(room_id, carol)
     carol.until_self(room_id, "invite")
     carol.join(room_id)
+    if alice.server.kind == "synapse":
+        # It drops for good what comes before the join, which another server tells it.
+        alice.until_member(room_id, carol, "join")
     used_at_once(case, room_id, alice, carol, people)
     case.heard(room_id, "and I", carol, bob)
     whole_in_the_end(case, room_id, alice, bob, carol)

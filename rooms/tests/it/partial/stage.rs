@@ -334,8 +334,13 @@ pub fn current_state(server: &Server, room: &RoomId) -> State {
     state_at(server, nid, server.rooms.head(nid).unwrap().state())
 }
 
-/// An event of the timeline, or of what is stored outside of it as far as the state has it.
+/// An event of the timeline, or of the history before it.
 pub fn find(server: &Server, room: &RoomId, id: &str) -> Option<Event> {
     let nid = server.rooms.known_room(room).unwrap();
-    server.rooms.events_after(nid, RoomSeq(0), usize::MAX).unwrap().into_iter().find(|event| event.event_id() == id)
+    server
+        .rooms
+        .events_after(nid, RoomSeq(i64::MIN), usize::MAX)
+        .unwrap()
+        .into_iter()
+        .find(|event| event.event_id() == id)
 }
