@@ -25,7 +25,7 @@ class Peer:
 
     def __init__(self, server, room, identity):
         self.server, self.room, self.identity = server, room, identity
-        self.publisher, self.subscriber = None, None
+        self.socket, self.publisher, self.subscriber = None, None, None
         self.joined, self.published, self.channels = None, {}, {}
         self.frames = {"audio": 0, "video": 0}
         self.data, self.muted, self.gone, self.others = [], set(), set(), set()
@@ -35,7 +35,7 @@ class Peer:
     async def join(self):
         address, token = await self.entrance()
         query = urllib.parse.urlencode({"access_token": token, "auto_subscribe": 1, "protocol": 15, "sdk": "python"})
-        self.socket = await websockets.connect(f"{address}/rtc?{query}", max_size=4 * 1024 * 1024)
+        self.socket = await websockets.connect(f"{address}/rtc?{query}", max_size=4 * 1024 * 1024, ping_interval=5)
         self.readers.append(asyncio.ensure_future(self.listen()))
         await until(lambda: self.joined is not None or self.refused, f"{self.identity} is answered")
 
@@ -65,6 +65,9 @@ class Peer:
         elif kind == "leave":
             self.refused = True
         elif kind == "offer":
+            if self.subscriber.remoteDescription:
+                # What is offered while aiortc still connects is never received by it.
+                await until(lambda: self.subscriber.connectionState == "connected", "the subscriber connects")
             await self.subscriber.setRemoteDescription(RTCSessionDescription(message.offer.sdp, "offer"))
             await self.subscriber.setLocalDescription(await self.subscriber.createAnswer())
             answer = self.subscriber.localDescription
@@ -132,7 +135,8 @@ class Peer:
         for connection in [self.publisher, self.subscriber]:
             if connection:
                 await connection.close()
-        await self.socket.close()
+        if self.socket:
+            await self.socket.close()
 
 
 async def until(is_so, what):

@@ -5,106 +5,19 @@ the file is a good one. Prints a line for each step, and "N passed, N failed" at
 
 import asyncio
 import json
-import socket
 import subprocess
 import sys
-import urllib.error
-import urllib.parse
-import urllib.request
 
 from livekit.protocol import models
 
-from meeting import PATIENCE, Peer, until
+from house import Guest, Run, Server, User, loopback, quote
+from meeting import until
 
 STATE = "io.conduit.call.recording"
-DEVICE = "DEVICE"
 
 
-class Server:
-    """A Conduit with a data folder of its own."""
-
-    def __init__(self, binary, folder):
-        self.binary, self.folder, self.process = binary, folder, None
-        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
-        http, udp, tcp = (one.getsockname()[1] for one in sockets)
-        for one in sockets:
-            one.close()
-        self.url = f"http://127.0.0.1:{http}"
-        self.config = f"""server_name = "hs.test"
-data_dir = "{folder}/data"
-listeners = ["127.0.0.1:{http}"]
-registration = "open"
-[client]
-public_baseurl = "{self.url}"
-[calls.recording]
-enabled = true
-[sfu]
-udp_port = {udp}
-tcp_port = {tcp}
-listen = ["127.0.0.1"]
-[turn]
-enabled = false
-[federation]
-enabled = false
-[rate_limits]
-enabled = false
-"""
-
-    async def start(self):
-        with open(f"{self.folder}/conduit.toml", "w") as file:
-            file.write(self.config)
-        log = open(f"{self.folder}/server", "ab")
-        command = [self.binary, "run", "--config", f"{self.folder}/conduit.toml"]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        log.close()
-
-        def answers():
-            assert self.process.poll() is None, f"the server ended by itself; see {self.folder}/server"
-            try:
-                return self.ask("GET", "/_matrix/client/versions")[0] == 200
-            except urllib.error.URLError:
-                return False
-
-        await until(answers, "the server answers")
-
-    def end(self, is_crash):
-        if self.process and self.process.poll() is None:
-            self.process.kill() if is_crash else self.process.terminate()
-            self.process.wait(PATIENCE)
-
-    def ask(self, method, path, body=None, token=None):
-        """Status and body of the answer: JSON, or bytes."""
-        headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, headers, method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
-                status, kind, content = answer.status, answer.headers.get("content-type", ""), answer.read()
-        except urllib.error.HTTPError as error:
-            status, kind, content = error.code, error.headers.get("content-type", ""), error.read()
-        return status, json.loads(content) if "json" in kind else content
-
-
-class User:
-    """Somebody with an account."""
-
-    def __init__(self, server, name):
-        self.server, self.name = server, name
-        body = {"username": name, "password": "not-a-secret-1", "device_id": DEVICE, "auth": {"type": "m.login.dummy"}}
-        status, answer = server.ask("POST", "/_matrix/client/v3/register", body)
-        assert status == 200, answer
-        self.token, self.id = answer["access_token"], answer["user_id"]
-
-    def ask(self, method, path, body=None):
-        return self.server.ask(method, path, body, self.token)
-
-    def must(self, method, path, body=None):
-        status, answer = self.ask(method, "/_matrix/client/v3" + path, body)
-        assert status == 200, f"{path}: {status} {answer}"
-        return answer
-
-    def create_room(self, **options):
-        return self.must("POST", "/createRoom", {"preset": "public_chat", **options})["room_id"]
+class Moderator(User):
+    """Somebody with an account who asks for recordings."""
 
     def record(self, room, action):
         return self.ask("POST", recording(room), {"action": action})
@@ -117,25 +30,6 @@ class User:
         events = self.must("GET", f"/rooms/{quote(room)}/messages?dir=b&limit=100")["chunk"]
         contents = [event["content"] for event in events if event["type"] == "m.room.message"]
         return [content for content in contents if content.get("msgtype") in ["m.video", "m.audio"]]
-
-
-class Guest(Peer):
-    """A participant in the call of a room, with a token as Element Call asks for it."""
-
-    def __init__(self, user, room):
-        super().__init__(user.server.url, room, f"{user.id}:{DEVICE}")
-        self.user = user
-
-    async def entrance(self):
-        openid = self.user.must("POST", f"/user/{quote(self.user.id)}/openid/request_token", {})
-        body = {"room": self.room, "openid_token": openid, "device_id": DEVICE}
-        status, access = self.user.ask("POST", "/_rtc/jwt/sfu/get", body)
-        assert status == 200, access
-        return access["url"], access["jwt"]
-
-
-def quote(text):
-    return urllib.parse.quote(text, safe="")
 
 
 def recording(room):
@@ -153,25 +47,10 @@ def probe(path):
     return json.loads(shown.stdout), (shown.stderr + decoded.stderr).decode()
 
 
-class Run:
-    """Counts what passes."""
-
-    passed = failed = 0
-
-    async def step(self, what, work):
-        try:
-            await work
-            self.passed += 1
-            print(f"ok   {what}", flush=True)
-        except Exception as error:  # whatever it is, the step has failed
-            self.failed += 1
-            print(f"FAIL {what}: {type(error).__name__} {error}", flush=True)
-
-
 async def main(binary, folder):
-    run, server = Run(), Server(binary, folder)
+    run, server = Run(), Server(binary, folder, loopback())
     await server.start()
-    alice, bob, carol = User(server, "alice"), User(server, "bob"), User(server, "carol")
+    alice, bob, carol = (Moderator(server, name) for name in ["alice", "bob", "carol"])
     room = alice.create_room()
     bob.must("POST", f"/join/{quote(room)}", {})
     first, second = Guest(alice, room), Guest(bob, room)
