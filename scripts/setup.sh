@@ -55,7 +55,7 @@ install_rust
 for extra in "$@"; do
   case $extra in
     clients) install_packages python3 python3-venv python3-dev libolm-dev $(node_packages) ;;
-    calls) install_packages chromium $(node_packages) python3 python3-venv openssl ffmpeg ;;
+    calls) install_packages chromium firefox-esr $(node_packages) python3 python3-venv openssl ffmpeg iproute2 iptables ;;
     interop) install_packages python3 python3-venv openssl ;;
     openapi) install_packages python3 python3-venv ;;
     appservices) install_packages python3 python3-venv python3-dev libolm-dev ngircd ;;

@@ -7,7 +7,7 @@ mod recorder;
 mod secret;
 mod status;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use sfu::{DisconnectReason, IceServer, LegStats, Observer, ParticipantOverview, Relay, Sfu, SfuParts};
 use storage::Store;
-use turn::{Turn, TurnConfig, TurnParts};
+use turn::{Neighbour, Turn, TurnConfig, TurnParts};
 use users::Users;
 
 use crate::config::Config;
@@ -91,7 +91,8 @@ impl Carriers {
         }
         if config.turn.enabled {
             let media = carriers.sfu.iter().flat_map(Sfu::media_addresses);
-            let neighbours = media.filter(|(transport, _)| *transport == "udp").map(|(_, address)| address).collect();
+            let datagrams = media.filter(|(transport, _)| *transport == "udp");
+            let neighbours = datagrams.map(|(_, told)| Neighbour { told, listens: listens(config, told) }).collect();
             carriers.turn = start_turn(config, &addresses, neighbours, environment, tasks, certificate);
             if let Some(turn) = &carriers.turn {
                 relay.0.get_or_init(|| turn.clone());
@@ -114,10 +115,16 @@ impl Carriers {
     }
 }
 
+/// What the media server listens on that is told as this address.
+fn listens(config: &Config, told: SocketAddr) -> IpAddr {
+    let family = |ip: &&IpAddr| ip.is_ipv4() == told.is_ipv4();
+    config.sfu.listen.iter().find(family).copied().unwrap_or(told.ip())
+}
+
 fn start_turn(
     config: &Config,
     addresses: &CallAddresses,
-    neighbours: Vec<SocketAddr>,
+    neighbours: Vec<Neighbour>,
     environment: &Environment,
     tasks: &Tasks,
     certificate: Option<&Arc<Certificate>>,

@@ -3,7 +3,13 @@
 #[cfg(test)]
 mod tests;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+/// Whether the address is one of this machine. One that is not may be that of a router in front of it. Nothing is sent.
+#[must_use]
+pub fn is_own(address: IpAddr) -> bool {
+    UdpSocket::bind(SocketAddr::new(address, 0)).is_ok()
+}
 
 /// Whether an address belongs to the public network: neither to this host nor to a private, shared,
 /// reserved, documentation or multicast range (RFC 6890 and its registries), whatever form it is in.

@@ -22,7 +22,7 @@ use std::pin::Pin;
 use bytes::Bytes;
 use http::{Request, Response, Uri};
 
-pub use address::is_public;
+pub use address::{is_own, is_public};
 pub use body::{AnswerBody, BodyError, read_body, read_prefix};
 pub use names::{Lookup, LookupError, Names, Search, SrvRecord, system_names};
 pub use network::{Host, Network, Route, Target};

@@ -6,7 +6,7 @@ mod media;
 mod relay;
 mod web;
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use runtime::{Clock, Random};
@@ -151,11 +151,6 @@ impl Doctor<'_> {
             }
         }
     }
-}
-
-/// Whether the address is one of this machine. One that is not is that of a router in front of it.
-fn is_own(address: IpAddr) -> bool {
-    UdpSocket::bind(SocketAddr::new(address, 0)).is_ok()
 }
 
 /// Whether `announced` has addresses of this family, and another one than `seen`.

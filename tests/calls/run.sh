@@ -1,27 +1,31 @@
 #!/usr/bin/env bash
-# Calls by real clients in a real browser: run.sh PATH_TO_CONDUIT_BINARY [level1|ec|peers|record|all] [--only NAME]
+# Calls by real clients: run.sh PATH_TO_CONDUIT_BINARY [level1|firefox|ec|peers|record|networks|all] [--only NAME]
 #
-#   level1   livekit-client against the media server alone (the example `bare`, which lies beside the binary in examples/);
-#            NAME is a part of a scenario's name
-#   peers    other people's WebRTC, aiortc (Python), against the media server alone, through the same signalling
+#   level1   livekit-client in browsers against the media server alone (the example `bare`, which lies beside the binary in
+#            examples/); NAME is a part of a scenario's name
+#   firefox  the same with one of them in Firefox; NAME as above
+#   peers    other people's WebRTC through the same signalling: aiortc (Python) against the media server alone, and the
+#            `webrtc` crate (Rust) with aiortc in a call of a whole server of the binary
 #   record   aiortc in a call of a whole server of the binary, which records it; ffprobe and ffmpeg judge the file
+#   networks all of these over IPv6 alone, and behind routers that translate addresses, in network namespaces; NAME is a
+#            part of a case's name: "ipv6", "nat". Needs root, iproute2 and iptables
 #   ec       Element Call as a widget of a small Matrix client, against two servers of the binary; NAME is a part of a
 #            call's title: one of Element Call's modes, "two servers", "five people"
 #
 # Installs what is needed (Debian's Chromium and Node, npm packages) and ends with "N passed, N failed"; exit code 1 when
 # anything failed. MODES=pinned-v1,newest-v0 chooses client and connection mode of level1; VERBOSE=1 logs all signalling;
-# SHOTS=FOLDER keeps pictures of Element Call. Everything stays on the loopback interface.
+# SHOTS=FOLDER keeps pictures of Element Call. Everything stays on this machine.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 work=${CONDUIT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/conduit}/calls
 passed=0 failed=0
 
-usage() { sed -n '2,13p' "$0" | sed 's/^# \?//' >&2; exit 2; }
+usage() { sed -n '2,17p' "$0" | sed 's/^# \?//' >&2; exit 2; }
 binary=${1:-} which=all only=
 [ $# -gt 0 ] && shift
 while [ $# -gt 0 ]; do
   case $1 in
-  level1 | ec | peers | record | all) which=$1 ;;
+  level1 | firefox | ec | peers | record | networks | all) which=$1 ;;
   --only) only=${2:?} && shift ;;
   *) usage ;;
   esac
@@ -81,13 +85,14 @@ print(*(one.getsockname()[1] for one in s))')
   trap 'kill "$pid" 2>/dev/null || true' EXIT
 }
 
-run_level1() {
-  local pid dir port
+run_level1() { # run_level1 MODES OPTION...: with these options of the media server
+  local pid dir port modes=$1
+  shift
   dir=$(mktemp -d "${TMPDIR:-/tmp}/conduit-calls.XXXXXX")
-  echo "== livekit-client (logs in $dir)"
-  start_bare "$dir" --root "$work/site" || return 0
+  echo "== livekit-client, $modes (logs in $dir)"
+  start_bare "$dir" --root "$work/site" "$@" || return 0
   if wait_for "http://127.0.0.1:$port/participant.html" "$pid"; then
-    SERVER=http://127.0.0.1:$port SERVER_PID=$pid ONLY=$only LOGS=$dir timeout 4000 node "$work/level1.js" </dev/null 2>&1 | tee "$dir/output" || true
+    SERVER=http://127.0.0.1:$port SERVER_PID=$pid MODES=$modes ONLY=$only LOGS=$dir timeout 4000 node "$work/level1.js" </dev/null 2>&1 | tee "$dir/output" || true
     kill -0 "$pid" 2>/dev/null || echo "FAIL the media server ended by itself; see $dir/server" | tee -a "$dir/output"
   else
     echo "FAIL the media server did not come up; see $dir/server" | tee "$dir/output"
@@ -104,20 +109,47 @@ install_peers() {
   cp "$here/peers/requirements.txt" "$work/peers/installed"
 }
 
+run_firefox() {
+  local own
+  # Firefox sends nothing to loopback. What goes to an own address of the machine does not leave it either.
+  own=$(python3 -c 'import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.connect(("192.0.2.1", 9))
+print(s.getsockname()[0])') || { echo "FAIL this machine has no address but loopback, to which Firefox sends nothing"; failed=$((failed + 1)); return 0; }
+  run_level1 "${MODES:-firefox-v1,firefox-v0}" --public "$own"
+}
+
+build_stranger() { # the participant on the `webrtc` crate, a workspace of its own; sets stranger
+  local target=$work/webrtc-rs-target
+  command -v cargo >/dev/null || { echo "FAIL there is no cargo to build the participant on the webrtc crate"; failed=$((failed + 1)); return 1; }
+  CARGO_TARGET_DIR=$target cargo build -q --locked --manifest-path "$here/peers/webrtc-rs/Cargo.toml" ||
+    { echo "FAIL the participant on the webrtc crate was not built"; failed=$((failed + 1)); return 1; }
+  stranger=$target/debug/webrtc-rs-peer
+}
+
+peers_python() { # peers_python DIR SECONDS SCRIPT ARGUMENT...: a script with aiortc, and what it counts
+  local dir=$1 seconds=$2
+  shift 2
+  PYTHONPATH=$here/peers timeout -k 20 "$seconds" "$work/peers/bin/python" "$@" </dev/null 2>&1 | tee "$dir/output" || true
+  count "$dir/output"
+}
+
 run_peers() {
   local pid dir port
   dir=$(mktemp -d "${TMPDIR:-/tmp}/conduit-calls.XXXXXX")
   echo "== other people's WebRTC (logs in $dir)"
   install_peers
-  start_bare "$dir" --seats 2 || return 0
-  if wait_for "http://127.0.0.1:$port/rooms" "$pid"; then
-    timeout 600 "$work/peers/bin/python" "$here/peers/meeting.py" "http://127.0.0.1:$port" </dev/null 2>&1 | tee "$dir/output" || true
-  else
-    echo "FAIL the media server did not come up; see $dir/server" | tee "$dir/output"
+  if start_bare "$dir" --seats 2; then
+    if wait_for "http://127.0.0.1:$port/rooms" "$pid"; then
+      peers_python "$dir" 600 "$here/peers/meeting.py" "http://127.0.0.1:$port"
+    else
+      echo "FAIL the media server did not come up; see $dir/server"
+      failed=$((failed + 1))
+    fi
+    kill "$pid" 2>/dev/null || true
+    trap - EXIT
   fi
-  kill "$pid" 2>/dev/null || true
-  trap - EXIT
-  count "$dir/output"
+  if build_stranger; then peers_python "$dir" 600 "$here/peers/strangers.py" "$binary" "$stranger" "$dir"; fi
 }
 
 run_record() {
@@ -125,8 +157,22 @@ run_record() {
   dir=$(mktemp -d "${TMPDIR:-/tmp}/conduit-calls.XXXXXX")
   echo "== recording (logs in $dir)"
   install_peers
-  timeout 600 "$work/peers/bin/python" "$here/peers/recording.py" "$binary" "$dir" </dev/null 2>&1 | tee "$dir/output" || true
-  count "$dir/output"
+  peers_python "$dir" 600 "$here/peers/recording.py" "$binary" "$dir"
+}
+
+run_networks() {
+  local dir tool
+  dir=$(mktemp -d "${TMPDIR:-/tmp}/conduit-calls.XXXXXX")
+  echo "== networks (logs in $dir)"
+  for tool in ip iptables ip6tables; do
+    command -v "$tool" >/dev/null && [ "$(id -u)" = 0 ] && continue
+    echo "FAIL network namespaces need root, iproute2 and iptables; there is no $tool, or this is not root"
+    failed=$((failed + 1))
+    return 0
+  done
+  install_peers
+  build_stranger || return 0
+  peers_python "$dir" 1800 "$here/networks/networks.py" "$binary" "$stranger" "$work/abroad.js" "$dir" "$only"
 }
 
 run_ec() {
@@ -140,7 +186,9 @@ run_ec() {
 case $which in peers | record) ;; *) install ;; esac
 case $which in peers | all) mkdir -p "$work" && run_peers ;; esac
 case $which in record | all) mkdir -p "$work" && run_record ;; esac
-case $which in level1 | all) run_level1 ;; esac
+case $which in networks | all) run_networks ;; esac
+case $which in level1 | all) run_level1 "${MODES:-pinned-v1,pinned-v0,newest-v1,newest-v0}" ;; esac
+case $which in firefox | all) run_firefox ;; esac
 case $which in ec | all) run_ec ;; esac
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -1,4 +1,4 @@
-//! The section `[calls.sfu]` of the configuration.
+//! The section `[sfu]` of the configuration.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -86,7 +86,7 @@ pub enum SfuError {
         source: std::io::Error,
     },
     /// No address to listen on, or none that could be told to clients: the operator's to mend.
-    #[error("no address for media: set calls.sfu.listen or calls.sfu.public_addresses")]
+    #[error("no address for media: set sfu.listen or sfu.public_addresses")]
     NoAddress,
     /// The system refuses a thread or a poll.
     #[error("the media thread cannot be started")]

@@ -26,12 +26,12 @@ use runtime::{Clock, Metrics, Random, Tasks};
 use rustls::server::ResolvesServerCert;
 use tokio::sync::oneshot;
 
-use crate::TurnError;
 use crate::auth::Auth;
 use crate::codec::frame_len;
 use crate::config::TurnConfig;
 use crate::core::{Core, CoreParts, Link, Now, RelayAddress};
-use crate::policy::Policy;
+use crate::policy::{Beside, Policy};
+use crate::{Neighbour, TurnError};
 
 use buffers::Buffers;
 use mailbox::Inbox;
@@ -57,7 +57,7 @@ pub(crate) struct Start {
     pub(crate) tasks: Tasks,
     pub(crate) metrics: Metrics,
     pub(crate) tls: Option<Arc<dyn ResolvesServerCert>>,
-    pub(crate) neighbours: Vec<SocketAddr>,
+    pub(crate) neighbours: Vec<Neighbour>,
 }
 
 /// Opens everything, then starts the thread and the tasks.
@@ -83,7 +83,7 @@ pub(crate) fn start(start: Start) -> Result<Mailbox, TurnError> {
         own: own_addresses(&config, [relay_v4, relay_v6]),
         relay_ports: config.relay_ports,
         listener_ports: vec![config.port, config.tls_port],
-        neighbours,
+        neighbours: neighbours.into_iter().map(|neighbour| beside(neighbour, [relay_v4, relay_v6])).collect(),
     };
     let core = Core::new(CoreParts { config: &config, auth, policy, relay_v4, relay_v6, random, metrics: &metrics });
     let wire = Wire::new(poll.registry().try_clone()?, listeners, &metrics);
@@ -114,6 +114,19 @@ fn own_addresses(config: &TurnConfig, relays: [Option<RelayAddress>; 2]) -> Vec<
     own.sort_unstable();
     own.dedup();
     own
+}
+
+/// Where the media server is reached from here. If it listens on all addresses of this machine, then at that of the relay:
+/// from there it answers.
+fn beside(neighbour: Neighbour, relays: [Option<RelayAddress>; 2]) -> Beside {
+    let Neighbour { told, listens } = neighbour;
+    let relay = relays.into_iter().flatten().find(|relay| relay.bind.is_ipv4() == told.is_ipv4());
+    let at = match relay {
+        _ if outbound::is_own(told.ip()) => told.ip(),
+        Some(relay) if listens.is_unspecified() => relay.bind,
+        _ => listens,
+    };
+    Beside { told, at: SocketAddr::new(at, told.port()) }
 }
 
 /// Starts the thread, and a task that lives as long as it: the shutdown waits for both.

@@ -27,7 +27,7 @@ mod policy;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,8 +57,17 @@ pub struct TurnParts {
     pub tls: Option<Arc<dyn ResolvesServerCert>>,
     /// The realm, and the name of the relay, unless the settings say otherwise: the server name.
     pub realm: String,
-    /// What clients may reach although it is on this machine: the addresses of the media server. Nothing else there is.
-    pub neighbours: Vec<SocketAddr>,
+    /// What clients may reach although it is on this machine: the media server. Nothing else there is.
+    pub neighbours: Vec<Neighbour>,
+}
+
+/// The media server beside the relay, at one of its addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Where clients are told that it is, perhaps at a router in front of this machine.
+    pub told: SocketAddr,
+    /// What it listens on: an address of this machine, or all.
+    pub listens: IpAddr,
 }
 
 /// The relay cannot start; the operator's mistake, or the machine's.

@@ -17,7 +17,16 @@ pub(crate) struct Policy {
     /// Ports of the listeners.
     pub(crate) listener_ports: Vec<u16>,
     /// What is reached although it is on this machine.
-    pub(crate) neighbours: Vec<SocketAddr>,
+    pub(crate) neighbours: Vec<Beside>,
+}
+
+/// The media server beside this relay.
+#[derive(Clone, Copy)]
+pub(crate) struct Beside {
+    /// Where clients are told that it is.
+    pub(crate) told: SocketAddr,
+    /// Where it is reached from here: what is told may be a router, which need not bring back what comes from here.
+    pub(crate) at: SocketAddr,
 }
 
 /// How datagrams get to a peer.
@@ -27,15 +36,15 @@ pub(crate) enum Route {
     Network,
     /// The peer is an address that this relay gave to another client: handed over here, never through a socket.
     Relay,
-    /// The peer is the media server beside this relay: through a socket.
-    Neighbour,
+    /// The peer is the media server beside this relay: through a socket, to where it is reached from here.
+    Neighbour(SocketAddr),
 }
 
 impl Policy {
     /// How to reach `peer`; `None` if nothing may be relayed to it.
     pub(crate) fn route(&self, peer: SocketAddr) -> Option<Route> {
-        if self.is_neighbour(peer) {
-            return Some(Route::Neighbour);
+        if let Some(beside) = self.neighbours.iter().find(|beside| beside.told == peer) {
+            return Some(Route::Neighbour(beside.at));
         }
         if self.own.contains(&peer.ip()) {
             if self.relay_ports.contains(peer.port()) {
@@ -51,7 +60,15 @@ impl Policy {
 
     /// Whether `peer` is the media server beside this relay.
     pub(crate) fn is_neighbour(&self, peer: SocketAddr) -> bool {
-        self.neighbours.contains(&peer)
+        self.neighbours.iter().any(|beside| beside.told == peer)
+    }
+
+    /// By which address clients know whom a datagram comes from.
+    pub(crate) fn known_as(&self, from: SocketAddr) -> SocketAddr {
+        if self.is_neighbour(from) {
+            return from;
+        }
+        self.neighbours.iter().find(|beside| beside.at == from).map_or(from, |beside| beside.told)
     }
 
     /// Whether datagrams may go to and come from any port of `ip` through a socket.
@@ -66,7 +83,7 @@ impl Policy {
     /// Whether a permission for `peer` may be given. The port of a permission does not count (RFC 8656 §9), except
     /// that it tells which of our own addresses is meant.
     pub(crate) fn may_permit(&self, peer: SocketAddr) -> bool {
-        self.is_open(peer.ip()) || matches!(self.route(peer), Some(Route::Relay | Route::Neighbour))
+        self.is_open(peer.ip()) || matches!(self.route(peer), Some(Route::Relay | Route::Neighbour(_)))
     }
 }
 

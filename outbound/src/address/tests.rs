@@ -86,3 +86,10 @@ fn addresses_of_the_public_network_are_told_from_all_others() {
         assert!(!is_public(address.parse().unwrap()), "{address} is not public");
     }
 }
+
+#[test]
+fn the_addresses_of_this_machine_are_its_own() {
+    for (address, expected) in [("127.0.0.1", true), ("203.0.113.9", false), ("2001:db8::9", false)] {
+        assert_eq!(is_own(address.parse().unwrap()), expected, "{address}");
+    }
+}

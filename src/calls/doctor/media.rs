@@ -7,7 +7,7 @@ use turn::client::{Carrier, Client, ClientError, Framing};
 
 use super::super::public_address::connect_datagrams;
 use super::super::status::MediaStatus;
-use super::{Doctor, PATIENCE, is_own};
+use super::{Doctor, PATIENCE};
 
 impl Doctor<'_> {
     pub(super) async fn check_media(&mut self, media: Option<&MediaStatus>) {
@@ -36,7 +36,7 @@ impl Doctor<'_> {
         let check = if kind == "udp" { "media_udp" } else { "media_tcp" };
         match self.ping_media(kind, address, probe).await {
             Ok(seen) => self.ok(check, format!("{kind} {address} answers, and sees this machine as {}", seen.ip())),
-            Err(error) if is_own(address.ip()) => {
+            Err(error) if outbound::is_own(address.ip()) => {
                 let advice = format!("open {kind} port {} in the firewall of this machine", address.port());
                 self.fail(check, format!("{kind} {address}: {error}"), advice);
             }

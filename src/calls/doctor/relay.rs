@@ -13,7 +13,7 @@ use turn::client::{Carrier, Client, ClientError, Framing};
 
 use super::super::public_address::connect_datagrams;
 use super::super::status::RelayStatus;
-use super::{Doctor, PATIENCE, is_own};
+use super::{Doctor, PATIENCE};
 
 /// Of how many addresses of a name each is tried.
 const MAX_ADDRESSES: usize = 4;
@@ -198,7 +198,7 @@ fn is_silence(error: &ClientError) -> bool {
 /// Whether the address that clients are told is that of another machine, such as a router in front of this one.
 async fn is_elsewhere(uri: &RelayUri) -> bool {
     let addresses = lookup_host((uri.host.as_str(), uri.port)).await;
-    addresses.is_ok_and(|mut addresses| addresses.all(|address| !is_own(address.ip())))
+    addresses.is_ok_and(|mut addresses| addresses.all(|address| !outbound::is_own(address.ip())))
 }
 
 fn is_certificate(error: &std::io::Error) -> bool {

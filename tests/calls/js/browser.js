@@ -1,5 +1,6 @@
 // Headless Chromium with a fake camera and microphone.
 
+import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
 const EXECUTABLE = process.env.CHROMIUM ?? "/usr/bin/chromium";
@@ -17,16 +18,24 @@ const FLAGS = [
   "--disable-renderer-backgrounding",
 ];
 
-const running = new Set();
+const WITHIN = fileURLToPath(new URL("within.sh", import.meta.url));
+
+/** Browsers that still run. */
+export const running = new Set();
 
 export class Browser {
-  /** Starts a browser; `flags` are added to the usual ones. */
-  static async start(flags = []) {
+  /**
+   * Starts a browser; `flags` are added to the usual ones. `machine` is a network namespace in which it runs; with `site`,
+   * http://localhost is the files of that folder, so that a page needs no server to come from.
+   */
+  static async start(flags = [], { machine, site } = {}) {
     const server = await chromium.launchServer({
-      executablePath: EXECUTABLE, headless: true, args: [...FLAGS, ...flags], timeout: 60_000,
+      executablePath: machine ? WITHIN : EXECUTABLE, env: { ...process.env, MACHINE: machine ?? "", EXECUTABLE },
+      headless: true, args: [...FLAGS, ...flags], timeout: 60_000,
     });
     const browser = new Browser();
     browser.server = server;
+    browser.site = site;
     browser.handle = await chromium.connect(server.wsEndpoint());
     running.add(browser);
     return browser;
@@ -35,6 +44,10 @@ export class Browser {
   /** Opens a page of its own profile; `log` gets each line of its console. */
   async page(url, log) {
     const context = await this.handle.newContext({ ignoreHTTPSErrors: true, permissions: ["camera", "microphone"] });
+    if (this.site) {
+      const file = (request) => `${this.site}${new URL(request.url()).pathname}`;
+      await context.route("http://localhost/**", (route) => route.fulfill({ path: file(route.request()) }));
+    }
     const page = await context.newPage();
     if (log) page.on("console", (message) => log(`${message.type()}: ${message.text()}`));
     if (log) page.on("pageerror", (error) => log(`uncaught: ${error.stack ?? error}`));

@@ -2,23 +2,24 @@
 
 import { appendFile } from "node:fs/promises";
 import { Browser } from "./browser.js";
+import { Firefox } from "./firefox.js";
 import { Link } from "./link.js";
 import { Person } from "./person.js";
 
 /** Browsers that all scenarios share; those with their own flags, or to be killed, belong to one stage. */
 export class House {
   constructor() {
-    this.shared = undefined;
+    this.shared = new Map();
   }
 
-  async browser() {
-    this.shared ??= await Browser.start();
-    return this.shared;
+  async browser(kind = Browser) {
+    if (!this.shared.has(kind)) this.shared.set(kind, kind.start());
+    return this.shared.get(kind);
   }
 }
 
 export class Stage {
-  /** @param mode { client: "pinned" | "newest", single: whether one peer connection carries all } */
+  /** @param mode { client: "pinned" | "newest", single: whether one peer connection carries all, firefox: who is in Firefox } */
   constructor({ house, server, mode, name, logFolder }) {
     Object.assign(this, { house, server, ...mode });
     const file = `${mode.client}-${mode.single ? "v1" : "v0"}-${name.replaceAll(/[^a-z0-9]+/gi, "-")}`;
@@ -36,7 +37,7 @@ export class Stage {
   }
 
   async page(title, browser) {
-    browser ??= await this.house.browser();
+    browser ??= await this.house.browser(this.firefox?.includes(title) ? Firefox : Browser);
     const write = (line) => appendFile(this.log, `${new Date().toISOString()} [${title}] ${line}\n`).catch(() => {});
     const trace = process.env.VERBOSE ? "&trace" : "";
     return browser.page(`${this.server.url}/participant.html?client=${this.client}${trace}`, write);
@@ -49,8 +50,8 @@ export class Stage {
     return person;
   }
 
-  async ownBrowser(flags) {
-    const browser = await Browser.start(flags);
+  async ownBrowser(flags, options) {
+    const browser = await Browser.start(flags, options);
     this.browsers.push(browser);
     return browser;
   }

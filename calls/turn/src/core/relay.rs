@@ -65,7 +65,8 @@ impl Core {
         let relay = allocation.relay;
         self.meters.to_peers.count(data.len());
         match route {
-            Route::Network | Route::Neighbour => out.send_to_peer(slot, peer, data),
+            Route::Network => out.send_to_peer(slot, peer, data),
+            Route::Neighbour(at) => out.send_to_peer(slot, at, data),
             Route::Relay => {
                 if let Some(other) = self.ports.find(peer) {
                     self.deliver(now, other, relay, data, Arrival::Inside, out);
@@ -83,7 +84,7 @@ impl Core {
         data: &[u8],
         out: &mut impl Outside,
     ) {
-        self.deliver(now, slot, peer, data, Arrival::Socket, out);
+        self.deliver(now, slot, self.policy.known_as(peer), data, Arrival::Socket, out);
     }
 
     fn deliver(

@@ -6,7 +6,11 @@ fn policy(allowed: &[&str]) -> Policy {
         own: vec!["10.0.0.1".parse().unwrap(), "1.2.3.4".parse().unwrap()],
         relay_ports: PortRange { first: 49160, last: 49200 },
         listener_ports: vec![3478, 5349],
-        neighbours: vec![at("10.0.0.1:7882")],
+        neighbours: vec![
+            Beside { told: at("10.0.0.1:7882"), at: at("10.0.0.1:7882") },
+            Beside { told: at("1.2.3.4:7882"), at: at("10.0.0.1:7882") },
+            Beside { told: at("1.2.3.5:7883"), at: at("10.0.0.1:7883") },
+        ],
     }
 }
 
@@ -84,11 +88,23 @@ fn what_is_our_own_stays_inside() {
     let policy = policy(&[]);
     assert_eq!(policy.route(at("1.2.3.4:49170")), Some(Route::Relay));
     assert_eq!(policy.route(at("10.0.0.1:49170")), Some(Route::Relay));
-    assert_eq!(policy.route(at("10.0.0.1:7882")), Some(Route::Neighbour));
+    assert_eq!(policy.route(at("10.0.0.1:7882")), Some(Route::Neighbour(at("10.0.0.1:7882"))));
     for peer in ["1.2.3.4:22", "1.2.3.4:3478", "1.2.3.4:5349", "10.0.0.1:8008"] {
         assert_eq!(policy.route(at(peer)), None, "{peer}");
         assert!(!policy.may_permit(at(peer)), "{peer}");
     }
     assert!(policy.may_permit(at("1.2.3.4:49170")) && policy.may_permit(at("10.0.0.1:7882")));
     assert!(!policy.is_open("1.2.3.4".parse().unwrap()), "nothing comes from our own addresses through a socket");
+}
+
+#[test]
+fn the_media_server_behind_a_router_is_reached_without_it() {
+    let policy = policy(&[]);
+    assert_eq!(policy.route(at("1.2.3.4:7882")), Some(Route::Neighbour(at("10.0.0.1:7882"))));
+    assert_eq!(policy.route(at("1.2.3.5:7883")), Some(Route::Neighbour(at("10.0.0.1:7883"))));
+    assert!(policy.may_permit(at("1.2.3.5:7883")));
+    assert_eq!(policy.route(at("10.0.0.1:7883")), None, "clients are not told this address");
+    assert_eq!(policy.known_as(at("10.0.0.1:7883")), at("1.2.3.5:7883"));
+    assert_eq!(policy.known_as(at("10.0.0.1:7882")), at("10.0.0.1:7882"), "they are told this one");
+    assert_eq!(policy.known_as(at("8.8.8.8:53")), at("8.8.8.8:53"));
 }

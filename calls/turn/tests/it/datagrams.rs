@@ -1,13 +1,16 @@
 //! Clients over UDP, and the relay's life.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
-use turn::{Transport, TurnError};
+use turn::{Neighbour, Transport, TurnError};
 
 use crate::client::{REFRESH, patiently, udp_client};
 use crate::server::Server;
+
+/// An address that is not one of this machine (RFC 5737).
+const ROUTER: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -125,17 +128,26 @@ async fn two_clients_reach_each_other() {
 #[tokio::test]
 async fn the_media_server_beside_the_relay_is_reached() {
     let (media, media_address) = peer().await;
-    let server = Server::with(|config| config.allowed_peers.clear(), vec![media_address]);
-    let mut client = udp_client(server.address, server.turn.credentials("a", HOUR)).await;
-    let relay = client.allocate().await;
-    client.bind(0x4001, media_address).await;
-    client.send_channel(0x4001, b"to you").await;
-    let mut buffer = [0; 64];
-    let (length, from) = patiently(media.recv_from(&mut buffer)).await.unwrap();
-    assert_eq!((&buffer[..length], from), (&b"to you"[..], relay));
-    media.send_to(b"to me", relay).await.unwrap();
-    assert_eq!(client.channel_data().await, (0x4001, b"to me".to_vec()));
-    server.stop().await;
+    let routed = SocketAddr::new(ROUTER, media_address.port());
+    for (told, listens) in [
+        (media_address, media_address.ip()),
+        // Clients are told the address of a router in front of this machine.
+        (routed, media_address.ip()),
+        (routed, IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+    ] {
+        let neighbours = vec![Neighbour { told, listens }];
+        let server = Server::with(|config| config.allowed_peers.clear(), neighbours);
+        let mut client = udp_client(server.address, server.turn.credentials("a", HOUR)).await;
+        let relay = client.allocate().await;
+        client.bind(0x4001, told).await;
+        client.send_channel(0x4001, b"to you").await;
+        let mut buffer = [0; 64];
+        let (length, from) = patiently(media.recv_from(&mut buffer)).await.unwrap();
+        assert_eq!((&buffer[..length], from), (&b"to you"[..], relay));
+        media.send_to(b"to me", relay).await.unwrap();
+        assert_eq!(client.channel_data().await, (0x4001, b"to me".to_vec()));
+        server.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use turn::{Turn, TurnConfig, TurnError, TurnParts};
+use turn::{Neighbour, Turn, TurnConfig, TurnError, TurnParts};
 
 /// Each relay has ports of its own, below those that the system gives away.
 static NEXT_PORTS: AtomicU16 = AtomicU16::new(20_000);
@@ -51,11 +51,11 @@ impl Server {
         Server::with(|_| {}, Vec::new())
     }
 
-    pub fn with(change: impl FnOnce(&mut TurnConfig), neighbours: Vec<SocketAddr>) -> Server {
+    pub fn with(change: impl FnOnce(&mut TurnConfig), neighbours: Vec<Neighbour>) -> Server {
         Server::try_with(change, neighbours).unwrap()
     }
 
-    pub fn try_with(change: impl FnOnce(&mut TurnConfig), neighbours: Vec<SocketAddr>) -> Result<Server, TurnError> {
+    pub fn try_with(change: impl FnOnce(&mut TurnConfig), neighbours: Vec<Neighbour>) -> Result<Server, TurnError> {
         let first = NEXT_PORTS.fetch_add(20, Ordering::Relaxed);
         let mut config = TurnConfig {
             listen: vec!["127.0.0.1".parse().unwrap()],

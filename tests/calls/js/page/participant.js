@@ -320,12 +320,13 @@ window.transports = async () => {
     const all = [...report.values()];
     const transport = all.find((one) => one.type === "transport" && one.selectedCandidatePairId);
     const pair = transport && report.get(transport.selectedCandidatePairId);
-    const remote = pair && report.get(pair.remoteCandidateId);
+    const [own, remote] = [pair?.localCandidateId, pair?.remoteCandidateId].map((id) => id && report.get(id));
     found.push({
       state: connection.connectionState,
       lines: connection.getTransceivers().length,
       receiving: connection.getTransceivers().filter((one) => one.currentDirection?.includes("recv")).length,
-      own: pair?.localCandidateId, protocol: remote?.protocol, port: remote?.port, rtt: pair?.currentRoundTripTime,
+      own: own?.id, relay: own?.relayProtocol, rtt: pair?.currentRoundTripTime,
+      protocol: remote?.protocol, address: remote?.address, port: remote?.port,
     });
   }
   return found;

@@ -2,7 +2,7 @@
 
 use runtime::config::ByteSize;
 
-use super::world::{PEER, SFU, World, config};
+use super::world::{PEER, ROUTED_SFU, SFU, World, config};
 use crate::TurnConfig;
 use crate::codec::{Message, attribute, channel_data, peers};
 
@@ -125,6 +125,21 @@ fn the_media_server_beside_the_relay_is_reached_and_nothing_else_there() {
     let (_, unwilling) = world.allocated("b", 4001);
     world.peer_sends(SFU, unwilling, b"x");
     assert!(world.out.clients.is_empty(), "it has permitted nothing");
+}
+
+#[test]
+fn the_media_server_behind_a_router_is_reached_without_it() {
+    let mut world = World::new();
+    let (client, relay) = world.allocated("a", 4000);
+    let [told, at] = ROUTED_SFU;
+    assert_eq!(world.bind(&client, 0x4000, told), None);
+    world.channel(&client, 0x4000, b"one");
+    world.indicate(&client, told, b"two");
+    let sent: Vec<_> = world.out.peers.drain(..).map(|(_, to, data)| (to.to_string(), data)).collect();
+    assert_eq!(sent, [(at.to_owned(), b"one".to_vec()), (at.to_owned(), b"two".to_vec())]);
+    world.peer_sends(at, relay, b"back");
+    assert_eq!(channel_data(&world.out.clients.pop().unwrap().1), Some((0x4000, &b"back"[..])));
+    assert_eq!(world.permit(&client, at), Some(403), "an address that clients are not told");
 }
 
 #[test]

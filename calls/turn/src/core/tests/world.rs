@@ -13,11 +13,13 @@ use crate::auth::Auth;
 use crate::codec::{Class, Integrity, Message, Method, Writer, attribute};
 use crate::config::{PortRange, TurnConfig};
 use crate::core::{Core, CoreParts, Link, Now, Outside, RelayAddress};
-use crate::policy::Policy;
+use crate::policy::{Beside, Policy};
 
 pub(super) const START: u64 = 1_700_000_000;
 pub(super) const PEER: &str = "8.8.8.8:9000";
 pub(super) const SFU: &str = "203.0.113.5:7882";
+/// Another media server: where clients are told that it is, and where the relay reaches it.
+pub(super) const ROUTED_SFU: [&str; 2] = ["203.0.113.9:7882", "10.0.0.1:7882"];
 
 /// What the core had done.
 #[derive(Default)]
@@ -117,7 +119,9 @@ impl World {
             own: vec![relay_v4.bind, relay_v4.public, relay_v6.public],
             relay_ports: config.relay_ports,
             listener_ports: vec![config.port, config.tls_port],
-            neighbours: vec![SFU.parse().unwrap()],
+            neighbours: [[SFU, SFU], ROUTED_SFU]
+                .map(|[told, at]| Beside { told: told.parse().unwrap(), at: at.parse().unwrap() })
+                .into(),
         };
         let metrics = Metrics::new();
         let core = Core::new(CoreParts {
