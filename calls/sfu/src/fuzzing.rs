@@ -66,8 +66,7 @@ pub fn read_payloads(packets: &[(u64, u32, bool, &[u8])], start: Instant) {
         let Some(munged) = munger.renumber(seq, *time, at) else { continue };
         assert!(munged.seq >= lowest || packets.first().is_none_or(|first| !first.2));
         if let Some(vp8) = vp8 {
-            let newest = munger.is_newest(munged);
-            let numbers = munger.renumber_vp8(&vp8, newest);
+            let numbers = munger.renumber_vp8(&vp8, munged.newest);
             assert_eq!(numbers.picture_id.is_some(), vp8.picture_id.is_some());
             assert!(numbers.key_idx.is_none_or(|key_idx| key_idx < 32));
         }

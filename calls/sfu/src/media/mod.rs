@@ -8,3 +8,4 @@ pub mod munger;
 pub mod quality;
 pub mod sdp;
 pub mod speakers;
+pub mod srtp;

@@ -43,6 +43,8 @@ struct Sent {
 pub struct Munged {
     pub seq: u64,
     pub time: u32,
+    /// Whether its sequence number is higher than all before on the line.
+    pub newest: bool,
 }
 
 /// The numbers of a VP8 packet; `None` where the packet has no such number.
@@ -83,12 +85,13 @@ impl Munger {
         }
         let seq = seq.checked_add_signed(self.seq_offset)?;
         let time = time.wrapping_add(self.time_offset);
+        let newest = self.sent.is_none_or(|sent| seq > sent.seq);
         match &mut self.sent {
-            Some(sent) if seq <= sent.seq => {}
+            Some(_) if !newest => {}
             Some(sent) => (sent.seq, sent.time, sent.at) = (seq, time, at),
             None => self.sent = Some(Sent { seq, time, at, picture: 0, tl0: 0, key_idx: 0 }),
         }
-        Some(Munged { seq, time })
+        Some(Munged { seq, time, newest })
     }
 
     /// The picture numbers of the packet that [`Munger::renumber`] has just let through.
@@ -112,11 +115,6 @@ impl Munger {
     #[cfg(feature = "fuzzing")]
     pub fn sent_seq(&self) -> Option<u64> {
         self.sent.map(|sent| sent.seq)
-    }
-
-    /// Whether `munged` is the newest packet sent.
-    pub fn is_newest(&self, munged: Munged) -> bool {
-        self.sent.is_some_and(|sent| sent.seq == munged.seq)
     }
 }
 

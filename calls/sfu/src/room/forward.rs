@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use str0m::Rtc;
 use str0m::format::{Codec as EngineCodec, PayloadParams};
-use str0m::media::{KeyframeRequestKind, Mid};
+use str0m::media::{KeyframeRequestKind, Mid, Pt};
 use str0m::rtp::{ExtensionValues, RtpPacket, RtpWrite, Ssrc, Vp8Descriptor, Vp8Patch};
 
 use super::env::Env;
@@ -13,6 +14,8 @@ use super::track::{Down, Track};
 use super::{ParticipantId, PeerAt, Room, Side, TrackId};
 use crate::media::codec::{Codec, Vp8};
 use crate::media::layers::Layer;
+use crate::media::munger::Munged;
+use crate::media::sdp::Kind;
 
 /// A publisher is not asked for a key frame of the same stream more often.
 const KEY_EVERY: Duration = Duration::from_millis(500);
@@ -53,26 +56,24 @@ impl Room {
             let Some(receiver) = self.participants.get_mut(down.subscriber) else { continue };
             let at = PeerAt { participant: down.subscriber, side: down.side };
             let Some(peer) = receiver.peer(down.side) else { continue };
-            let payload = match down.payload {
-                Some((ours, theirs)) if ours == packet.header.payload_type => theirs,
-                _ => {
-                    let Some(params) = track.params else { continue };
-                    let Some(matched) = peer.rtc.codec_config().match_params(params) else { continue };
-                    down.payload = Some((params.pt(), matched.pt()));
-                    matched.pt()
-                }
+            let Some(payload) = down.payload_type(packet.header.payload_type, track.params, &peer.rtc) else {
+                continue;
             };
-            let mut engine = peer.rtc.direct_api();
-            let Some(stream) = engine.stream_tx(&down.ssrc) else { continue };
-            stream.write_rtp(write.into_packet(payload, &packet, track.kind));
-            peer.note_written();
+            let direct = if track.kind == Kind::Audio { peer.seal(down, &write, payload, &packet) } else { None };
+            match direct {
+                Some(datagram) => env.out.datagrams.push(datagram),
+                None => {
+                    let mut engine = peer.rtc.direct_api();
+                    let Some(stream) = engine.stream_tx(&down.ssrc) else { continue };
+                    stream.write_rtp(write.into_packet(payload, &packet, track.kind));
+                    peer.note_written();
+                    if !std::mem::replace(&mut peer.dirty, true) {
+                        self.dirty.push(at);
+                    }
+                }
+            }
             receiver.meters.bytes_down = receiver.meters.bytes_down.saturating_add(packet.payload.len() as u64);
             forwarded += 1;
-            if let Some(peer) = receiver.peer(down.side)
-                && !std::mem::replace(&mut peer.dirty, true)
-            {
-                self.dirty.push(at);
-            }
         }
         env.fixed.metrics.received.add(1);
         env.fixed.metrics.forwarded.add(forwarded);
@@ -143,14 +144,14 @@ impl Room {
 }
 
 /// What a packet is sent to one receiver with.
-struct Write {
-    seq: u64,
-    time: u32,
+pub(super) struct Write {
+    pub numbers: Munged,
     patch: Option<Vp8Patch>,
 }
 
 impl Write {
-    fn into_packet(self, payload: str0m::media::Pt, packet: &RtpPacket, kind: crate::media::sdp::Kind) -> RtpWrite {
+    fn into_packet(self, payload: Pt, packet: &RtpPacket, kind: Kind) -> RtpWrite {
+        let Munged { seq, time, .. } = self.numbers;
         let from = &packet.header.ext_vals;
         let extensions = ExtensionValues {
             audio_level: from.audio_level,
@@ -159,9 +160,9 @@ impl Write {
             ..ExtensionValues::default()
         };
         // Shares the payload: one buffer for all receivers.
-        let write = RtpWrite::new(payload, self.seq.into(), self.time, packet.timestamp, packet.payload.clone())
+        let write = RtpWrite::new(payload, seq.into(), time, packet.timestamp, packet.payload.clone())
             .marker(packet.header.marker)
-            .nackable(kind == crate::media::sdp::Kind::Video)
+            .nackable(kind == Kind::Video)
             .ext_vals(extensions);
         match self.patch {
             Some(patch) => write.vp8_patch(patch),
@@ -171,6 +172,19 @@ impl Write {
 }
 
 impl Down {
+    /// The receiver's payload type for the publisher's `ours` with these parameters.
+    fn payload_type(&mut self, ours: Pt, params: Option<PayloadParams>, receiver: &Rtc) -> Option<Pt> {
+        if let Some((known, theirs)) = self.payload
+            && known == ours
+        {
+            return Some(theirs);
+        }
+        let params = params?;
+        let theirs = receiver.codec_config().match_params(params)?.pt();
+        self.payload = Some((params.pt(), theirs));
+        Some(theirs)
+    }
+
     /// The numbers of a packet for this receiver, or `None` when it is not for them.
     fn renumber(&mut self, packet: &RtpPacket, parsed: &Parsed, clock_rate: u32) -> Option<Write> {
         let layer = Some(parsed.layer);
@@ -192,8 +206,7 @@ impl Down {
         }
         let munged = self.munger.renumber(seq, time, at)?;
         let patch = parsed.vp8.as_ref().and_then(|(numbers, descriptor)| {
-            let newest = self.munger.is_newest(munged);
-            let numbers = self.munger.renumber_vp8(numbers, newest);
+            let numbers = self.munger.renumber_vp8(numbers, munged.newest);
             let mut patch = descriptor.patch();
             if let Some(id) = numbers.picture_id {
                 patch = patch.picture_id(id);
@@ -206,7 +219,7 @@ impl Down {
             }
             patch.build().ok()
         });
-        Some(Write { seq: munged.seq, time: munged.time, patch })
+        Some(Write { numbers: munged, patch })
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod allocate;
 mod data;
+mod direct;
 mod env;
 mod forward;
 mod info;

@@ -14,11 +14,13 @@ use str0m::net::{Protocol, Transmit};
 use str0m::rtp::{RtpPacket, Ssrc};
 use str0m::{Event, IceCreds, Input, Output, PacerReason, Reason, Rtc, RtcConfig, RtcError};
 
+use super::direct::Direct;
 use super::env::{Env, Fixed, RouteChange};
 use super::{PeerAt, TrackId};
 use crate::media::estimate::Estimate;
 use crate::media::munger::Munger;
 use crate::media::sdp::Kind;
+use crate::media::srtp;
 use crate::report::Transport;
 
 /// What the way to a client is taken to carry before it was measured, in bit/s.
@@ -94,8 +96,12 @@ pub struct Peer {
     pub dirty: bool,
     pub connected: bool,
     pub transport: Transport,
+    /// Sends audio past the engine, where that is possible.
+    pub direct: Direct,
     /// What the way to the client carries.
     pub estimate: Estimate,
+    /// The SSRCs that are written to.
+    sources: Vec<u32>,
     /// Media packets written that the engine has not given out yet.
     written: usize,
     /// When the engine last gave out a media packet that nobody wrote.
@@ -114,7 +120,7 @@ pub struct Peer {
 impl Peer {
     pub fn new(at: PeerAt, env: &mut Env<'_>) -> Peer {
         let creds = IceCreds { ufrag: env.fixed.random.token(16), pass: env.fixed.random.token(32) };
-        let mut rtc = build_engine(env.fixed, creds.clone(), env.now);
+        let (mut rtc, sealer) = srtp::build_tapped(|| build_engine(env.fixed, creds.clone(), env.now));
         for candidate in &env.fixed.candidates {
             rtc.add_local_candidate(candidate.clone());
         }
@@ -131,7 +137,9 @@ impl Peer {
             dirty: false,
             connected: false,
             transport: Transport::None,
+            direct: Direct::new(sealer),
             estimate: Estimate::new(FIRST_ESTIMATE),
+            sources: Vec::new(),
             written: 0,
             own_packet: None,
             pending: None,
@@ -183,26 +191,29 @@ impl Peer {
             match self.rtc.poll_output()? {
                 Output::Transmit(transmit) => {
                     self.note_way(&transmit);
-                    if is_media(&transmit.contents) {
-                        self.note_given_out(env.now);
-                    }
+                    let source = media_source(&transmit.contents);
                     env.out.datagrams.push(transmit);
+                    let Some(source) = source else { continue };
+                    self.note_given_out(source, env.now);
+                    // Media packets come after everything else and one for each look at the clock: until then the engine
+                    // has nothing more, and asking it would walk through all its streams for nothing.
+                    if self.written > 0 {
+                        self.rtc.handle_input(Input::Timeout(env.now))?;
+                    } else if !self.sends_own(env.now) {
+                        self.rest_until(env.now + IDLE_LOOK, at, env);
+                        break;
+                    }
                 }
                 Output::Event(Event::RtpPacket(packet)) => arrived(packet),
                 Output::Event(event) => events.push(event),
                 Output::Timeout(at_time) => {
                     let looks = self.rtc.last_timeout_reason() == Reason::Pacer(PacerReason::Immediate);
-                    let own = self.own_packet.is_some_and(|last| env.now < last + OWN_PACKETS);
-                    if looks && (self.written > 0 || own) {
+                    if looks && (self.written > 0 || self.sends_own(env.now)) {
                         self.rtc.handle_input(Input::Timeout(at_time))?;
                         continue;
                     }
-                    let at_time = at_time.max(env.now + if looks { IDLE_LOOK } else { SHORTEST_REST });
-                    self.deadline = at_time;
-                    if self.queued_wake.is_none_or(|queued| at_time < queued) {
-                        self.queued_wake = Some(at_time);
-                        env.out.wakes.push((at_time, at));
-                    }
+                    let rest = if looks { IDLE_LOOK } else { SHORTEST_REST };
+                    self.rest_until(at_time.max(env.now + rest), at, env);
                     break;
                 }
             }
@@ -210,15 +221,38 @@ impl Peer {
         Ok(())
     }
 
+    /// Asks to be woken at `deadline`.
+    fn rest_until(&mut self, deadline: Instant, at: PeerAt, env: &mut Env<'_>) {
+        self.deadline = deadline;
+        if self.queued_wake.is_none_or(|queued| deadline < queued) {
+            self.queued_wake = Some(deadline);
+            env.out.wakes.push((deadline, at));
+        }
+    }
+
+    /// Whether the engine has lately sent media packets that nobody wrote.
+    fn sends_own(&self, now: Instant) -> bool {
+        self.own_packet.is_some_and(|last| now < last + OWN_PACKETS)
+    }
+
     /// A media packet was written to the engine.
     pub fn note_written(&mut self) {
         self.written = self.written.saturating_add(1);
     }
 
-    fn note_given_out(&mut self, now: Instant) {
-        match self.written.checked_sub(1) {
-            Some(left) => self.written = left,
-            None => self.own_packet = Some(now),
+    /// The engine has given out a media packet: one that was written, or one that it has made itself.
+    fn note_given_out(&mut self, source: u32, now: Instant) {
+        if self.sources.contains(&source) {
+            self.written = self.written.saturating_sub(1);
+        } else {
+            self.own_packet = Some(now);
+        }
+    }
+
+    /// Packets of this source are written to the engine from now on.
+    pub fn add_source(&mut self, ssrc: Ssrc) {
+        if !self.sources.contains(&ssrc) {
+            self.sources.push(*ssrc);
         }
     }
 
@@ -232,7 +266,9 @@ impl Peer {
     /// Where media go; answers to checks go everywhere.
     fn note_way(&mut self, transmit: &Transmit) {
         const FIRST_DTLS: u8 = 20;
-        if transmit.contents.first().is_none_or(|first| *first < FIRST_DTLS) {
+        let check = transmit.contents.first().is_none_or(|first| *first < FIRST_DTLS);
+        self.direct.note_way(transmit, check);
+        if check {
             return;
         }
         self.transport = match transmit.proto {
@@ -259,14 +295,20 @@ impl Peer {
     }
 }
 
-/// Whether a datagram is a media packet, and not a report on media (RFC 5761 section 4).
-fn is_media(datagram: &[u8]) -> bool {
-    matches!(datagram, [128..=191, kind, ..] if !(192..=223).contains(kind))
+/// The SSRC of a datagram that is a media packet, and not a report on media (RFC 5761 section 4).
+fn media_source(datagram: &[u8]) -> Option<u32> {
+    match datagram {
+        [128..=191, kind, _, _, _, _, _, _, a, b, c, d, ..] if !(192..=223).contains(kind) => {
+            Some(u32::from_be_bytes([*a, *b, *c, *d]))
+        }
+        _ => None,
+    }
 }
 
 fn build_engine(fixed: &Fixed, creds: IceCreds, now: Instant) -> Rtc {
     let mut config = RtcConfig::new()
         .set_local_ice_credentials(creds)
+        .set_crypto_provider(srtp::provider())
         .set_dtls_cert(fixed.certificate.clone())
         .set_ice_lite(true)
         .set_rtp_mode(true)

@@ -6,6 +6,7 @@ use livekit_protocol as proto;
 use proto::signal_response::Message as Response;
 use str0m::media::Mid;
 
+use super::direct::DirectLine;
 use super::env::Env;
 use super::participant::Subscription;
 use super::peer::{Line, LineState};
@@ -142,6 +143,7 @@ impl Room {
         // from getting through.
         stream.set_unpaced(true);
         let ssrc = stream.ssrc();
+        peer.add_source(ssrc);
         let munger = peer.line(mid).map(|line| std::mem::take(&mut line.munger)).unwrap_or_default();
         track.downs.push(Down {
             subscriber: at.participant,
@@ -151,6 +153,7 @@ impl Room {
             munger,
             current: None,
             target: Some(0),
+            direct: DirectLine::default(),
             payload: None,
             not_before: env.now + SETTLE,
             told_paused: false,

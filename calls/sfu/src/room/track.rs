@@ -7,6 +7,7 @@ use str0m::format::PayloadParams;
 use str0m::media::{Mid, Pt, Rid};
 use str0m::rtp::Ssrc;
 
+use super::direct::DirectLine;
 use super::{ParticipantId, Side};
 use crate::media::codec::Codec;
 use crate::media::layers::{LAYERS, Layer};
@@ -71,6 +72,8 @@ pub struct Down {
     pub current: Option<Layer>,
     /// The layer to be sent; reached at its next key frame.
     pub target: Option<Layer>,
+    /// What is known for sending past the engine.
+    pub direct: DirectLine,
     /// The publisher's payload type and the receiver's for the same codec.
     pub payload: Option<(Pt, Pt)>,
     /// Nothing is sent earlier: the client has to take over the description that announces the line, and

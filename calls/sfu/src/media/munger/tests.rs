@@ -35,7 +35,7 @@ fn another_source_follows_on() {
     let next = munger.renumber(9, 4_000_000_000, later).unwrap();
     assert_eq!(next.seq, last.seq + 1);
     assert_eq!(next.time, last.time + 9000);
-    let pictures = munger.renumber_vp8(&frame(0x7fff, 200), munger.is_newest(next));
+    let pictures = munger.renumber_vp8(&frame(0x7fff, 200), next.newest);
     assert_eq!((pictures.picture_id, pictures.tl0), (Some(21), Some(8)));
     munger.renumber(10, 4_000_003_000, later);
     assert_eq!(munger.renumber_vp8(&frame(0, 201), true).picture_id, Some(22), "the source's number wraps");
