@@ -7,6 +7,8 @@
 # twice. The two servers take turns, ROUNDS times each; the table has their medians. CPU time is that of the server's
 # process (user and system, /proc/PID/stat) between the start and the end of the client. SESSIONS, MESSAGES, LENGTH and
 # INTERVAL (ms between the messages of a session) set the load.
+# Over TLS turnutils_uclient takes one record for one message: of frames that leave in one record it counts the first,
+# the others as lost.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 for program in turnserver turnutils_uclient turnutils_peer openssl; do

@@ -7,24 +7,14 @@ use std::sync::Arc;
 use runtime::{Clock, Metrics, Random, Tasks};
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::PrivateKeyDer;
-use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio::signal::unix::{SignalKind, signal};
 use turn::{Turn, TurnConfig, TurnParts};
 
-#[derive(Debug)]
-struct OneCertificate(Arc<CertifiedKey>);
-
-impl ResolvesServerCert for OneCertificate {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.clone())
-    }
-}
-
-fn make_certificate() -> Result<OneCertificate, Box<dyn Error>> {
+fn make_certificate() -> Result<SingleCertAndKey, Box<dyn Error>> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der())?;
-    Ok(OneCertificate(Arc::new(CertifiedKey::new(vec![made.cert.der().clone()], any_supported_type(&key)?))))
+    Ok(CertifiedKey::new(vec![made.cert.der().clone()], any_supported_type(&key)?).into())
 }
 
 #[tokio::main]

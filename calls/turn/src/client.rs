@@ -70,6 +70,12 @@ struct Refusal {
     nonce: Vec<u8>,
 }
 
+impl From<Refusal> for ClientError {
+    fn from(refusal: Refusal) -> ClientError {
+        ClientError::Refused(refusal.code)
+    }
+}
+
 impl Client {
     /// A client over `carrier` that waits `patience` for each answer.
     #[must_use]
@@ -82,8 +88,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn ask_address(&mut self) -> Result<SocketAddr, ClientError> {
-        let answer = self.ask(Method::Binding, &mut |_| {}).await?;
-        answer.map_err(|refusal| ClientError::Refused(refusal.code))?.mapped.ok_or(ClientError::Malformed)
+        self.be_granted(Method::Binding, &mut |_| {}).await?.mapped.ok_or(ClientError::Malformed)
     }
 
     /// As [`Client::ask_address`], of a media server, under a user name that it answers.
@@ -94,8 +99,7 @@ impl Client {
         let mut fill = |writer: &mut Writer<'_>| {
             writer.add(attribute::USERNAME, username.as_bytes());
         };
-        let answer = self.ask(Method::Binding, &mut fill).await?;
-        answer.map_err(|refusal| ClientError::Refused(refusal.code))?.mapped.ok_or(ClientError::Malformed)
+        self.be_granted(Method::Binding, &mut fill).await?.mapped.ok_or(ClientError::Malformed)
     }
 
     /// Allocates a relay address, of IPv4 if the server has it: asks without credentials first, as clients do. Not
@@ -127,7 +131,7 @@ impl Client {
             self.proof = Some(Proof { username: username.to_owned(), realm, nonce, key });
             answer = self.ask(Method::Allocate, &mut fill).await?;
         }
-        answer.map_err(|refusal| ClientError::Refused(refusal.code))?.relayed.ok_or(ClientError::Malformed)
+        answer?.relayed.ok_or(ClientError::Malformed)
     }
 
     /// Lets `peer` send to the relay address, and this client to it.
@@ -138,8 +142,7 @@ impl Client {
         let mut fill = |writer: &mut Writer<'_>| {
             writer.add_address(attribute::XOR_PEER_ADDRESS, peer);
         };
-        let answer = self.ask(Method::CreatePermission, &mut fill).await?;
-        answer.map(drop).map_err(|refusal| ClientError::Refused(refusal.code))
+        self.be_granted(Method::CreatePermission, &mut fill).await.map(drop)
     }
 
     /// Gives the allocation back. Its end is not awaited any longer than an answer.
@@ -150,8 +153,7 @@ impl Client {
         let mut fill = |writer: &mut Writer<'_>| {
             writer.add(attribute::LIFETIME, &[0; 4]);
         };
-        let answer = self.ask(Method::Refresh, &mut fill).await?;
-        answer.map(drop).map_err(|refusal| ClientError::Refused(refusal.code))
+        self.be_granted(Method::Refresh, &mut fill).await.map(drop)
     }
 
     /// Sends `data` from the relay address to `peer`, which was permitted.
@@ -218,6 +220,15 @@ impl Client {
         let mut transaction = [0; 12];
         self.random.fill(&mut transaction);
         transaction
+    }
+
+    /// As [`Client::ask`], for requests of which a refusal is the end.
+    async fn be_granted(
+        &mut self,
+        method: Method,
+        fill: &mut (dyn FnMut(&mut Writer<'_>) + Send),
+    ) -> Result<Granted, ClientError> {
+        Ok(self.ask(method, fill).await??)
     }
 
     /// Sends a request, again over datagrams if nothing comes, and takes its answer.

@@ -23,8 +23,8 @@ use runtime::config::RateLimit;
 use runtime::{Metrics, Random};
 use slab::Slab;
 
-use crate::auth::{ALGORITHMS, Auth, Caller, Unproven};
-use crate::codec::{Attributes, Class, Message, Method, attribute};
+use crate::auth::{Auth, Caller};
+use crate::codec::{Attributes, Class, Message, Method};
 use crate::config::TurnConfig;
 use crate::limits::{Bucket, Sources, byte_rate};
 use crate::meters::Meters;
@@ -307,13 +307,4 @@ struct Request<'a> {
     message: &'a Message<'a>,
     attributes: &'a Attributes<'a>,
     caller: &'a Caller<'a>,
-}
-
-/// The status of a request that is not proven.
-fn unproven_code(unproven: Unproven) -> u16 {
-    match unproven {
-        Unproven::Bad => 400,
-        Unproven::Unauthorized => 401,
-        Unproven::StaleNonce => 438,
-    }
 }

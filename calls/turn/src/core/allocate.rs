@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::allocation::Allocation;
-use super::{Core, Now, Outside, Request, attribute};
+use super::{Core, Now, Outside, Request};
 use crate::auth::GRACE;
+use crate::codec::attribute;
 
 /// REQUESTED-TRANSPORT: the only transport of relays here.
 const UDP: u8 = 17;

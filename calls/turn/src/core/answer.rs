@@ -1,8 +1,8 @@
 //! Answers: how they are written, and those that need no allocation.
 
-use super::{ALGORITHMS, Attributes, Caller, Class, Core, Link, Message, Method, Now, Outside, Unproven, attribute};
-use super::{Request, unproven_code};
-use crate::codec::Writer;
+use super::{Core, Link, Now, Outside, Request};
+use crate::auth::{ALGORITHMS, Caller, Unproven};
+use crate::codec::{Attributes, Class, Message, Method, Writer, attribute};
 
 impl Core {
     /// RFC 8489 §6.3.1.
@@ -108,6 +108,15 @@ impl Core {
         let mut writer = Writer::new(&mut self.scratch, Class::Indication, Method::Data, &transaction);
         writer.add_address(attribute::XOR_PEER_ADDRESS, peer);
         writer.finish_before_data(len);
+    }
+}
+
+/// The status of a request that is not proven.
+fn unproven_code(unproven: Unproven) -> u16 {
+    match unproven {
+        Unproven::Bad => 400,
+        Unproven::Unauthorized => 401,
+        Unproven::StaleNonce => 438,
     }
 }
 
