@@ -135,7 +135,7 @@ impl Call {
     fn act<T>(&mut self, act: impl FnOnce(&mut Room, &mut Env<'_>) -> T) -> T {
         let mut env = Env { fixed: &self.fixed, now: self.now, now_ms: 1, out: &mut self.out };
         let done = act(&mut self.room, &mut env);
-        self.room.flush(&mut env);
+        while self.room.flush_next(&mut env) {}
         self.out = Outbox::default();
         assert!(self.room.len() <= 6);
         done

@@ -46,11 +46,20 @@ pub fn unlimited(demand: &Demand) -> Option<Layer> {
     demand.choices().next_back()
 }
 
-/// Divides `budget` (bit/s) among `demands`; `None` is a picture that has to pause. Every picture gets its
+/// What there is to divide, in bit/s.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// For what is being sent already.
+    pub kept: u64,
+    /// For all, when something is to be sent that is not yet.
+    pub raised: u64,
+}
+
+/// Divides the budget among `demands`; `None` is a picture that has to pause. Every picture gets its
 /// lowest layer before any gets a higher one; both in the order of priority, what is sent already before
 /// what is paused. The first is sent, if its lowest layer is small, whatever the budget: what the line carries
 /// can only be measured with something on it.
-pub fn allocate(budget: u64, demands: &[Demand]) -> Vec<Option<Layer>> {
+pub fn allocate(budget: Budget, demands: &[Demand]) -> Vec<Option<Layer>> {
     let mut order: Vec<(usize, &Demand)> = demands.iter().enumerate().collect();
     order.sort_by_key(|(index, demand)| (std::cmp::Reverse(demand.priority), demand.current.is_none(), *index));
     let mut chosen = vec![None; demands.len()];
@@ -65,9 +74,11 @@ pub fn allocate(budget: u64, demands: &[Demand]) -> Vec<Option<Layer>> {
             let Some(layer) = demand.choices().nth(level) else { continue };
             let more = demand.rate(layer).saturating_sub(slot.map_or(0, |layer| demand.rate(layer)));
             let grows = demand.current.is_none_or(|current| layer > current);
-            let needed = if grows { more.saturating_add(demand.rate(layer) * HEADROOM_PERCENT / 100) } else { more };
-            if needed <= left {
-                left = left.saturating_sub(more);
+            let headroom = demand.rate(layer).saturating_mul(HEADROOM_PERCENT) / 100;
+            let fits = if grows { more.saturating_add(headroom) <= left.raised } else { more <= left.kept };
+            if fits {
+                left.kept = left.kept.saturating_sub(more);
+                left.raised = left.raised.saturating_sub(more);
                 *slot = Some(layer);
             }
         }

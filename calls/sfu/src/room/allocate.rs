@@ -10,7 +10,7 @@ use super::env::Env;
 use super::participant::Subscription;
 use super::track::Track;
 use super::{ParticipantId, PeerAt, Room, TrackId};
-use crate::media::layers::{self, Demand, LAYERS, Layer};
+use crate::media::layers::{self, Budget, Demand, LAYERS, Layer};
 
 /// What an audio track takes at most, in bit/s.
 const AUDIO_RATE: u64 = 50_000;
@@ -70,10 +70,12 @@ impl Room {
         }
         let Some(peer) = participant.peer(side) else { return };
         let desired = layers::desired(&demands).saturating_add(audio);
-        let budget = peer.estimate.value().saturating_sub(audio);
+        let sent = layers::sent(&demands);
+        let kept = peer.estimate.kept(sent.saturating_add(audio), env.now).saturating_sub(audio);
+        let budget = Budget { kept, raised: peer.estimate.value().saturating_sub(audio) };
         let wish = peer.estimate.wish(desired.saturating_mul(PROBE_PERCENT) / 100, env.now);
         peer.rtc.bwe().set_bitrate(Bitrate::ZERO, Bitrate::bps(wish));
-        let crowded = layers::sent(&demands) > budget.saturating_mul(CROWDED_PERCENT) / 100;
+        let crowded = sent > kept.saturating_mul(CROWDED_PERCENT) / 100;
         let given = layers::allocate(budget, &demands);
         participant.meters.note_shortfall(&demands, &given);
         let falls = |(demand, given): (&Demand, &Option<Layer>)| {

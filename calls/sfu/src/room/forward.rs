@@ -67,7 +67,7 @@ impl Room {
                     let Some(stream) = engine.stream_tx(&down.ssrc) else { continue };
                     stream.write_rtp(write.into_packet(payload, &packet, track.kind));
                     peer.note_written();
-                    if !std::mem::replace(&mut peer.dirty, true) {
+                    if peer.note_dirty() {
                         self.dirty.push(at);
                     }
                 }

@@ -38,7 +38,7 @@ pub use info::{encode, signed};
 pub use join::{JoinOptions, JoinRefusal, Link};
 pub use leave::Goodbye;
 use participant::Participant;
-use peer::Peer;
+use peer::{Peer, Until};
 pub use tick::TICK;
 use track::Track;
 
@@ -73,7 +73,7 @@ pub struct Room {
     participants: Slab<Participant>,
     by_identity: HashMap<String, ParticipantId>,
     tracks: Slab<Track>,
-    /// Connections that were given something to send.
+    /// Connections that were given something to send, or may have something that was not taken out.
     dirty: Vec<PeerAt>,
     /// Packets of participants that have not been forwarded yet. Empty between calls.
     arrived: Vec<(ParticipantId, RtpPacket)>,
@@ -148,7 +148,7 @@ impl Room {
         if let Err(error) = peer.rtc.handle_input(Input::Receive(env.now, datagram)) {
             return self.fail(at, &error, env);
         }
-        self.settle(at, env);
+        self.settle(at, Until::Packet, env);
     }
 
     /// The time a connection asked to be woken at may have come.
@@ -169,38 +169,41 @@ impl Room {
         if let Err(error) = peer.rtc.handle_input(Input::Timeout(now)) {
             return self.fail(at, &error, env);
         }
-        self.settle(at, env);
+        self.settle(at, Until::Empty, env);
     }
 
-    /// Sends what all connections were given to send. To be called after each batch of calls.
-    pub fn flush(&mut self, env: &mut Env<'_>) {
-        while let Some(at) = self.dirty.pop() {
-            let now = env.now;
-            let Some(peer) = self.peer(at) else { continue };
-            peer.dirty = false;
-            if let Err(error) = peer.rtc.handle_input(Input::Timeout(now)) {
-                self.fail(at, &error, env);
-                continue;
-            }
-            self.settle(at, env);
+    /// Sends what one connection was given to send; `false` when there is none. To be called until then after each batch
+    /// of calls, and what it gives to be sent at once: the engine takes the time of the call for that of sending.
+    pub fn flush_next(&mut self, env: &mut Env<'_>) -> bool {
+        let Some(at) = self.dirty.pop() else { return false };
+        let now = env.now;
+        let Some(peer) = self.peer(at) else { return true };
+        peer.unread = false;
+        if std::mem::take(&mut peer.dirty)
+            && let Err(error) = peer.rtc.handle_input(Input::Timeout(now))
+        {
+            self.fail(at, &error, env);
+        } else {
+            self.settle(at, Until::Empty, env);
         }
+        true
     }
 
     /// Marks a connection as having something to send.
     fn mark(&mut self, at: PeerAt) {
         let Some(peer) = self.peer(at) else { return };
-        if !std::mem::replace(&mut peer.dirty, true) {
+        if peer.note_dirty() {
             self.dirty.push(at);
         }
     }
 
-    /// Takes everything out of a connection after it was given something.
-    fn settle(&mut self, at: PeerAt, env: &mut Env<'_>) {
+    /// Takes out of a connection what it has after it was given something.
+    fn settle(&mut self, at: PeerAt, until: Until, env: &mut Env<'_>) {
         let mut events = std::mem::take(&mut self.events);
         let mut arrived = std::mem::take(&mut self.arrived);
         let outcome = match self.peer(at) {
-            Some(peer) => peer.drain(at, env, &mut events, |packet| arrived.push((at.participant, packet))),
-            None => Ok(()),
+            Some(peer) => peer.drain(at, env, until, &mut events, |packet| arrived.push((at.participant, packet))),
+            None => Ok(false),
         };
         for event in events.drain(..) {
             self.note_event(at, event, env);
@@ -210,8 +213,18 @@ impl Room {
         }
         self.events = events;
         self.arrived = arrived;
-        if let Err(error) = outcome {
-            self.fail(at, &error, env);
+        match outcome {
+            Ok(false) => {}
+            Ok(true) => self.note_unread(at),
+            Err(error) => self.fail(at, &error, env),
+        }
+    }
+
+    /// What the connection still has is taken out with the next flush.
+    fn note_unread(&mut self, at: PeerAt) {
+        let Some(peer) = self.peer(at) else { return };
+        if peer.note_unread() {
+            self.dirty.push(at);
         }
     }
 

@@ -69,6 +69,15 @@ pub enum LineState {
     Draining,
 }
 
+/// How far [`Peer::drain`] goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Up to the media packet that a datagram has brought: there is never more than one. The engine walks through all
+    /// its streams to say that it has nothing else, which is done once for all datagrams that came together.
+    Packet,
+    Empty,
+}
+
 /// The data channels and what waits for them.
 #[derive(Debug, Default)]
 pub struct Channels {
@@ -93,7 +102,10 @@ pub struct Peer {
     pub deadline: Instant,
     /// The earliest wake that was asked for and has not come.
     pub queued_wake: Option<Instant>,
+    /// Whether the engine was given something to send, and has to look at it.
     pub dirty: bool,
+    /// Whether the engine may have more than was taken out of it.
+    pub unread: bool,
     pub connected: bool,
     pub transport: Transport,
     /// Sends audio past the engine, where that is possible.
@@ -135,6 +147,7 @@ impl Peer {
             deadline: env.now,
             queued_wake: None,
             dirty: false,
+            unread: false,
             connected: false,
             transport: Transport::None,
             direct: Direct::new(sealer),
@@ -175,8 +188,8 @@ impl Peer {
         env.out.routes.extend(self.addresses.iter().copied().map(RouteChange::RemoveAddress));
     }
 
-    /// Takes out everything the engine has: datagrams into the outbox, media packets to `arrived`, the rest
-    /// to `events`.
+    /// Takes out what the engine has: datagrams into the outbox, media packets to `arrived`, the rest to `events`. Whether
+    /// there may be more.
     ///
     /// # Errors
     /// The engine's, after which the connection is useless.
@@ -184,9 +197,10 @@ impl Peer {
         &mut self,
         at: PeerAt,
         env: &mut Env<'_>,
+        until: Until,
         events: &mut Vec<Event>,
         mut arrived: impl FnMut(RtpPacket),
-    ) -> Result<(), RtcError> {
+    ) -> Result<bool, RtcError> {
         for _ in 0..MAX_OUTPUTS {
             match self.rtc.poll_output()? {
                 Output::Transmit(transmit) => {
@@ -204,7 +218,12 @@ impl Peer {
                         break;
                     }
                 }
-                Output::Event(Event::RtpPacket(packet)) => arrived(packet),
+                Output::Event(Event::RtpPacket(packet)) => {
+                    arrived(packet);
+                    if until == Until::Packet {
+                        return Ok(true);
+                    }
+                }
                 Output::Event(event) => events.push(event),
                 Output::Timeout(at_time) => {
                     let looks = self.rtc.last_timeout_reason() == Reason::Pacer(PacerReason::Immediate);
@@ -218,7 +237,17 @@ impl Peer {
                 }
             }
         }
-        Ok(())
+        Ok(false)
+    }
+
+    /// The engine was given something to send. Whether the connection is new among those to be flushed.
+    pub fn note_dirty(&mut self) -> bool {
+        !std::mem::replace(&mut self.dirty, true) && !self.unread
+    }
+
+    /// The engine may have more than was taken out. Whether the connection is new among those to be flushed.
+    pub fn note_unread(&mut self) -> bool {
+        !std::mem::replace(&mut self.unread, true) && !self.dirty
     }
 
     /// Asks to be woken at `deadline`.

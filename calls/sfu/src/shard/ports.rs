@@ -30,7 +30,7 @@ const MAX_DATAGRAM: usize = 1600;
 const REST: Duration = Duration::from_millis(500);
 /// Rounds with datagrams begin at least this far apart: what comes meanwhile is received, handed over and sent on together,
 /// for a fraction of the cost. Where little comes, nothing waits.
-const GATHER: Duration = Duration::from_millis(1);
+const GATHER: Duration = Duration::from_millis(2);
 /// What may wait to be sent over TCP by the media threads; more is lost.
 pub const TCP_ORDERS: usize = 8192;
 

@@ -297,15 +297,25 @@ impl Shard {
 
     /// Lets all rooms that did something finish, and sends what they have.
     pub(super) fn flush(&mut self) {
-        while let Some(key) = self.touched.pop() {
-            if let Some(slot) = self.rooms.get_mut(key) {
-                slot.touched = true;
-            }
-            self.with_room(key, |room, env| room.flush(env));
-            if let Some(slot) = self.rooms.get_mut(key) {
-                slot.touched = false;
+        let mut over_tcp = self.send();
+        while let Some(key) = self.touched.last().copied() {
+            let mut more = false;
+            self.with_room(key, |room, env| more = room.flush_next(env));
+            over_tcp |= self.send();
+            if !more {
+                self.touched.pop();
+                if let Some(slot) = self.rooms.get_mut(key) {
+                    slot.touched = false;
+                }
             }
         }
+        if over_tcp {
+            self.tcp.wake();
+        }
+    }
+
+    /// Sends what rooms have given; whether some of it goes over TCP, which has to be woken for it.
+    fn send(&mut self) -> bool {
         let metrics = &self.fixed.metrics;
         let mut over_tcp = false;
         for datagram in self.out.datagrams.drain(..) {
@@ -316,9 +326,7 @@ impl Shard {
                 over_tcp = true;
             }
         }
-        if over_tcp {
-            self.tcp.wake();
-        }
         self.sender.flush(&self.udp, metrics);
+        over_tcp
     }
 }
