@@ -41,13 +41,14 @@ impl Room {
         if track.params.is_none_or(|params| params.pt() != packet.header.payload_type) {
             note_codec(track, participant, &packet);
         }
-        if !track.is_video() {
-            if track.info.muted {
-                return;
-            }
-            if let Some(level) = packet.header.ext_vals.audio_level {
-                participant.loudness.add(level.unsigned_abs());
-            }
+        // Whatever the publisher still sends: some browsers send black pictures, and a moderator's word holds.
+        if track.info.muted {
+            return;
+        }
+        if !track.is_video()
+            && let Some(level) = packet.header.ext_vals.audio_level
+        {
+            participant.loudness.add(level.unsigned_abs());
         }
         let parsed = parse(track, layer, &packet, env.now);
         let mut forwarded = 0;

@@ -156,6 +156,10 @@ impl Room {
         let Some(track) = self.tracks.get_mut(id) else { return };
         if track.info.muted != muted {
             track.info.muted = muted;
+            // What comes afterwards follows what was sent last: pictures with a key frame, sound without a gap.
+            for down in &mut track.downs {
+                down.current = None;
+            }
             self.announce(publisher);
         }
     }

@@ -123,8 +123,11 @@ impl Track {
         self.streams.get_mut(usize::from(layer))
     }
 
-    /// Notes which layers somebody waits to begin with.
+    /// Notes which layers somebody waits to begin with; while the track is muted, nobody gets any.
     pub fn want_keys(&mut self, now: Instant) {
+        if self.info.muted {
+            return;
+        }
         for down in &self.downs {
             let waits = down.target.filter(|_| down.target != down.current && down.not_before <= now);
             if let Some(stream) = waits.and_then(|layer| self.streams.get_mut(usize::from(layer))) {
