@@ -105,7 +105,7 @@ impl ServerView {
         self.lens.lock().can_see(self, event)
     }
 
-    /// The event in the federation format, redacted if the server may not see it.
+    /// The event in the federation format, redacted if the server may not see it and was not given it with a state.
     ///
     /// # Errors
     /// [`RoomError::EventNotFound`] for a rejected event; otherwise storage errors only.
@@ -113,7 +113,7 @@ impl ServerView {
         if !is_served(event) {
             return Err(RoomError::EventNotFound);
         }
-        let json = if self.may_see(event)? {
+        let json = if self.may_see(event)? || self.is_given_with_state(event)? {
             event.json().to_owned()
         } else {
             let object = serde_json::from_str(event.json())
@@ -123,6 +123,24 @@ impl ServerView {
                 .map_err(|_| RoomError::Inconsistent("a redacted event is no text"))?
         };
         RawValue::from_string(json).map_err(|_| RoomError::Inconsistent("a stored event is no JSON"))
+    }
+
+    /// Whether a server in the room has the event from its answer to the join, or could have it from `/state`: who left
+    /// members out of that answer asks for them one by one, and would lose their names.
+    fn is_given_with_state(&self, event: &Event) -> Result<bool, RoomError> {
+        let Some(state_key) = event.state_key().filter(|_| self.joined) else { return Ok(false) };
+        let stays = self.rooms.room_servers(self.room)?;
+        let join = match stays.get(&self.server) {
+            Some(stay) => self.rooms.find_event_at(self.room, stay.since)?,
+            None => None,
+        };
+        for state in [Some(self.head.state()), join.map(|join| join.state_before())].into_iter().flatten() {
+            let named = self.rooms.state_event(self.room, state, event.kind(), state_key)?;
+            if named.is_some_and(|named| named.event_id() == event.event_id()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// An event of this room, whoever may see it.

@@ -392,6 +392,46 @@ fn what_happened_between_two_short_stays_is_read_after_the_second() {
 }
 
 #[test]
+fn who_comes_late_knows_the_names_of_members_where_history_is_hidden() {
+    for version in [RoomVersion::V11, RoomVersion::V12] {
+        let town = Town::new(48);
+        let Town { alice, anna, bob, .. } = &town;
+        let hidden = json!({"m.room.history_visibility": {"history_visibility": "joined"}});
+        let room = town.create(alice, version, Preset::PublicChat, hidden);
+        let (joining, of) = (anna.clone(), room.clone());
+        town.run(async move {
+            let (sender, target, content) =
+                (joining.user.clone(), joining.user.clone(), object(json!({"displayname": "Anna"})));
+            let change = MembershipChange { sender, target, membership: Membership::Join, content };
+            joining.rooms.change_membership(&of, change).await.unwrap();
+        });
+        town.say(anna, &room, "before bob");
+        town.hold_members();
+        town.enter(bob, &room, 0).unwrap();
+        assert!(bob.is_partial(&room));
+        town.agree(&room, &[alice, anna, bob]);
+        let told = content_of(bob, &room, "m.room.member", anna.user.as_str()).unwrap();
+        assert_eq!(told["displayname"], "Anna", "{version}");
+        assert_eq!(count_shown(bob, &room, "before bob"), 0, "{version}");
+    }
+}
+
+#[test]
+fn history_waits_a_little_for_the_members() {
+    let town = Town::new(49);
+    let Town { alice, bob, .. } = &town;
+    let room = town.create(alice, RoomVersion::V12, Preset::PublicChat, json!({}));
+    town.say(alice, &room, "before bob");
+    town.network.hold("/_matrix/federation/v1/state_ids/", TRANSIT);
+    town.enter(bob, &room, 0).unwrap();
+    assert!(bob.is_partial(&room));
+    let (reader, nid) = (bob.clone(), bob.rooms.known_room(&room).unwrap());
+    assert!(town.run(async move { reader.port().backfill(nid, 100).await.unwrap() }));
+    assert!(has_heard(bob, &room, "before bob"));
+    town.agree(&room, &[alice, bob]);
+}
+
+#[test]
 fn a_knock_is_answered() {
     for version in [RoomVersion::V11, RoomVersion::V12] {
         let town = Town::new(44);

@@ -25,6 +25,9 @@ const MAX_FROM: usize = 20;
 /// The most places of one answer at which the state before has to be asked for.
 const MAX_STATES: usize = 3;
 
+/// How long history waits for the members of a room that was entered without them: they mostly come within a second, and
+/// a client that is given nothing takes the room to begin there.
+const MEMBERS_WAIT: Duration = Duration::from_secs(10);
 /// How long no history of a room is asked for after none could be had.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 
@@ -38,6 +41,7 @@ struct BackfillAnswer {
 /// # Errors
 /// Storage errors only: servers that fail bring nothing.
 pub(crate) async fn backfill_room(federation: Federation, nid: RoomNid, limit: usize) -> Result<bool, RoomError> {
+    federation.wait_for_history(nid).await?;
     let room = federation.rooms.room_id(nid)?;
     let _turn = federation.remote.take_turn(&room).await;
     let now = federation.clock.monotonic();
@@ -46,7 +50,7 @@ pub(crate) async fn backfill_room(federation: Federation, nid: RoomNid, limit: u
     }
     let ends = federation.rooms.backward_extremities(nid)?;
     let from: Vec<EventId> = ends.into_iter().take(MAX_FROM).map(|(id, _)| id).collect();
-    // A state before the join would be all members of a partial room, which are on their way already.
+    // A state before the join would be all members of a partial room, which are on their way still.
     if from.is_empty() || !federation.rooms.is_resident(nid)? || federation.rooms.head(nid)?.is_partial() {
         return Ok(false);
     }
@@ -117,6 +121,15 @@ async fn backfill_from(
 }
 
 impl Federation {
+    /// Waits some seconds until all of a room's members are known, before which no history of it can be judged.
+    /// Cancel-safe.
+    ///
+    /// # Errors
+    /// Storage errors only.
+    pub(crate) async fn wait_for_history(&self, nid: RoomNid) -> Result<(), RoomError> {
+        self.rooms.wait_full_state(nid, MEMBERS_WAIT).await.map(drop)
+    }
+
     /// Stores history that one server gave: asks it for the state where the events follow none that is known. Returns
     /// how many events are new.
     ///

@@ -32,6 +32,7 @@ pub(crate) async fn find_event_near(
     timestamp: i64,
     direction: Direction,
 ) -> Result<Option<(EventId, i64)>, RoomError> {
+    federation.wait_for_history(nid).await?;
     let room = federation.rooms.room_id(nid)?;
     let _turn = federation.remote.take_turn(&room).await;
     // As for history: in a partial room the state before an event would be all members.
