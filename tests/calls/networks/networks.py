@@ -10,12 +10,11 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import threading
 from dataclasses import dataclass
 
 from aioice import stun
-from house import Place, Run, Server
+from house import Place, Run, Server, play
 from land import Land
 from program import Program
 from strangers import Company, Way, meet
@@ -270,4 +269,4 @@ async def main(binary, peer, driver, folder, only=""):
 
 
 if __name__ == "__main__":
-    sys.exit(1 if asyncio.run(main(*sys.argv[1:])) else 0)
+    play(main)

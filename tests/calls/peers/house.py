@@ -1,8 +1,11 @@
 """A whole Conduit with its users, and participants over aiortc in the calls of its rooms."""
 
+import asyncio
 import json
+import signal
 import socket
 import subprocess
+import sys
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -170,3 +173,11 @@ class Run:
         for line in lines:
             self.passed, self.failed = self.passed + line.startswith("ok"), self.failed + line.startswith("FAIL")
             print(line, flush=True)
+
+
+def play(main):
+    """Runs what a script does, with its arguments, and ends the process: `main` gives whether anything failed. Who is told
+    to end takes away what it started, too.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    sys.exit(1 if asyncio.run(main(*sys.argv[1:])) else 0)

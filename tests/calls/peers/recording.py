@@ -6,11 +6,10 @@ the file is a good one. Prints a line for each step, and "N passed, N failed" at
 import asyncio
 import json
 import subprocess
-import sys
 
 from livekit.protocol import models
 
-from house import Guest, Run, Server, User, loopback, quote
+from house import Guest, Run, Server, User, loopback, play, quote
 from meeting import until
 
 STATE = "io.conduit.call.recording"
@@ -168,4 +167,4 @@ async def main(binary, folder):
 
 
 if __name__ == "__main__":
-    sys.exit(1 if asyncio.run(main(*sys.argv[1:])) else 0)
+    play(main)

@@ -5,10 +5,9 @@ sound of the other, first directly, then with the first one behind the relay (TU
 """
 
 import asyncio
-import sys
 from dataclasses import dataclass
 
-from house import Guest, Run, Server, User, loopback, quote
+from house import Guest, Run, Server, User, loopback, play, quote
 from meeting import until
 from program import Program
 
@@ -117,4 +116,4 @@ async def main(binary, peer, folder):
 
 
 if __name__ == "__main__":
-    sys.exit(1 if asyncio.run(main(*sys.argv[1:])) else 0)
+    play(main)

@@ -172,7 +172,11 @@ class Participant {
     return sum.map((one) => Math.round(one / 256));
   }
 
-  async publishTone() { await this.room.localParticipant.publishTrack(toneTrack(), { source: Track.Source.Microphone }); }
+  async publishTone() {
+    // Firefox makes no sound without a loudspeaker; what it makes up for a microphone is a tone.
+    if (navigator.userAgent.includes("Firefox")) return this.microphone(true);
+    await this.room.localParticipant.publishTrack(toneTrack(), { source: Track.Source.Microphone });
+  }
 
   /** Publishes what costs the machine as little as possible, as `camera` or `microphone`. */
   async publishTrifle(source) {
