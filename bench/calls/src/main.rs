@@ -3,6 +3,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "the real time is what is measured, and there is no server here")]
 
+mod arrival;
 mod decoder;
 mod flood;
 mod janus;

@@ -14,6 +14,7 @@ use str0m::net::{Protocol, Receive};
 use str0m::rtp::{ExtensionValues, RtpPacket, RtpWrite, Ssrc};
 use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
 
+use crate::arrival::{self, Datagram};
 use crate::decoder::Decoder;
 use crate::measure::{Counters, Received};
 use crate::source::{Audio, LAYERS, Packet, Video};
@@ -84,6 +85,7 @@ impl Peer {
         socket.set_recv_buffer_size(SOCKET_BUFFER)?;
         socket.set_send_buffer_size(SOCKET_BUFFER)?;
         socket.set_nonblocking(true)?;
+        arrival::ask(&socket)?;
         socket.bind(&SocketAddr::from((address, 0)).into())?;
         let socket = UdpSocket::from_std(socket.into());
         let local = socket.local_addr()?;
@@ -216,14 +218,14 @@ impl Peer {
     pub fn read(&mut self, counters: &mut Counters) -> Result<bool> {
         let mut buffer = [0; DATAGRAM];
         for _ in 0..BURST {
-            let (length, source) = match self.socket.recv_from(&mut buffer) {
+            let Datagram { length, source, at } = match arrival::receive(&self.socket, &mut buffer) {
                 Ok(received) => received,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
                 // An earlier datagram met a closed port.
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => continue,
                 Err(error) => return Err(error.into()),
             };
-            self.arrived = stamp::now();
+            self.arrived = at.unwrap_or_else(stamp::now);
             let Ok(contents) = buffer[..length].try_into() else { continue };
             let receive = Receive { proto: Protocol::Udp, source, destination: self.local, contents };
             self.rtc.handle_input(Input::Receive(Instant::now(), receive))?;

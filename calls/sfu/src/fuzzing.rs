@@ -18,8 +18,10 @@ use str0m::{Candidate, RtcConfig};
 use tokio::sync::mpsc;
 
 use crate::config::SfuConfig;
+use crate::media::bandwidth::{Bandwidth, CEILING, FLOOR};
 use crate::media::codec::{Codec, Vp8};
 use crate::media::munger::Munger;
+use crate::media::rtcp::{self, Arrivals, Report};
 use crate::media::sdp;
 use crate::room::{Env, Fixed, JoinOptions, Link, Outbox, PeerAt, Room, Side};
 use crate::shard::{MediaMetrics, probe::Probe, routes};
@@ -70,6 +72,36 @@ pub fn read_payloads(packets: &[(u64, u32, bool, &[u8])], start: Instant) {
             assert_eq!(numbers.picture_id.is_some(), vp8.picture_id.is_some());
             assert!(numbers.key_idx.is_none_or(|key_idx| key_idx < 32));
         }
+    }
+}
+
+/// Reads reports of a receiver, of which some say when packets came: whatever they say, the estimate stays within bounds and a
+/// probe asks for no more than a burst.
+pub fn read_reports(packets: &[(u16, &[u8])], start: Instant) {
+    let (mut arrivals, mut bandwidth, mut outcomes) = (Arrivals::default(), Bandwidth::new(2_500_000), Vec::new());
+    let (mut now, mut number) = (start, 1 << 16);
+    bandwidth.set_wish(5_000_000);
+    for (sent, packet) in packets {
+        for _ in 0..sent % 64 {
+            bandwidth.note_sent(number, 1200, None, now);
+            number += 1;
+        }
+        for report in rtcp::reports(packet) {
+            match report {
+                Report::Missing { pairs, .. } => assert!(rtcp::missing(pairs).count() <= packet.len() / 4 * 17),
+                Report::Arrivals(body) => {
+                    outcomes.clear();
+                    if arrivals.read(body, number - 1, &mut outcomes).is_some() {
+                        bandwidth.note_feedback(&outcomes, now);
+                    }
+                }
+                Report::Other => {}
+            }
+        }
+        now += Duration::from_millis(u64::from(sent >> 6));
+        bandwidth.note_time(now);
+        assert!((FLOOR..=CEILING).contains(&(bandwidth.value() as f64)));
+        assert!(bandwidth.next_probe(now).is_none_or(|probe| probe.bytes <= 1 << 20));
     }
 }
 
@@ -228,7 +260,7 @@ impl Call {
         let source = SocketAddr::from(([198, 51, 100, name], 4000));
         let here = SocketAddr::from(([192, 0, 2, 1], 7882));
         if let Ok(received) = Receive::new(Protocol::Udp, source, here, datagram) {
-            self.act(|room, env| room.receive(at, received, env));
+            self.act(|room, env| room.receive(at, datagram, received, env));
         }
     }
 

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod tests;
 
+use super::munger::MungedVp8;
+
 /// The codecs whose payload is understood as far as needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Codec {
@@ -77,6 +79,33 @@ impl Vp8 {
         let frame = bytes.next()?;
         descriptor.key_frame = descriptor.starts_frame && frame & 0x01 == 0;
         Some(descriptor)
+    }
+}
+
+/// Writes other numbers into the descriptor of a VP8 payload, each as wide as it was (RFC 7741 section 4.2). What the descriptor
+/// has no room for is left out.
+pub fn rewrite_vp8(payload: &mut [u8], numbers: &MungedVp8) {
+    let [first, extension, rest @ ..] = payload else { return };
+    if *first & 0x80 == 0 {
+        return;
+    }
+    let (has_id, has_tl0, has_key_idx) = (*extension & 0x80 != 0, *extension & 0x40 != 0, *extension & 0x10 != 0);
+    let mut bytes = rest.iter_mut();
+    if has_id {
+        let Some(high) = bytes.next() else { return };
+        let wide = *high & 0x80 != 0;
+        let low = if wide { bytes.next() } else { None };
+        match (numbers.picture_id, low) {
+            (Some(id), Some(low)) => [*high, *low] = (id | 0x8000).to_be_bytes(),
+            (Some(id), None) => *high = id as u8 & 0x7f,
+            (None, _) => {}
+        }
+    }
+    if has_tl0 && let (Some(byte), Some(tl0)) = (bytes.next(), numbers.tl0) {
+        *byte = tl0;
+    }
+    if has_key_idx && let (Some(byte), Some(key_idx)) = (bytes.next(), numbers.key_idx) {
+        *byte = *byte & 0xe0 | key_idx & 0x1f;
     }
 }
 

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Reverse;
+
 /// Layers a track can have: low, medium, high.
 pub const LAYERS: usize = 3;
 
@@ -56,12 +58,12 @@ pub struct Budget {
 }
 
 /// Divides the budget among `demands`; `None` is a picture that has to pause. Every picture gets its
-/// lowest layer before any gets a higher one; both in the order of priority, what is sent already before
-/// what is paused. The first is sent, if its lowest layer is small, whatever the budget: what the line carries
+/// lowest layer before any gets a higher one; both in the order of priority, what is sent of a higher layer before what is
+/// sent of a lower one or paused. The first is sent, if its lowest layer is small, whatever the budget: what the line carries
 /// can only be measured with something on it.
 pub fn allocate(budget: Budget, demands: &[Demand]) -> Vec<Option<Layer>> {
     let mut order: Vec<(usize, &Demand)> = demands.iter().enumerate().collect();
-    order.sort_by_key(|(index, demand)| (std::cmp::Reverse(demand.priority), demand.current.is_none(), *index));
+    order.sort_by_key(|(index, demand)| (Reverse(demand.priority), Reverse(demand.current), *index));
     let mut chosen = vec![None; demands.len()];
     let mut left = budget;
     for level in 0..LAYERS {

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use livekit_protocol as proto;
 use proto::signal_response::Message as Response;
-use str0m::bwe::{Bitrate, BweKind};
 
 use super::env::Env;
 use super::participant::Subscription;
@@ -20,26 +19,8 @@ const STEADY: Duration = Duration::from_secs(2);
 const CALM: Duration = Duration::from_secs(4);
 /// When what is sent takes more than this of what the way carries, in percent, it ends before the lower layer begins.
 const CROWDED_PERCENT: u64 = 120;
-/// How much more than wanted the way is probed for, in percent.
-const PROBE_PERCENT: u64 = 120;
 
 impl Room {
-    pub(super) fn note_estimate(&mut self, at: PeerAt, kind: &BweKind, env: &mut Env<'_>) {
-        let BweKind::Twcc { estimate, .. } = kind else { return };
-        let fell = self.peer(at).is_some_and(|peer| peer.estimate.note_average(estimate.as_u64()));
-        // Less at once, or what does not fit piles up; more with the next regular round.
-        if fell {
-            self.allocate(at.participant, env);
-        }
-    }
-
-    /// What the engine takes the way to carry at this moment, in bit/s.
-    pub(super) fn note_momentary(&mut self, at: PeerAt, rate: u64, env: &mut Env<'_>) {
-        if self.peer(at).is_some_and(|peer| peer.estimate.note_momentary(rate)) {
-            self.allocate(at.participant, env);
-        }
-    }
-
     /// Chooses the layers of all pictures of a participant anew.
     pub(super) fn allocate(&mut self, subscriber: ParticipantId, env: &mut Env<'_>) {
         let Some(participant) = self.participants.get_mut(subscriber) else { return };
@@ -71,17 +52,23 @@ impl Room {
         let Some(peer) = participant.peer(side) else { return };
         let desired = layers::desired(&demands).saturating_add(audio);
         let sent = layers::sent(&demands);
-        let kept = peer.estimate.kept(sent.saturating_add(audio), env.now).saturating_sub(audio);
-        let budget = Budget { kept, raised: peer.estimate.value().saturating_sub(audio) };
-        let wish = peer.estimate.wish(desired.saturating_mul(PROBE_PERCENT) / 100, env.now);
-        peer.rtc.bwe().set_bitrate(Bitrate::ZERO, Bitrate::bps(wish));
+        let bandwidth = &mut peer.egress.bandwidth;
+        bandwidth.set_wish(desired);
+        let estimate = bandwidth.value();
+        let measured = bandwidth.is_measured();
+        let kept = if measured { peer.shortage.kept(estimate, sent.saturating_add(audio), env.now) } else { estimate };
+        let budget = Budget { kept: kept.saturating_sub(audio), raised: estimate.saturating_sub(audio) };
+        let kept = budget.kept;
         let crowded = sent > kept.saturating_mul(CROWDED_PERCENT) / 100;
         let given = layers::allocate(budget, &demands);
+        tracing::trace!(participant = subscriber, estimate, desired, sent, ?given, "allocated");
         participant.meters.note_shortfall(&demands, &given);
         let falls = |(demand, given): (&Demand, &Option<Layer>)| {
             demand.current.is_some_and(|current| demand.wanted >= current && given.is_none_or(|given| given < current))
         };
-        if demands.iter().zip(&given).any(falls) {
+        // What is less than was tried at first, before anything was measured, says nothing of the way.
+        if measured && demands.iter().zip(&given).any(falls) {
+            tracing::debug!(room = %self.sid, participant = subscriber, estimate, sent, "the way is too narrow");
             participant.no_raise_before = env.now + CALM;
         }
         chosen.extend(shown.into_iter().zip(given).map(|(id, layer)| (id, layer, layer.is_none())));
@@ -106,7 +93,7 @@ impl Room {
         down.target = target.or(Some(0));
         let (at, ssrc) = (PeerAt { participant: subscriber, side: down.side }, down.ssrc);
         if let Some(peer) = self.peer(at) {
-            peer.forget_sent(ssrc);
+            peer.egress.forget_sent(*ssrc);
         }
     }
 

@@ -9,6 +9,7 @@ use str0m::config::DtlsCert;
 use str0m::net::Transmit;
 
 use super::PeerAt;
+use super::egress::Sealed;
 use crate::config::SfuConfig;
 use crate::report::LegStats;
 use crate::shard::MediaMetrics;
@@ -36,7 +37,9 @@ pub struct Env<'a> {
 /// What a room wants done. Emptied by the media thread.
 #[derive(Default)]
 pub struct Outbox {
+    /// What engines send.
     pub datagrams: Vec<Transmit>,
+    pub media: Sealed,
     pub routes: Vec<RouteChange>,
     /// When a connection wants to be woken.
     pub wakes: Vec<(Instant, PeerAt)>,

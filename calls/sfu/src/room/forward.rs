@@ -2,20 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use str0m::Rtc;
 use str0m::format::{Codec as EngineCodec, PayloadParams};
 use str0m::media::{KeyframeRequestKind, Mid, Pt};
-use str0m::rtp::{ExtensionValues, RtpPacket, RtpWrite, Ssrc, Vp8Descriptor, Vp8Patch};
+use str0m::rtp::{RtpPacket, RtpWrite, Ssrc};
 
 use super::env::Env;
 use super::participant::Participant;
-use super::peer::LineState;
-use super::track::{Down, Track};
+use super::peer::{LineState, Peer};
+use super::track::{Down, Form, Track};
 use super::{ParticipantId, PeerAt, Room, Side, TrackId};
 use crate::media::codec::{Codec, Vp8};
 use crate::media::layers::Layer;
-use crate::media::munger::Munged;
-use crate::media::sdp::Kind;
+use crate::media::munger::{Munged, MungedVp8};
+use crate::media::packet::{ExtensionIds, Packet, Repeats};
 
 /// A publisher is not asked for a key frame of the same stream more often.
 const KEY_EVERY: Duration = Duration::from_millis(500);
@@ -24,7 +23,7 @@ const KEY_EVERY: Duration = Duration::from_millis(500);
 struct Parsed {
     layer: Layer,
     key: bool,
-    vp8: Option<(Vp8, Vp8Descriptor)>,
+    vp8: Option<Vp8>,
 }
 
 impl Room {
@@ -57,21 +56,10 @@ impl Room {
             let Some(receiver) = self.participants.get_mut(down.subscriber) else { continue };
             let at = PeerAt { participant: down.subscriber, side: down.side };
             let Some(peer) = receiver.peer(down.side) else { continue };
-            let Some(payload) = down.payload_type(packet.header.payload_type, track.params, &peer.rtc) else {
-                continue;
-            };
-            let direct = if track.kind == Kind::Audio { peer.seal(down, &write, payload, &packet) } else { None };
-            match direct {
-                Some(datagram) => env.out.datagrams.push(datagram),
-                None => {
-                    let mut engine = peer.rtc.direct_api();
-                    let Some(stream) = engine.stream_tx(&down.ssrc) else { continue };
-                    stream.write_rtp(write.into_packet(payload, &packet, track.kind));
-                    peer.note_written();
-                    if peer.note_dirty() {
-                        self.dirty.push(at);
-                    }
-                }
+            let Some(form) = down.form(packet.header.payload_type, track.params, peer) else { continue };
+            peer.forward(down, form, &write, &packet);
+            if !std::mem::replace(&mut peer.listed, true) {
+                self.unsettled.push(at);
             }
             receiver.meters.bytes_down = receiver.meters.bytes_down.saturating_add(packet.payload.len() as u64);
             forwarded += 1;
@@ -144,46 +132,68 @@ impl Room {
     }
 }
 
-/// What a packet is sent to one receiver with.
-pub(super) struct Write {
-    pub numbers: Munged,
-    patch: Option<Vp8Patch>,
+/// So often a packet of each line goes through the engine, for its reports.
+const THROUGH_ENGINE_EVERY: Duration = Duration::from_millis(500);
+
+/// The numbers that a packet is sent to one receiver with.
+struct Write {
+    numbers: Munged,
+    vp8: Option<MungedVp8>,
 }
 
-impl Write {
-    fn into_packet(self, payload: Pt, packet: &RtpPacket, kind: Kind) -> RtpWrite {
-        let Munged { seq, time, .. } = self.numbers;
-        let from = &packet.header.ext_vals;
-        let extensions = ExtensionValues {
-            audio_level: from.audio_level,
-            voice_activity: from.voice_activity,
-            video_orientation: from.video_orientation,
-            ..ExtensionValues::default()
+impl Peer {
+    /// Sends a packet on a line, with the next flush.
+    fn forward(&mut self, down: &mut Down, form: Form, write: &Write, packet: &RtpPacket) {
+        let (header, from) = (&packet.header, &packet.header.ext_vals);
+        let level = from.audio_level.zip(from.voice_activity);
+        let level = level.map(|(level, voice)| if voice { 0x80 } else { 0 } | (level.unsigned_abs() & 0x7f));
+        let numbers = write.numbers;
+        let own = Packet {
+            ssrc: *down.ssrc,
+            payload_type: *form.payload_type,
+            seq: numbers.seq,
+            time: numbers.time,
+            marker: header.marker,
+            level,
+            orientation: from.video_orientation.map(|orientation| orientation as u8),
+            mid: down.mid,
+            ids: form.ids,
+            payload: packet.payload.clone(),
+            vp8: write.vp8,
         };
-        // Shares the payload: one buffer for all receivers.
-        let write = RtpWrite::new(payload, seq.into(), time, packet.timestamp, packet.payload.clone())
-            .marker(packet.header.marker)
-            .nackable(kind == Kind::Video)
-            .ext_vals(extensions);
-        match self.patch {
-            Some(patch) => write.vp8_patch(patch),
-            None => write,
+        self.egress.push(own, form.repeats);
+        let passed = |last: Instant| packet.timestamp.saturating_duration_since(last);
+        let due = down.through_engine.is_none_or(|last| passed(last) >= THROUGH_ENGINE_EVERY);
+        if (due && numbers.newest) || self.egress.take_doubt() {
+            down.through_engine = Some(packet.timestamp);
+            let mut engine = self.rtc.direct_api();
+            let Some(stream) = engine.stream_tx(&down.ssrc) else { return };
+            let (payload_type, time) = (form.payload_type, numbers.time);
+            let sample =
+                RtpWrite::new(payload_type, numbers.seq.into(), time, packet.timestamp, packet.payload.clone());
+            stream.write_rtp(sample.nackable(false));
+            self.note_written();
         }
     }
 }
 
 impl Down {
-    /// The receiver's payload type for the publisher's `ours` with these parameters.
-    fn payload_type(&mut self, ours: Pt, params: Option<PayloadParams>, receiver: &Rtc) -> Option<Pt> {
-        if let Some((known, theirs)) = self.payload
+    /// What packets of the publisher's type `ours`, with these parameters, have for the receiver.
+    fn form(&mut self, ours: Pt, params: Option<PayloadParams>, peer: &mut Peer) -> Option<Form> {
+        if let Some((known, form)) = self.form
             && known == ours
         {
-            return Some(theirs);
+            return Some(form);
         }
         let params = params?;
-        let theirs = receiver.codec_config().match_params(params)?.pt();
-        self.payload = Some((params.pt(), theirs));
-        Some(theirs)
+        let theirs = *peer.rtc.codec_config().match_params(params)?;
+        let ids = ExtensionIds::of(peer.rtc.media(self.mid)?.remote_extmap());
+        let stream = peer.rtc.direct_api().stream_tx(&self.ssrc)?.rtx();
+        let repeats = stream.zip(theirs.resend()).filter(|_| !theirs.spec().codec.is_audio());
+        let repeats = repeats.map(|(ssrc, payload_type)| Repeats { ssrc: *ssrc, payload_type: *payload_type });
+        let form = Form { payload_type: theirs.pt(), ids, repeats };
+        self.form = Some((params.pt(), form));
+        Some(form)
     }
 
     /// The numbers of a packet for this receiver, or `None` when it is not for them.
@@ -197,7 +207,7 @@ impl Down {
             return None;
         }
         let (seq, time, at) = (*packet.seq_no, packet.header.timestamp, packet.timestamp);
-        let vp8 = parsed.vp8.as_ref().map(|(numbers, _)| numbers);
+        let vp8 = parsed.vp8.as_ref();
         if self.current != layer {
             if self.target != layer || !parsed.key {
                 return None;
@@ -206,30 +216,16 @@ impl Down {
             self.current = layer;
         }
         let munged = self.munger.renumber(seq, time, at)?;
-        let patch = parsed.vp8.as_ref().and_then(|(numbers, descriptor)| {
-            let numbers = self.munger.renumber_vp8(numbers, munged.newest);
-            let mut patch = descriptor.patch();
-            if let Some(id) = numbers.picture_id {
-                patch = patch.picture_id(id);
-            }
-            if let Some(tl0) = numbers.tl0 {
-                patch = patch.tl0_pic_idx(tl0);
-            }
-            if let Some(key_idx) = numbers.key_idx {
-                patch = patch.key_idx(key_idx);
-            }
-            patch.build().ok()
-        });
-        Some(Write { numbers: munged, patch })
+        let vp8 = vp8.map(|numbers| self.munger.renumber_vp8(numbers, munged.newest));
+        Some(Write { numbers: munged, vp8 })
     }
 }
 
 fn parse(track: &mut Track, layer: Layer, packet: &RtpPacket, now: Instant) -> Parsed {
     let payload = &packet.payload;
-    let vp8 =
-        (track.codec == Codec::Vp8).then(|| Vp8::parse(payload).zip(Vp8Descriptor::parse(payload).ok())).flatten();
+    let vp8 = if track.codec == Codec::Vp8 { Vp8::parse(payload) } else { None };
     let key = match &vp8 {
-        Some((numbers, _)) => numbers.key_frame,
+        Some(numbers) => numbers.key_frame,
         None => track.codec.starts_key_frame(payload),
     };
     if let Some(stream) = track.stream(layer) {

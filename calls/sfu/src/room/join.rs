@@ -219,7 +219,7 @@ impl Room {
         let Some(participant) = self.participants.get_mut(at.participant) else { return };
         let Some(peer) = participant.peer(at.side) else { return };
         peer.connected = true;
-        peer.direct.begin();
+        peer.egress.begin();
         if participant.state == State::Active {
             return;
         }

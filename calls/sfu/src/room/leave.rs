@@ -94,7 +94,7 @@ impl Room {
         let info = self.participant_info(id);
         let Some(participant) = self.participants.try_remove(id) else { return };
         self.by_identity.remove(&participant.grant.identity);
-        self.dirty.retain(|at| at.participant != id);
+        self.unsettled.retain(|at| at.participant != id);
         for peer in [participant.main.as_ref(), participant.receiving.as_ref()].into_iter().flatten() {
             peer.unroute(env);
         }

@@ -2,11 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use str0m::stats::{MediaEgressStats, MediaIngressStats, PeerStats};
+use str0m::stats::{MediaEgressStats, MediaIngressStats};
 
-use super::env::Env;
 use super::participant::Participant;
-use super::{PeerAt, Room};
+use super::{ParticipantId, PeerAt, Room};
 use crate::media::layers::{self, Demand, Layer};
 use crate::media::quality::{self, Grade, Measured};
 use crate::report::LegStats;
@@ -132,23 +131,27 @@ impl Participant {
             bytes_down: meters.bytes_down,
             bitrate_up: meters.rate_up,
             bitrate_down: meters.rate_down,
-            estimate_down: receiving.filter(|peer| peer.connected).map(|peer| peer.estimate.value()),
+            estimate_down: receiving.filter(|peer| peer.connected).map(|peer| peer.egress.bandwidth.value()),
             resumes: meters.resumes,
         }
     }
 }
 
 impl Room {
-    pub(super) fn note_peer_stats(&mut self, at: PeerAt, stats: &PeerStats, env: &mut Env<'_>) {
-        if let Some(rate) = stats.bwe_tx {
-            self.note_momentary(at, rate.as_u64(), env);
+    /// Notes what is known of the way to a participant.
+    pub(super) fn note_way_down(&mut self, id: ParticipantId, now: Instant) {
+        let Some(participant) = self.participants.get_mut(id) else { return };
+        let side = participant.receiving_side();
+        let Some(bandwidth) = participant.peer(side).map(|peer| &mut peer.egress.bandwidth) else { return };
+        bandwidth.note_time(now);
+        if bandwidth.is_measured() {
+            let (rtt, loss) = (bandwidth.rtt(), f64::from(bandwidth.loss()));
+            participant.meters.add_rtt(rtt);
+            participant.meters.loss_down.add(loss);
+            participant.meters.recent_loss_down.add(loss);
         }
-        let Some(participant) = self.participants.get_mut(at.participant) else { return };
-        participant.meters.add_rtt(stats.rtt);
-        if let Some(loss) = stats.egress_loss_fraction {
-            participant.meters.loss_down.add(f64::from(loss));
-            participant.meters.recent_loss_down.add(f64::from(loss));
-        }
+        // Where nothing is sent, more room is found by probes alone.
+        self.settle_later(PeerAt { participant: id, side });
     }
 
     pub(super) fn note_ingress(&mut self, at: PeerAt, stats: &MediaIngressStats) {

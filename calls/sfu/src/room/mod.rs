@@ -5,7 +5,7 @@
 
 mod allocate;
 mod data;
-mod direct;
+mod egress;
 mod env;
 mod forward;
 mod info;
@@ -42,6 +42,7 @@ use peer::{Peer, Until};
 pub use tick::TICK;
 use track::Track;
 
+use crate::media::rtcp;
 use crate::record::Tap;
 
 /// A participant's place in the room.
@@ -73,8 +74,8 @@ pub struct Room {
     participants: Slab<Participant>,
     by_identity: HashMap<String, ParticipantId>,
     tracks: Slab<Track>,
-    /// Connections that were given something to send, or may have something that was not taken out.
-    dirty: Vec<PeerAt>,
+    /// Connections that have something to send, or may have something that was not taken out.
+    unsettled: Vec<PeerAt>,
     /// Packets of participants that have not been forwarded yet. Empty between calls.
     arrived: Vec<(ParticipantId, RtpPacket)>,
     events: Vec<Event>,
@@ -97,7 +98,7 @@ impl Room {
             participants: Slab::new(),
             by_identity: HashMap::new(),
             tracks: Slab::new(),
-            dirty: Vec::new(),
+            unsettled: Vec::new(),
             arrived: Vec::new(),
             events: Vec::new(),
             departed: VecDeque::new(),
@@ -140,11 +141,23 @@ impl Room {
         self.peer(at)?.add_address(address)
     }
 
-    /// A datagram for one of the connections.
-    pub fn receive(&mut self, at: PeerAt, datagram: Receive<'_>, env: &mut Env<'_>) {
+    /// A datagram for one of the connections: as it came, and as the engine reads it.
+    pub fn receive(&mut self, at: PeerAt, bytes: &[u8], datagram: Receive<'_>, env: &mut Env<'_>) {
         let Some(participant) = self.participants.get_mut(at.participant) else { return };
         participant.last_media = env.now;
         let Some(peer) = participant.peer(at.side) else { return };
+        if rtcp::is_report(bytes) {
+            let taken = peer.egress.take_reports(bytes, env.now);
+            if taken.fell {
+                // Less at once, or what does not fit piles up; more with the next regular round.
+                self.allocate(at.participant, env);
+            }
+            self.settle_later(at);
+            if !taken.for_engine {
+                return;
+            }
+        }
+        let Some(peer) = self.peer(at) else { return };
         if let Err(error) = peer.rtc.handle_input(Input::Receive(env.now, datagram)) {
             return self.fail(at, &error, env);
         }
@@ -154,6 +167,11 @@ impl Room {
     /// The time a connection asked to be woken at may have come.
     pub fn wake(&mut self, at: PeerAt, env: &mut Env<'_>) {
         let now = env.now;
+        let Some(peer) = self.peer(at) else { return };
+        if peer.next_probe.is_some_and(|due| due <= now) {
+            peer.next_probe = None;
+            self.settle_later(at);
+        }
         let Some(peer) = self.peer(at) else { return };
         if peer.deadline > now {
             if peer.queued_wake.is_some_and(|queued| queued > now) {
@@ -175,25 +193,37 @@ impl Room {
     /// Sends what one connection was given to send; `false` when there is none. To be called until then after each batch
     /// of calls, and what it gives to be sent at once: the engine takes the time of the call for that of sending.
     pub fn flush_next(&mut self, env: &mut Env<'_>) -> bool {
-        let Some(at) = self.dirty.pop() else { return false };
+        let Some(at) = self.unsettled.pop() else { return false };
         let now = env.now;
         let Some(peer) = self.peer(at) else { return true };
-        peer.unread = false;
-        if std::mem::take(&mut peer.dirty)
-            && let Err(error) = peer.rtc.handle_input(Input::Timeout(now))
-        {
+        peer.listed = false;
+        let (dirty, unread) = (std::mem::take(&mut peer.dirty), std::mem::take(&mut peer.unread));
+        if dirty && let Err(error) = peer.rtc.handle_input(Input::Timeout(now)) {
             self.fail(at, &error, env);
-        } else {
+        } else if dirty || unread {
             self.settle(at, Until::Empty, env);
+        }
+        // The engine has told by now where media go.
+        if let Some(peer) = self.peer(at) {
+            peer.send_media(at, env);
         }
         true
     }
 
-    /// Marks a connection as having something to send.
+    /// Marks a connection as having something to send through its engine.
     fn mark(&mut self, at: PeerAt) {
-        let Some(peer) = self.peer(at) else { return };
-        if peer.note_dirty() {
-            self.dirty.push(at);
+        if let Some(peer) = self.peer(at) {
+            peer.dirty = true;
+        }
+        self.settle_later(at);
+    }
+
+    /// The connection is looked at with the next flush.
+    fn settle_later(&mut self, at: PeerAt) {
+        if let Some(peer) = self.peer(at)
+            && !std::mem::replace(&mut peer.listed, true)
+        {
+            self.unsettled.push(at);
         }
     }
 
@@ -215,16 +245,14 @@ impl Room {
         self.arrived = arrived;
         match outcome {
             Ok(false) => {}
-            Ok(true) => self.note_unread(at),
+            Ok(true) => {
+                // What the connection still has is taken out with the next flush.
+                if let Some(peer) = self.peer(at) {
+                    peer.unread = true;
+                }
+                self.settle_later(at);
+            }
             Err(error) => self.fail(at, &error, env),
-        }
-    }
-
-    /// What the connection still has is taken out with the next flush.
-    fn note_unread(&mut self, at: PeerAt) {
-        let Some(peer) = self.peer(at) else { return };
-        if peer.note_unread() {
-            self.dirty.push(at);
         }
     }
 
@@ -236,8 +264,6 @@ impl Room {
             Event::ChannelClose(id) => self.close_channel(at, id),
             Event::ChannelBufferedAmountLow(_) => self.send_queued(at),
             Event::KeyframeRequest(request) => self.relay_key_request(at, request.mid, env),
-            Event::EgressBitrateEstimate(kind) => self.note_estimate(at, &kind, env),
-            Event::PeerStats(stats) => self.note_peer_stats(at, &stats, env),
             Event::MediaIngressStats(stats) => self.note_ingress(at, &stats),
             Event::MediaEgressStats(stats) => self.note_egress(at, &stats),
             Event::Closed => self.remove(at.participant, Goodbye::MediaLost, env),

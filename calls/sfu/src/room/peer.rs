@@ -5,30 +5,28 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use str0m::bwe::Bitrate;
 use str0m::change::SdpPendingOffer;
 use str0m::channel::ChannelId;
 use str0m::format::CodecConfig;
 use str0m::media::Mid;
 use str0m::net::{Protocol, Transmit};
-use str0m::rtp::{RtpPacket, Ssrc};
+use str0m::rtp::RtpPacket;
 use str0m::{Event, IceCreds, Input, Output, PacerReason, Reason, Rtc, RtcConfig, RtcError};
 
-use super::direct::Direct;
+use super::egress::Egress;
 use super::env::{Env, Fixed, RouteChange};
 use super::{PeerAt, TrackId};
-use crate::media::estimate::Estimate;
 use crate::media::munger::Munger;
+use crate::media::rtcp;
 use crate::media::sdp::Kind;
-use crate::media::srtp;
+use crate::media::shortage::Shortage;
+use crate::media::srtp::tap;
 use crate::report::Transport;
 
 /// What the way to a client is taken to carry before it was measured, in bit/s.
-pub const FIRST_ESTIMATE: u64 = 2_500_000;
-/// How often the engine counts, and says what it takes the way to carry at this moment: how late a fall is seen.
-const STATS_EVERY: Duration = Duration::from_millis(400);
-/// How many video packets of each line are kept for sending again.
-const VIDEO_KEPT: usize = 600;
+pub const FIRST_ESTIMATE: u64 = 5_000_000;
+/// How often the engine counts.
+const STATS_EVERY: Duration = Duration::from_secs(1);
 /// The largest data message, in bytes.
 pub const MAX_DATA: u32 = 256 * 1024;
 /// The older addresses of a client are forgotten.
@@ -38,11 +36,6 @@ const SHORTEST_REST: Duration = Duration::from_millis(1);
 /// The engine gives out one media packet for each look at the clock. When none is known to wait, the next look has
 /// time until then: most often another packet comes first and pays for it.
 const IDLE_LOOK: Duration = Duration::from_millis(10);
-/// For so long after a packet that nobody wrote (a repetition, a probe) the engine's times are kept exactly.
-const OWN_PACKETS: Duration = Duration::from_millis(50);
-/// How long video is kept for sending again, and how much of the traffic repetitions may be.
-const REPEAT_AGE: Duration = Duration::from_secs(3);
-const REPEAT_SHARE: f32 = 0.15;
 /// Events of one connection before it has to make room for others.
 const MAX_OUTPUTS: usize = 100_000;
 
@@ -106,18 +99,17 @@ pub struct Peer {
     pub dirty: bool,
     /// Whether the engine may have more than was taken out of it.
     pub unread: bool,
+    /// Whether the room has the connection among those that are to be looked at.
+    pub listed: bool,
     pub connected: bool,
     pub transport: Transport,
-    /// Sends audio past the engine, where that is possible.
-    pub direct: Direct,
-    /// What the way to the client carries.
-    pub estimate: Estimate,
-    /// The SSRCs that are written to.
-    sources: Vec<u32>,
-    /// Media packets written that the engine has not given out yet.
+    /// What is sent of media.
+    pub egress: Egress,
+    pub shortage: Shortage,
+    /// When more of a probe is to be sent.
+    pub next_probe: Option<Instant>,
+    /// Media packets written to the engine that it has not given out yet.
     written: usize,
-    /// When the engine last gave out a media packet that nobody wrote.
-    own_packet: Option<Instant>,
     /// Our offer that has not been answered (clients with two connections).
     pub pending: Option<SdpPendingOffer>,
     pub offer_id: u32,
@@ -132,7 +124,7 @@ pub struct Peer {
 impl Peer {
     pub fn new(at: PeerAt, env: &mut Env<'_>) -> Peer {
         let creds = IceCreds { ufrag: env.fixed.random.token(16), pass: env.fixed.random.token(32) };
-        let (mut rtc, sealer) = srtp::build_tapped(|| build_engine(env.fixed, creds.clone(), env.now));
+        let (mut rtc, keys) = tap::build_tapped(|| build_engine(env.fixed, creds.clone(), env.now));
         for candidate in &env.fixed.candidates {
             rtc.add_local_candidate(candidate.clone());
         }
@@ -148,13 +140,13 @@ impl Peer {
             queued_wake: None,
             dirty: false,
             unread: false,
+            listed: false,
             connected: false,
             transport: Transport::None,
-            direct: Direct::new(sealer),
-            estimate: Estimate::new(FIRST_ESTIMATE),
-            sources: Vec::new(),
+            egress: Egress::new(keys),
+            shortage: Shortage::default(),
+            next_probe: None,
             written: 0,
-            own_packet: None,
             pending: None,
             offer_id: 0,
             parking: Vec::new(),
@@ -205,18 +197,18 @@ impl Peer {
             match self.rtc.poll_output()? {
                 Output::Transmit(transmit) => {
                     self.note_way(&transmit);
-                    let source = media_source(&transmit.contents);
-                    env.out.datagrams.push(transmit);
-                    let Some(source) = source else { continue };
-                    self.note_given_out(source, env.now);
-                    // Media packets come after everything else and one for each look at the clock: until then the engine
-                    // has nothing more, and asking it would walk through all its streams for nothing.
-                    if self.written > 0 {
-                        self.rtc.handle_input(Input::Timeout(env.now))?;
-                    } else if !self.sends_own(env.now) {
+                    if !rtcp::is_media(&transmit.contents) {
+                        env.out.datagrams.push(transmit);
+                        continue;
+                    }
+                    // It was sent already. Media packets come after everything else and one for each look at the clock:
+                    // until then the engine has nothing more, and asking it would walk through all its streams for nothing.
+                    self.written = self.written.saturating_sub(1);
+                    if self.written == 0 {
                         self.rest_until(env.now + IDLE_LOOK, at, env);
                         break;
                     }
+                    self.rtc.handle_input(Input::Timeout(env.now))?;
                 }
                 Output::Event(Event::RtpPacket(packet)) => {
                     arrived(packet);
@@ -227,7 +219,7 @@ impl Peer {
                 Output::Event(event) => events.push(event),
                 Output::Timeout(at_time) => {
                     let looks = self.rtc.last_timeout_reason() == Reason::Pacer(PacerReason::Immediate);
-                    if looks && (self.written > 0 || self.sends_own(env.now)) {
+                    if looks && self.written > 0 {
                         self.rtc.handle_input(Input::Timeout(at_time))?;
                         continue;
                     }
@@ -240,14 +232,15 @@ impl Peer {
         Ok(false)
     }
 
-    /// The engine was given something to send. Whether the connection is new among those to be flushed.
-    pub fn note_dirty(&mut self) -> bool {
-        !std::mem::replace(&mut self.dirty, true) && !self.unread
-    }
-
-    /// The engine may have more than was taken out. Whether the connection is new among those to be flushed.
-    pub fn note_unread(&mut self) -> bool {
-        !std::mem::replace(&mut self.unread, true) && !self.dirty
+    /// Seals what waits to be sent.
+    pub fn send_media(&mut self, at: PeerAt, env: &mut Env<'_>) {
+        let next = self.egress.flush(&mut env.out.media, env.now);
+        if let Some(due) = next
+            && self.next_probe.is_none()
+        {
+            self.next_probe = Some(due);
+            env.out.wakes.push((due, at));
+        }
     }
 
     /// Asks to be woken at `deadline`.
@@ -259,44 +252,17 @@ impl Peer {
         }
     }
 
-    /// Whether the engine has lately sent media packets that nobody wrote.
-    fn sends_own(&self, now: Instant) -> bool {
-        self.own_packet.is_some_and(|last| now < last + OWN_PACKETS)
-    }
-
     /// A media packet was written to the engine.
     pub fn note_written(&mut self) {
         self.written = self.written.saturating_add(1);
-    }
-
-    /// The engine has given out a media packet: one that was written, or one that it has made itself.
-    fn note_given_out(&mut self, source: u32, now: Instant) {
-        if self.sources.contains(&source) {
-            self.written = self.written.saturating_sub(1);
-        } else {
-            self.own_packet = Some(now);
-        }
-    }
-
-    /// Packets of this source are written to the engine from now on.
-    pub fn add_source(&mut self, ssrc: Ssrc) {
-        if !self.sources.contains(&ssrc) {
-            self.sources.push(*ssrc);
-        }
-    }
-
-    /// What was sent on the line is of no use to the client any more: it is not sent again.
-    pub fn forget_sent(&mut self, ssrc: Ssrc) {
-        if let Some(stream) = self.rtc.direct_api().stream_tx(&ssrc) {
-            stream.set_rtx_cache(VIDEO_KEPT, REPEAT_AGE, Some(REPEAT_SHARE));
-        }
+        self.dirty = true;
     }
 
     /// Where media go; answers to checks go everywhere.
     fn note_way(&mut self, transmit: &Transmit) {
         const FIRST_DTLS: u8 = 20;
         let check = transmit.contents.first().is_none_or(|first| *first < FIRST_DTLS);
-        self.direct.note_way(transmit, check);
+        self.egress.note_way(transmit, check);
         if check {
             return;
         }
@@ -324,20 +290,10 @@ impl Peer {
     }
 }
 
-/// The SSRC of a datagram that is a media packet, and not a report on media (RFC 5761 section 4).
-fn media_source(datagram: &[u8]) -> Option<u32> {
-    match datagram {
-        [128..=191, kind, _, _, _, _, _, _, a, b, c, d, ..] if !(192..=223).contains(kind) => {
-            Some(u32::from_be_bytes([*a, *b, *c, *d]))
-        }
-        _ => None,
-    }
-}
-
 fn build_engine(fixed: &Fixed, creds: IceCreds, now: Instant) -> Rtc {
     let mut config = RtcConfig::new()
         .set_local_ice_credentials(creds)
-        .set_crypto_provider(srtp::provider())
+        .set_crypto_provider(tap::provider())
         .set_dtls_cert(fixed.certificate.clone())
         .set_ice_lite(true)
         .set_rtp_mode(true)
@@ -347,12 +303,9 @@ fn build_engine(fixed: &Fixed, creds: IceCreds, now: Instant) -> Rtc {
         .enable_h264(true)
         .enable_vp9(true)
         .enable_av1(true)
-        .enable_bwe(Some(Bitrate::bps(FIRST_ESTIMATE)))
         .set_stats_interval(Some(STATS_EVERY))
-        .set_send_buffer_video(VIDEO_KEPT)
         .set_sctp_max_message_size(MAX_DATA);
-    // Bandwidth is measured on video lines only: the engine's probes have no stream of their own, and on an
-    // audio line Chromium takes them for the stream and loses the decryption of the real one.
+    // Bandwidth is measured on video lines only: sound is little, and small packets say little.
     let codecs = config.codec_config();
     let mut params = codecs.params().to_vec();
     for params in params.iter_mut().filter(|params| params.spec().codec.is_audio()) {

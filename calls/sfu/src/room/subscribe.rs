@@ -6,7 +6,6 @@ use livekit_protocol as proto;
 use proto::signal_response::Message as Response;
 use str0m::media::Mid;
 
-use super::direct::DirectLine;
 use super::env::Env;
 use super::participant::Subscription;
 use super::peer::{Line, LineState};
@@ -75,6 +74,7 @@ impl Room {
             && let Some(line) = peer.line(down.mid)
         {
             line.munger = down.munger;
+            peer.egress.forget_sent(*down.ssrc);
         }
         participant.wants_offer |= parked;
     }
@@ -139,11 +139,7 @@ impl Room {
             tracing::warn!(room = %self.sid, track = %track.info.sid, %mid, "a line has no stream to send on");
             return;
         };
-        // The publisher paces what it sends. What would wait here for a narrow line is what keeps the smaller picture
-        // from getting through.
-        stream.set_unpaced(true);
         let ssrc = stream.ssrc();
-        peer.add_source(ssrc);
         let munger = peer.line(mid).map(|line| std::mem::take(&mut line.munger)).unwrap_or_default();
         track.downs.push(Down {
             subscriber: at.participant,
@@ -153,8 +149,8 @@ impl Room {
             munger,
             current: None,
             target: Some(0),
-            direct: DirectLine::default(),
-            payload: None,
+            through_engine: None,
+            form: None,
             not_before: env.now + SETTLE,
             told_paused: false,
             turned: env.now,

@@ -82,6 +82,7 @@ impl Room {
             if let Some(participant) = self.participants.get_mut(id) {
                 participant.meters.end_window(passed);
             }
+            self.note_way_down(id, env.now);
             self.allocate(id, env);
         }
     }

@@ -7,11 +7,11 @@ use str0m::format::PayloadParams;
 use str0m::media::{Mid, Pt, Rid};
 use str0m::rtp::Ssrc;
 
-use super::direct::DirectLine;
 use super::{ParticipantId, Side};
 use crate::media::codec::Codec;
 use crate::media::layers::{LAYERS, Layer};
 use crate::media::munger::Munger;
+use crate::media::packet::{ExtensionIds, Repeats};
 use crate::media::sdp::Kind;
 
 /// A layer from which nothing came for this long is not being sent.
@@ -60,6 +60,15 @@ impl Stream {
     }
 }
 
+/// What the packets of a codec have for one receiver.
+#[derive(Clone, Copy, Debug)]
+pub struct Form {
+    pub payload_type: Pt,
+    pub ids: ExtensionIds,
+    /// How packets are sent again, if they can be.
+    pub repeats: Option<Repeats>,
+}
+
 /// A track on its way to one receiver.
 #[derive(Debug)]
 pub struct Down {
@@ -72,10 +81,10 @@ pub struct Down {
     pub current: Option<Layer>,
     /// The layer to be sent; reached at its next key frame.
     pub target: Option<Layer>,
-    /// What is known for sending past the engine.
-    pub direct: DirectLine,
-    /// The publisher's payload type and the receiver's for the same codec.
-    pub payload: Option<(Pt, Pt)>,
+    /// When a packet last went through the engine.
+    pub through_engine: Option<Instant>,
+    /// The publisher's payload type, and what its packets have for the receiver.
+    pub form: Option<(Pt, Form)>,
     /// Nothing is sent earlier: the client has to take over the description that announces the line, and
     /// browsers treat media that come before it as somebody else's.
     pub not_before: Instant,

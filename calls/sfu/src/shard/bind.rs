@@ -15,6 +15,7 @@ use str0m::net::Protocol;
 
 use super::directory::Directory;
 use super::exchange::{BATCHES, Batch, Exchange, Inlet};
+use super::gather::Gather;
 use super::metrics::MediaMetrics;
 use super::ports::{FIRST_UDP, Ports, TCP_ORDERS, TcpOrder, TcpWay, WAKER};
 use super::probe::Probe;
@@ -139,6 +140,7 @@ fn start_ports(
         inlets,
         readable: Vec::new(),
         last_round: common.started,
+        gather: Gather::new(common.started),
         next_check: common.started,
         probe: Probe::new(&parts.secret),
         sender: Sender::new(common.own.clone()),

@@ -33,7 +33,7 @@ impl Shard {
             return self.fixed.metrics.strangers.add(1);
         };
         if known == Some(route) {
-            return self.with_room(route.room, |room, env| room.receive(route.at, received, env));
+            return self.with_room(route.room, |room, env| room.receive(route.at, datagram, received, env));
         }
         let input = Input::Receive(now, received);
         let Some(slot) = self.rooms.get_mut(route.room) else { return };
@@ -48,7 +48,7 @@ impl Shard {
             self.tcp.order(TcpOrder::Claim(source));
         }
         let Input::Receive(_, received) = input else { return };
-        self.with_room(route.room, |room, env| room.receive(route.at, received, env));
+        self.with_room(route.room, |room, env| room.receive(route.at, datagram, received, env));
     }
 
     /// The address a datagram came to, as clients know it.

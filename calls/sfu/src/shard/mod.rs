@@ -5,6 +5,7 @@ mod bind;
 mod datagrams;
 mod directory;
 mod exchange;
+mod gather;
 mod metrics;
 mod ports;
 pub mod probe;

@@ -14,6 +14,7 @@ use runtime::Clock;
 use str0m::net::Protocol;
 
 use super::exchange::{Batch, Exchange, Inlet};
+use super::gather::Gather;
 use super::metrics::MediaMetrics;
 use super::probe::Probe;
 use super::tcp::TcpPorts;
@@ -28,9 +29,6 @@ const RECEIVES_A_ROUND: usize = 16;
 const MAX_DATAGRAM: usize = 1600;
 /// How long the loop rests at most.
 const REST: Duration = Duration::from_millis(500);
-/// Rounds with datagrams begin at least this far apart: what comes meanwhile is received, handed over and sent on together,
-/// for a fraction of the cost. Where little comes, nothing waits.
-const GATHER: Duration = Duration::from_millis(2);
 /// What may wait to be sent over TCP by the media threads; more is lost.
 pub const TCP_ORDERS: usize = 8192;
 
@@ -82,6 +80,7 @@ pub struct Ports {
     /// UDP sockets that may still have datagrams.
     pub readable: Vec<bool>,
     pub last_round: Instant,
+    pub gather: Gather,
     pub next_check: Instant,
 }
 
@@ -107,13 +106,16 @@ impl Ports {
             tracing::error!(%error, "the thread of the media ports cannot poll");
             std::thread::sleep(REST);
         }
-        let early =
-            GATHER.saturating_sub((self.started + self.clock.monotonic()).saturating_duration_since(self.last_round));
+        // What comes meanwhile is received, handed over and sent on together, for a fraction of the cost. Where little comes,
+        // nothing waits.
+        let passed = (self.started + self.clock.monotonic()).saturating_duration_since(self.last_round);
+        let early = self.gather.time().saturating_sub(passed);
         if !early.is_zero() {
             std::thread::sleep(early);
         }
         let now = self.started + self.clock.monotonic();
         self.last_round = now;
+        self.gather.note(self.metrics.datagrams_out.get(), now);
         for event in &*events {
             match event.token().0.checked_sub(FIRST_UDP) {
                 None => {}

@@ -320,12 +320,22 @@ impl Shard {
         let mut over_tcp = false;
         for datagram in self.out.datagrams.drain(..) {
             if datagram.proto == Protocol::Udp {
-                self.sender.push(&self.udp, &datagram, metrics);
+                let (source, destination) = (datagram.source, datagram.destination);
+                self.sender.push(&self.udp, source, destination, &datagram.contents, metrics);
             } else {
                 self.tcp.order(TcpOrder::Send(datagram.destination, datagram.contents.into()));
                 over_tcp = true;
             }
         }
+        for (way, packet) in self.out.media.packets() {
+            if way.protocol == Protocol::Udp {
+                self.sender.push(&self.udp, way.source, way.destination, packet, metrics);
+            } else {
+                self.tcp.order(TcpOrder::Send(way.destination, packet.to_vec()));
+                over_tcp = true;
+            }
+        }
+        self.out.media.clear();
         self.sender.flush(&self.udp, metrics);
         over_tcp
     }

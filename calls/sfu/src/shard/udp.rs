@@ -6,7 +6,6 @@ use std::net::{IpAddr, SocketAddr};
 use mio::net::UdpSocket;
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
-use str0m::net::Transmit as Datagram;
 
 use super::metrics::MediaMetrics;
 
@@ -108,13 +107,20 @@ impl Sender {
     }
 
     /// Sends one datagram, now or with those that follow.
-    pub fn push(&mut self, ports: &[UdpPort], datagram: &Datagram, metrics: &MediaMetrics) {
-        let source = Some(datagram.source.ip()).filter(|ip| self.own.contains(ip));
-        let (run, contents): (&mut Run, &[u8]) = (&mut self.run, &datagram.contents);
+    pub fn push(
+        &mut self,
+        ports: &[UdpPort],
+        source: SocketAddr,
+        destination: SocketAddr,
+        contents: &[u8],
+        metrics: &MediaMetrics,
+    ) {
+        let source = Some(source.ip()).filter(|ip| self.own.contains(ip));
+        let run = &mut self.run;
         let segments = port_for(ports, run.destination).map_or(1, |port| port.state.max_gso_segments());
         let joins = run.count > 0
             && run.count < segments
-            && run.destination == datagram.destination
+            && run.destination == destination
             && run.source == source
             && run.bytes.len() == run.segment.saturating_mul(run.count)
             && contents.len() <= run.segment
@@ -122,7 +128,7 @@ impl Sender {
         if !joins {
             self.flush(ports, metrics);
             let run = &mut self.run;
-            (run.destination, run.source) = (datagram.destination, source);
+            (run.destination, run.source) = (destination, source);
             run.segment = contents.len();
         }
         self.run.bytes.extend_from_slice(contents);

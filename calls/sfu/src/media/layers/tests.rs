@@ -44,6 +44,12 @@ fn what_is_kept_leaves_nothing_for_others_when_the_budget_for_more_is_lower() {
 }
 
 #[test]
+fn pictures_of_one_importance_do_not_swap_layers() {
+    let demands = [demand(SIMULCAST, 2, 1, Some(1)), demand(SIMULCAST, 2, 1, Some(2))];
+    assert_eq!(allocate(even(2_000_000), &demands), [Some(1), Some(2)]);
+}
+
+#[test]
 fn a_track_without_layers_is_all_or_nothing() {
     let single = demand([900_000, 0, 0], 2, 1, Some(0));
     assert_eq!(allocate(even(899_999), &[single]), [None]);

@@ -20,26 +20,62 @@ fn session_keys_are_those_of_the_rfc() {
     assert_eq!(salt.as_slice(), bytes("30CBBC08863D8C85D49DB34A9AE1"));
 }
 
+fn sealer_of_the_rfc() -> Sealer {
+    let key = SessionKey::Gcm128(bytes("000102030405060708090a0b0c0d0e0f").try_into().unwrap());
+    let salt = bytes("517569642070726f2071756f0000").try_into().unwrap();
+    Sealer(Session { key, salt }.ready(true))
+}
+
 /// RFC 7714 section 16.1.1.
 #[test]
 fn a_packet_is_sealed_as_in_the_rfc() {
-    let key = bytes("000102030405060708090a0b0c0d0e0f").try_into().unwrap();
-    let cipher = Cipher::Gcm128(engine().srtp_provider.aead_aes_128_gcm().create_cipher(key, true));
-    let mut sealer = Sealer { cipher, salt: bytes("517569642070726f2071756f").try_into().unwrap() };
     let header = bytes("8040f17b 8041f8d3 5501a0b2");
-    let packet = sealer.seal(&header, 0x5501_a0b2, 0xf17b, b"Gallia est omnis divisa in partes tres").unwrap();
+    let mut out = vec![7];
+    let payload = b"Gallia est omnis divisa in partes tres";
+    sealer_of_the_rfc().seal(&mut out, &header, 0x5501_a0b2, 0xf17b, payload).unwrap();
     let sealed =
         "f24de3a3fb34de6cacba861c9d7e4bcabe633bd50d294e6f42a5f47a51c7d19b36de3adf8833 899d7f27beb16a9152cf765ee4390cce";
-    assert_eq!(packet, [header, bytes(sealed)].concat());
+    assert_eq!(out, [vec![7], header, bytes(sealed)].concat());
+}
+
+/// RFC 7714 section 17.2 and 17.1: the same report, sealed and opened.
+#[test]
+fn a_report_is_opened_as_in_the_rfc() {
+    let packet = bytes(
+        "81c8000d 4d617273 63e94885dcdab67ca727d7662f6b7e997ff5c0f76c06f32dc676a5f1730d6fda 4ce09b4686303ded0bb9275bc84aa458\
+         96cf4d2fc5abf87245d9eade 800005d4",
+    );
+    let key = SessionKey::Gcm128(bytes("000102030405060708090a0b0c0d0e0f").try_into().unwrap());
+    let salt = bytes("517569642070726f2071756f0000").try_into().unwrap();
+    let mut opener = Opener(Session { key, salt }.ready(false));
+    let opened = opener.open(&packet).unwrap();
+    let report = "81c8000d 4d617273 4e545031 4e545032 52545020 0000042a 0000e930 4c756e61 deadbeef deadbeef deadbeef deadbeef deadbeef";
+    assert_eq!(opened, bytes(report));
+    for at in 0..packet.len() {
+        let mut changed = packet.clone();
+        changed[at] ^= 1;
+        assert!(opener.open(&changed).is_none(), "byte {at}");
+    }
+    assert!(opener.open(&packet[..20]).is_none());
+}
+
+/// What the engine of one side seals with each profile is opened, and the other way round it reads what we seal.
+#[test]
+fn both_directions_of_all_profiles_fit() {
+    let material: Vec<u8> = (0..96).collect();
+    for profile in [SrtpProfile::AEAD_AES_128_GCM, SrtpProfile::AEAD_AES_256_GCM, SrtpProfile::AES128_CM_SHA1_80] {
+        assert!(Keys::new(&material, profile, true).is_some(), "{profile:?}");
+        assert!(Keys::new(&material[..40], profile, true).is_none(), "{profile:?}");
+    }
 }
 
 #[test]
 fn what_is_sent_has_the_key_of_our_side() {
     let material: Vec<u8> = (0..56).collect();
     let (client, server) =
-        (Master::<16>::read(&material, true).unwrap(), Master::<16>::read(&material, false).unwrap());
+        (Master::<16>::read(&material, true, SALT).unwrap(), Master::<16>::read(&material, false, SALT).unwrap());
     assert_eq!((client.key[0], client.salt[0]), (0, 32));
     assert_eq!((server.key[0], server.salt[0]), (16, 44));
     assert_eq!(server.salt[11..], [55, 0, 0]);
-    assert!(Master::<16>::read(&material[..40], false).is_none());
+    assert!(Master::<16>::read(&material[..40], false, SALT).is_none());
 }
