@@ -1,12 +1,13 @@
 //! Which layer of which track each participant is sent.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use livekit_protocol as proto;
 use proto::signal_response::Message as Response;
 
 use super::env::Env;
 use super::participant::Subscription;
+use super::peer::Peer;
 use super::track::Track;
 use super::{ParticipantId, PeerAt, Room, TrackId};
 use crate::media::layers::{self, Budget, Demand, LAYERS, Layer};
@@ -52,23 +53,19 @@ impl Room {
         let Some(peer) = participant.peer(side) else { return };
         let desired = layers::desired(&demands).saturating_add(audio);
         let sent = layers::sent(&demands);
-        let bandwidth = &mut peer.egress.bandwidth;
-        bandwidth.set_wish(desired);
-        let estimate = bandwidth.value();
-        let measured = bandwidth.is_measured();
-        let kept = if measured { peer.shortage.kept(estimate, sent.saturating_add(audio), env.now) } else { estimate };
-        let budget = Budget { kept: kept.saturating_sub(audio), raised: estimate.saturating_sub(audio) };
-        let kept = budget.kept;
-        let crowded = sent > kept.saturating_mul(CROWDED_PERCENT) / 100;
+        peer.egress.bandwidth.set_wish(desired);
+        let budget = peer.budget(sent, audio, env.now);
+        let measured = peer.egress.bandwidth.is_measured();
+        let crowded = sent > budget.kept.saturating_mul(CROWDED_PERCENT) / 100;
         let given = layers::allocate(budget, &demands);
-        tracing::trace!(participant = subscriber, estimate, desired, sent, ?given, "allocated");
+        tracing::trace!(participant = subscriber, ?budget, desired, sent, ?given, "allocated");
         participant.meters.note_shortfall(&demands, &given);
         let falls = |(demand, given): (&Demand, &Option<Layer>)| {
             demand.current.is_some_and(|current| demand.wanted >= current && given.is_none_or(|given| given < current))
         };
         // What is less than was tried at first, before anything was measured, says nothing of the way.
         if measured && demands.iter().zip(&given).any(falls) {
-            tracing::debug!(room = %self.sid, participant = subscriber, estimate, sent, "the way is too narrow");
+            tracing::debug!(room = %self.sid, participant = subscriber, ?budget, sent, "the way is too narrow");
             participant.no_raise_before = env.now + CALM;
         }
         chosen.extend(shown.into_iter().zip(given).map(|(id, layer)| (id, layer, layer.is_none())));
@@ -136,7 +133,21 @@ impl Room {
     }
 }
 
-fn demand_of(track: &Track, wish: &Subscription, current: Option<Layer>, now: std::time::Instant) -> Demand {
+impl Peer {
+    /// What there is for pictures, of which `sent` bit/s are being sent beside `audio` bit/s of sound.
+    fn budget(&mut self, sent: u64, audio: u64, now: Instant) -> Budget {
+        let bandwidth = &self.egress.bandwidth;
+        let estimate = bandwidth.value();
+        let kept = if bandwidth.is_measured() {
+            self.shortage.kept(estimate, sent.saturating_add(audio), now)
+        } else {
+            estimate
+        };
+        Budget { kept: kept.saturating_sub(audio), raised: estimate.saturating_sub(audio) }
+    }
+}
+
+fn demand_of(track: &Track, wish: &Subscription, current: Option<Layer>, now: Instant) -> Demand {
     let mut rates = [0; LAYERS];
     for (rate, stream) in rates.iter_mut().zip(&track.streams) {
         if stream.is_live(now) {

@@ -33,8 +33,8 @@ pub const MAX_DATA: u32 = 256 * 1024;
 const MAX_ADDRESSES: usize = 16;
 /// A connection is not woken earlier again: what is due by then is done together.
 const SHORTEST_REST: Duration = Duration::from_millis(1);
-/// The engine gives out one media packet for each look at the clock. When none is known to wait, the next look has
-/// time until then: most often another packet comes first and pays for it.
+/// The engine gives out one media packet for each look at the clock. When all that were written are out, the next look has
+/// time until then.
 const IDLE_LOOK: Duration = Duration::from_millis(10);
 /// Events of one connection before it has to make room for others.
 const MAX_OUTPUTS: usize = 100_000;
