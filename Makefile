@@ -71,7 +71,7 @@ test-clients: ## real clients against a release build; ARGS=js|nio|rust|all
 	$(CARGO) build --release --locked
 	. scripts/env.sh && tests/clients/run.sh $(or $(ARGS),all) "$$CARGO_TARGET_DIR/release/conduit"
 
-test-calls: ## calls of livekit-client, Element Call, aiortc and the webrtc crate; ARGS="level1 --only mute", "ec --only legacy", "firefox", "peers" or "networks"
+test-calls: ## calls of livekit-client, Element Call, aiortc and the webrtc crate; ARGS="level1 --only mute", "ec --only legacy", "firefox", "peers", "networks" or "damage"
 	@scripts/setup.sh calls
 	$(CARGO) build --release --locked --bin conduit
 	$(CARGO) build --release --locked -p sfu --example bare

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Calls by real clients: run.sh PATH_TO_CONDUIT_BINARY [level1|firefox|ec|peers|record|networks|all] [--only NAME]
+# Calls by real clients: run.sh PATH_TO_CONDUIT_BINARY [level1|firefox|ec|peers|record|networks|damage|all] [--only NAME]
 #
 #   level1   livekit-client in browsers against the media server alone (the example `bare`, which lies beside the binary in
 #            examples/); NAME is a part of a scenario's name
@@ -9,6 +9,8 @@
 #   record   aiortc in a call of a whole server of the binary, which records it; ffprobe and ffmpeg judge the file
 #   networks all of these over IPv6 alone, and behind routers that translate addresses, in network namespaces; NAME is a
 #            part of a case's name: "ipv6", "nat". Needs root, iproute2 and iptables
+#   damage   a call on a link that loses packets, and on one that gets narrow, in network namespaces, with the generator of
+#            bench/calls; NAME is a part of a case's name. Needs root and iproute2
 #   ec       Element Call as a widget of a small Matrix client, against two servers of the binary; NAME is a part of a
 #            call's title: one of Element Call's modes, "two servers", "five people"
 #
@@ -20,12 +22,12 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 work=${CONDUIT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/conduit}/calls
 passed=0 failed=0
 
-usage() { sed -n '2,17p' "$0" | sed 's/^# \?//' >&2; exit 2; }
+usage() { sed -n '2,19p' "$0" | sed 's/^# \?//' >&2; exit 2; }
 binary=${1:-} which=all only=
 [ $# -gt 0 ] && shift
 while [ $# -gt 0 ]; do
   case $1 in
-  level1 | firefox | ec | peers | record | networks | all) which=$1 ;;
+  level1 | firefox | ec | peers | record | networks | damage | all) which=$1 ;;
   --only) only=${2:?} && shift ;;
   *) usage ;;
   esac
@@ -175,6 +177,22 @@ run_networks() {
   peers_python "$dir" 1800 "$here/networks/networks.py" "$binary" "$stranger" "$work/abroad.js" "$dir" "$only"
 }
 
+run_damage() {
+  local dir target=$work/callbench-target bare
+  dir=$(mktemp -d "${TMPDIR:-/tmp}/conduit-calls.XXXXXX")
+  bare=$(dirname "$binary")/examples/bare
+  echo "== damaged networks (logs in $dir)"
+  if ! command -v ip >/dev/null || [ "$(id -u)" != 0 ] || [ ! -x "$bare" ]; then
+    echo "FAIL damaged networks need root, iproute2 and the media server at $bare"
+    failed=$((failed + 1))
+    return 0
+  fi
+  CARGO_TARGET_DIR=$target cargo build -q --release --locked --manifest-path "$here/../../bench/calls/Cargo.toml" ||
+    { echo "FAIL the load generator was not built"; failed=$((failed + 1)); return 0; }
+  timeout -k 20 900 python3 "$here/damage/damage.py" "$bare" "$target/release/callbench" ${only:+--only "$only"} </dev/null 2>&1 | tee "$dir/output" || true
+  count "$dir/output"
+}
+
 run_ec() {
   local dir
   dir=$(mktemp -d "${TMPDIR:-/tmp}/conduit-calls.XXXXXX")
@@ -183,10 +201,11 @@ run_ec() {
   count "$dir/output"
 }
 
-case $which in peers | record) ;; *) install ;; esac
+case $which in peers | record | damage) ;; *) install ;; esac
 case $which in peers | all) mkdir -p "$work" && run_peers ;; esac
 case $which in record | all) mkdir -p "$work" && run_record ;; esac
 case $which in networks | all) run_networks ;; esac
+case $which in damage | all) mkdir -p "$work" && run_damage ;; esac
 case $which in level1 | all) run_level1 "${MODES:-pinned-v1,pinned-v0,newest-v1,newest-v0}" ;; esac
 case $which in firefox | all) run_firefox ;; esac
 case $which in ec | all) run_ec ;; esac
