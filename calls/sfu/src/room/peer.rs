@@ -223,6 +223,10 @@ impl Peer {
                         self.rtc.handle_input(Input::Timeout(at_time))?;
                         continue;
                     }
+                    if !looks {
+                        // Nothing waits: whatever was written and has not come out never will.
+                        self.written = 0;
+                    }
                     let rest = if looks { IDLE_LOOK } else { SHORTEST_REST };
                     self.rest_until(at_time.max(env.now + rest), at, env);
                     break;
