@@ -19,7 +19,7 @@ SCENARIOS = {
     "video": "4 send 720p alone, 20 see all",
     "meeting": "8 send audio and 180p, 360p, 720p, 8 hear and see all",
     "large": "2 send audio, 90 hear both",
-    "half": "8 send 720p alone, 72 see all",
+    "half": "10 send 720p alone, 88 see all",
 }
 # Forwards for each CPU second: LiveKit's published figures for one core, and twice Janus.
 LIVEKIT = {"audio": 75_000, "large": 75_000, "video": 40_000}

@@ -39,7 +39,7 @@ declare -A scenarios=(
   [video]="--publishers 4 --subscribers 20 --video 2"
   [meeting]="--publishers 8 --subscribers 8 --audio --video 0,1,2"
   [large]="--publishers 2 --subscribers 90 --audio"
-  [half]="--publishers 8 --subscribers 72 --video 2" # a core's half, for the latency
+  [half]="--publishers 10 --subscribers 88 --video 2" # a core's half, for the latency
 )
 order=(audio video meeting large half)
 if [ -n "$scenario" ]; then order=("$scenario"); fi
