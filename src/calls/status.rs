@@ -53,7 +53,7 @@ impl StatusSource {
     pub(crate) async fn status(&self) -> String {
         let media = self.sfu.as_ref().map(|sfu| MediaStatus {
             addresses: sfu.media_addresses().into_iter().map(|(kind, at)| (kind.to_owned(), at)).collect(),
-            probe: sfu.probe_username(),
+            probe: sfu.self_test_username(),
             token: sfu.token(&tester()),
         });
         let relay = match &self.turn {

@@ -24,7 +24,7 @@ use crate::media::munger::Munger;
 use crate::media::rtcp::{self, Arrivals, Report};
 use crate::media::sdp;
 use crate::room::{Env, Fixed, JoinOptions, Link, Outbox, PeerAt, Room, Side};
-use crate::shard::{MediaMetrics, probe::Probe, routes};
+use crate::shard::{MediaMetrics, routes, self_test::SelfTest};
 use crate::signal::params::{Hello, Query};
 use crate::token::{Grant, TokenKey};
 
@@ -110,8 +110,8 @@ pub fn read_datagram(datagram: &[u8], source: SocketAddr) {
     if routes::is_stun(datagram) {
         routes::local_name(datagram);
     }
-    let probe = Probe::new(&[7; 32]);
-    if let Some(answer) = probe.answer(datagram, source) {
+    let self_test = SelfTest::new(&[7; 32]);
+    if let Some(answer) = self_test.answer(datagram, source) {
         assert!(answer.len() <= datagram.len());
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use crate::config::SfuConfig;
 use crate::record::{self, RecordError, RecordingOrder};
 use crate::report::{LegStats, RoomOverview};
-use crate::shard::probe::Probe;
+use crate::shard::self_test::SelfTest;
 use crate::shard::{Command, Shards};
 use crate::signal;
 use crate::token::{Grant, TokenKey};
@@ -108,7 +108,7 @@ pub(crate) struct Shared {
     pub observer: Arc<dyn Observer>,
     pub relay: Option<Arc<dyn Relay>>,
     pub metrics: signal::SignalMetrics,
-    pub probe: Probe,
+    pub self_test: SelfTest,
 }
 
 impl Sfu {
@@ -120,7 +120,7 @@ impl Sfu {
         let shards = crate::shard::start(&parts)?;
         let shared = Arc::new(Shared {
             key: TokenKey::new(&parts.secret),
-            probe: Probe::new(&parts.secret),
+            self_test: SelfTest::new(&parts.secret),
             joins: signal::JoinLimits::new(parts.config.joins),
             metrics: signal::SignalMetrics::new(&parts.metrics),
             config: parts.config,
@@ -193,8 +193,8 @@ impl Sfu {
     }
 
     /// The user name under which the media ports answer a STUN binding request, for self-tests.
-    pub fn probe_username(&self) -> String {
-        self.0.probe.username()
+    pub fn self_test_username(&self) -> String {
+        self.0.self_test.username()
     }
 
     /// The addresses on which media are received, for self-tests: UDP first, then TCP.

@@ -1,7 +1,7 @@
 //! Sealing of the media packets that we send, and opening of the reports on them (RFC 3711, RFC 7714), with the keys that the
 //! engine's DTLS has negotiated.
 
-pub mod tap;
+pub mod slot;
 #[cfg(test)]
 mod tests;
 

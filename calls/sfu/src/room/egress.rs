@@ -23,7 +23,7 @@ use crate::media::kept::Kept;
 use crate::media::packet::{self, ExtensionIds, Packet, Repeats};
 use crate::media::rtcp::{self, Arrivals, Report};
 use crate::media::srtp::Keys;
-use crate::media::srtp::tap::KeySlot;
+use crate::media::srtp::slot::KeySlot;
 
 /// How much of what is sent may be sent again, in percent, and how much at once, in bytes.
 const REPEAT_PERCENT: usize = 15;

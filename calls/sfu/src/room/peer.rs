@@ -20,7 +20,7 @@ use crate::media::munger::Munger;
 use crate::media::rtcp;
 use crate::media::sdp::Kind;
 use crate::media::shortage::Shortage;
-use crate::media::srtp::tap;
+use crate::media::srtp::slot;
 use crate::report::Transport;
 
 /// What the way to a client is taken to carry before it was measured, in bit/s.
@@ -124,7 +124,7 @@ pub struct Peer {
 impl Peer {
     pub fn new(at: PeerAt, env: &mut Env<'_>) -> Peer {
         let creds = IceCreds { ufrag: env.fixed.random.token(16), pass: env.fixed.random.token(32) };
-        let (mut rtc, keys) = tap::build_tapped(|| build_engine(env.fixed, creds.clone(), env.now));
+        let (mut rtc, keys) = slot::build_with_slot(|| build_engine(env.fixed, creds.clone(), env.now));
         for candidate in &env.fixed.candidates {
             rtc.add_local_candidate(candidate.clone());
         }
@@ -297,7 +297,7 @@ impl Peer {
 fn build_engine(fixed: &Fixed, creds: IceCreds, now: Instant) -> Rtc {
     let mut config = RtcConfig::new()
         .set_local_ice_credentials(creds)
-        .set_crypto_provider(tap::provider())
+        .set_crypto_provider(slot::provider())
         .set_dtls_cert(fixed.certificate.clone())
         .set_ice_lite(true)
         .set_rtp_mode(true)

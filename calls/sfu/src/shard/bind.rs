@@ -18,9 +18,9 @@ use super::exchange::{BATCHES, Batch, Exchange, Inlet};
 use super::gather::Gather;
 use super::metrics::MediaMetrics;
 use super::ports::{FIRST_UDP, Ports, TCP_ORDERS, TcpOrder, TcpWay, WAKER};
-use super::probe::Probe;
 use super::routes::Routes;
 use super::run::Shard;
+use super::self_test::SelfTest;
 use super::tcp::TcpPorts;
 use super::udp::{Sender, UdpPort};
 use super::{Backlog, Board, COMMANDS, Shards, Shared, Way, addresses};
@@ -142,7 +142,7 @@ fn start_ports(
         last_round: common.started,
         gather: Gather::new(common.started),
         next_check: common.started,
-        probe: Probe::new(&parts.secret),
+        self_test: SelfTest::new(&parts.secret),
         sender: Sender::new(common.own.clone()),
         metrics: MediaMetrics::new(&parts.metrics),
         clock: parts.clock.clone(),

@@ -8,9 +8,9 @@ mod exchange;
 mod gather;
 mod metrics;
 mod ports;
-pub mod probe;
 pub mod routes;
 mod run;
+pub mod self_test;
 mod tcp;
 #[cfg(test)]
 mod tests;

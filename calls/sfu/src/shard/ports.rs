@@ -16,7 +16,7 @@ use str0m::net::Protocol;
 use super::exchange::{Batch, Exchange, Inlet};
 use super::gather::Gather;
 use super::metrics::MediaMetrics;
-use super::probe::Probe;
+use super::self_test::SelfTest;
 use super::tcp::TcpPorts;
 use super::udp::{Buffers, Sender, UdpPort};
 
@@ -68,7 +68,7 @@ pub struct Ports {
     pub waker: Arc<Waker>,
     pub exchange: Arc<Exchange>,
     pub inlets: Vec<Inlet>,
-    pub probe: Probe,
+    pub self_test: SelfTest,
     pub sender: Sender,
     pub metrics: MediaMetrics,
     pub clock: Clock,
@@ -185,7 +185,7 @@ impl Ports {
     /// A datagram of no connection: only a self-test is answered, that wants to know whether datagrams arrive.
     fn take_from_stranger(&mut self, protocol: Protocol, source: SocketAddr, datagram: &[u8]) {
         self.metrics.strangers.add(1);
-        let Some(answer) = self.probe.answer(datagram, source) else { return };
+        let Some(answer) = self.self_test.answer(datagram, source) else { return };
         match protocol {
             Protocol::Udp => self.sender.answer(&self.udp, source, &answer, &self.metrics),
             _ => self.tcp.send(source, &answer, self.poll.registry()),

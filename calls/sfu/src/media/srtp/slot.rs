@@ -1,4 +1,4 @@
-//! The engine's cryptography with an ear at its DTLS: the engine gives the keys of media to nobody.
+//! The engine's cryptography with a DTLS that tells its keys: the engine gives the keys of media to nobody.
 
 use std::cell::RefCell;
 use std::sync::{Arc, OnceLock};
@@ -29,7 +29,7 @@ thread_local! {
 }
 
 /// Builds an engine, which has to use [`provider`]; the slot is for its keys.
-pub fn build_tapped<T>(build: impl FnOnce() -> T) -> (T, KeySlot) {
+pub fn build_with_slot<T>(build: impl FnOnce() -> T) -> (T, KeySlot) {
     let slot = KeySlot::default();
     BUILDING.set(Some(slot.clone()));
     let built = build();
@@ -37,17 +37,17 @@ pub fn build_tapped<T>(build: impl FnOnce() -> T) -> (T, KeySlot) {
     (built, slot)
 }
 
-/// The engine's cryptography, with a DTLS that tells the keys to the slot of [`build_tapped`].
+/// The engine's cryptography, with a DTLS that tells the keys to the slot of [`build_with_slot`].
 pub fn provider() -> Arc<CryptoProvider> {
-    static TAPPED: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
-    let tapped = TAPPED.get_or_init(|| Arc::new(CryptoProvider { dtls_provider: &TappedDtls, ..engine().clone() }));
-    tapped.clone()
+    static TELLING: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    let telling = TELLING.get_or_init(|| Arc::new(CryptoProvider { dtls_provider: &TellingDtls, ..engine().clone() }));
+    telling.clone()
 }
 
 #[derive(Debug)]
-struct TappedDtls;
+struct TellingDtls;
 
-impl DtlsProvider for TappedDtls {
+impl DtlsProvider for TellingDtls {
     fn generate_certificate(&self) -> Option<DtlsCert> {
         engine().dtls_provider.generate_certificate()
     }
@@ -60,22 +60,22 @@ impl DtlsProvider for TappedDtls {
         mtu: Option<usize>,
     ) -> Result<Box<dyn DtlsInstance>, CryptoError> {
         let dtls = engine().dtls_provider.new_dtls(certificate, now, version, mtu)?;
-        Ok(Box::new(Tapped { dtls, slot: BUILDING.take().unwrap_or_default() }))
+        Ok(Box::new(Telling { dtls, slot: BUILDING.take().unwrap_or_default() }))
     }
 }
 
-struct Tapped {
+struct Telling {
     dtls: Box<dyn DtlsInstance>,
     slot: KeySlot,
 }
 
-impl std::fmt::Debug for Tapped {
+impl std::fmt::Debug for Telling {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Tapped")
+        formatter.write_str("Telling")
     }
 }
 
-impl DtlsInstance for Tapped {
+impl DtlsInstance for Telling {
     fn set_active(&mut self, active: bool) {
         self.dtls.set_active(active);
     }

@@ -1,4 +1,4 @@
-//! An answer for self-tests: whoever knows the secret name of the probe is told under which address it is seen. It shows
+//! An answer for self-tests: whoever knows the secret name is told under which address it is seen. It shows
 //! that datagrams reach the media port. Anybody else gets no answer without a call, as before.
 
 use std::net::{IpAddr, SocketAddr};
@@ -16,16 +16,16 @@ const SUCCESS: [u8; 2] = [1, 1];
 const XOR_MAPPED_ADDRESS: [u8; 2] = [0, 0x20];
 
 /// The name, and what it answers.
-pub struct Probe(String);
+pub struct SelfTest(String);
 
-impl Probe {
+impl SelfTest {
     /// Makes the name from the secret that signs the tokens: the same on every thread, and long enough that no answer is
     /// larger than its request.
-    pub fn new(secret: &[u8; 32]) -> Probe {
+    pub fn new(secret: &[u8; 32]) -> SelfTest {
         // A MAC takes a key of any length.
-        let Ok(mut mac) = <Hmac<Sha256> as KeyInit>::new_from_slice(secret) else { return Probe(String::new()) };
+        let Ok(mut mac) = <Hmac<Sha256> as KeyInit>::new_from_slice(secret) else { return SelfTest(String::new()) };
         mac.update(b"self-test of the media port");
-        Probe(mac.finalize().into_bytes().iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+        SelfTest(mac.finalize().into_bytes().iter().take(16).map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// The user name to ask under.
@@ -81,24 +81,25 @@ mod tests {
 
     #[test]
     fn who_knows_the_name_is_told_their_address() {
-        let probe = Probe::new(&[1; 32]);
-        let good = request(&probe.username());
-        let v4 = probe.answer(&good, "192.0.2.1:32853".parse().unwrap()).unwrap();
+        let self_test = SelfTest::new(&[1; 32]);
+        let good = request(&self_test.username());
+        let v4 = self_test.answer(&good, "192.0.2.1:32853".parse().unwrap()).unwrap();
         assert_eq!(v4[..4], [1, 1, 0, 12]);
         assert_eq!(v4[20..], [0, 0x20, 0, 8, 0, 1, 0xa1, 0x47, 0xe1, 0x12, 0xa6, 0x43]);
-        let v6 = probe.answer(&good, "[2001:db8:1234:5678:11:2233:4455:6677]:32853".parse().unwrap()).unwrap();
+        let v6 = self_test.answer(&good, "[2001:db8:1234:5678:11:2233:4455:6677]:32853".parse().unwrap()).unwrap();
         assert_eq!(v6[20..30], [0, 0x20, 0, 20, 0, 2, 0xa1, 0x47, 1, 0x13]);
         assert!(v6.len() <= good.len(), "no answer is larger than its request");
     }
 
     #[test]
     fn nobody_else_is_answered() {
-        let probe = Probe::new(&[1; 32]);
+        let self_test = SelfTest::new(&[1; 32]);
         let from = "192.0.2.1:1".parse().unwrap();
-        let mut indication = request(&probe.username());
+        let mut indication = request(&self_test.username());
         indication[1] = 0x11;
-        for silent in [indication, request("x:y"), request(&Probe::new(&[2; 32]).username()), vec![0, 1], Vec::new()] {
-            assert_eq!(probe.answer(&silent, from), None);
+        for silent in [indication, request("x:y"), request(&SelfTest::new(&[2; 32]).username()), vec![0, 1], Vec::new()]
+        {
+            assert_eq!(self_test.answer(&silent, from), None);
         }
     }
 }
