@@ -69,6 +69,26 @@ pub struct Repeats {
     pub payload_type: u8,
 }
 
+#[cfg(test)]
+impl Packet {
+    /// A packet without extensions.
+    pub fn sample(ssrc: u32, seq: u64, payload: &[u8]) -> Packet {
+        Packet {
+            ssrc,
+            payload_type: 96,
+            seq,
+            time: 0,
+            marker: false,
+            level: None,
+            orientation: None,
+            mid: "0".into(),
+            ids: ExtensionIds::default(),
+            payload: payload.into(),
+            vp8: None,
+        }
+    }
+}
+
 impl Packet {
     /// Writes the header; `number` is that of the transport.
     pub fn write_header(&self, header: &mut Vec<u8>, number: u16) {

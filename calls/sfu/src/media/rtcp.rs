@@ -15,6 +15,8 @@ const TRANSPORT_CC: u8 = 15;
 /// The unit of a feedback's reference time, and of its steps.
 const REFERENCE: Duration = Duration::from_millis(64);
 const STEP_MICROS: i64 = 250;
+/// A feedback on more packets is nothing that receivers send, and would cost much for a few bytes.
+const MOST_PACKETS: usize = 4096;
 /// The reference time has 24 bits.
 const REFERENCE_BITS: u32 = 24;
 
@@ -96,11 +98,14 @@ impl Symbol {
 
 impl Arrivals {
     /// The outcomes of the packets in a feedback, whose numbers are at most `newest`, the number sent last. `None` for one that
-    /// cannot be read to its end.
+    /// cannot be read to its end, or is on too many.
     pub fn read(&mut self, body: &[u8], newest: u64, outcomes: &mut Vec<Outcome>) -> Option<()> {
         let [base_high, base_low, count_high, count_low, a, b, c, _, rest @ ..] = body else { return None };
         let base = u16::from_be_bytes([*base_high, *base_low]);
         let count = usize::from(u16::from_be_bytes([*count_high, *count_low]));
+        if count > MOST_PACKETS {
+            return None;
+        }
         let first = newest.checked_sub(u64::from((newest as u16).wrapping_sub(base)))?;
         let reference = self.unwrap_reference(u32::from_be_bytes([0, *a, *b, *c]));
         let mut symbols = Vec::with_capacity(count.min(256));

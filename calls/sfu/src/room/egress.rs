@@ -38,8 +38,9 @@ const PROBE_STEP: Duration = Duration::from_millis(2);
 const PROBE_REACH: usize = 16;
 /// A probe has at least so many packets, or it measures nothing.
 const PROBE_PACKETS: usize = 5;
-/// More packets than any connection has to send between two looks.
+/// More packets than any connection has to send between two looks, or to send again.
 const MAX_QUEUED: usize = 4096;
+const MAX_MISSING: usize = 600;
 
 /// The way that datagrams take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +127,8 @@ pub struct Egress {
     /// The way may be about to change: the engine knows.
     doubted: bool,
     queue: Vec<Queued>,
+    /// How many of those in the queue are to be sent again.
+    missing: usize,
     streams: HashMap<u32, Stream>,
     /// The number in the transport of the next packet that has one.
     next_number: u64,
@@ -148,6 +151,7 @@ impl Egress {
             way: None,
             doubted: false,
             queue: Vec::new(),
+            missing: 0,
             streams: HashMap::new(),
             // Not 0, so that a report's base can be before it.
             next_number: 1 << 16,
@@ -204,8 +208,10 @@ impl Egress {
         for report in rtcp::reports(&opened) {
             match report {
                 Report::Missing { ssrc, pairs } if self.streams.contains_key(&ssrc) => {
-                    let room = MAX_QUEUED.saturating_sub(self.queue.len());
+                    let before = self.queue.len();
+                    let room = MAX_MISSING.saturating_sub(self.missing);
                     self.queue.extend(rtcp::missing(pairs).take(room).map(|seq| Queued::Missing(ssrc, seq)));
+                    self.missing += self.queue.len() - before;
                 }
                 Report::Arrivals(body) => {
                     self.outcomes.clear();
@@ -235,6 +241,7 @@ impl Egress {
         }
         queue.clear();
         self.queue = queue;
+        self.missing = 0;
         if self.burst.is_none()
             && let Some(probe) = self.bandwidth.next_probe(now)
         {

@@ -1,24 +1,9 @@
 #![expect(clippy::disallowed_methods, reason = "some instant is needed to count from")]
 
-use std::sync::Arc;
-
 use super::*;
-use crate::media::packet::ExtensionIds;
 
 fn packet(seq: u64) -> Packet {
-    Packet {
-        ssrc: 1,
-        payload_type: 96,
-        seq,
-        time: 0,
-        marker: false,
-        level: None,
-        orientation: None,
-        mid: "0".into(),
-        ids: ExtensionIds::default(),
-        payload: Arc::new([1]),
-        vp8: None,
-    }
+    Packet::sample(1, seq, &[1])
 }
 
 #[test]

@@ -49,6 +49,13 @@ fn a_list_of_one_bit_each_is_read_to_the_count() {
 }
 
 #[test]
+fn a_few_bytes_do_not_speak_of_very_many_packets() {
+    let lost = |count: u16| [&[0, 5][..], &count.to_be_bytes(), &[0; 4], &[0x1f, 0xff].repeat(9)].concat();
+    assert_eq!(read(&lost(4096), 70_000).unwrap().len(), 4096);
+    assert!(read(&lost(4097), 70_000).is_none());
+}
+
+#[test]
 fn the_reference_time_goes_on_when_it_wraps_and_may_go_back() {
     let mut arrivals = Arrivals::default();
     let start = arrivals.unwrap_reference(0xff_fffe);

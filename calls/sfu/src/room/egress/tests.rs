@@ -1,12 +1,10 @@
 #![expect(clippy::disallowed_methods, reason = "some instant is needed to count from")]
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 
 use str0m::crypto::dtls::SrtpProfile;
 
 use super::*;
-use crate::media::packet::ExtensionIds;
 
 fn transmit(port: u16) -> Transmit {
     Transmit {
@@ -26,19 +24,7 @@ fn egress() -> Egress {
 }
 
 fn packet(seq: u64) -> Packet {
-    Packet {
-        ssrc: 5,
-        payload_type: 96,
-        seq,
-        time: 0,
-        marker: false,
-        level: None,
-        orientation: None,
-        mid: "0".into(),
-        ids: ExtensionIds::default(),
-        payload: Arc::new([1; 1000]),
-        vp8: None,
-    }
+    Packet::sample(5, seq, &[1; 1000])
 }
 
 const REPEATS: Repeats = Repeats { ssrc: 6, payload_type: 97 };
@@ -116,6 +102,29 @@ fn without_keys_nothing_is_sent_and_nothing_is_held() {
     egress.push(packet(1000), None);
     assert_eq!(flush(&mut egress, Instant::now()), []);
     assert!(egress.queue.is_empty());
+}
+
+/// A report as libsrtp seals it: of SSRC 9 the packets 10, 11 and 26 are missing.
+#[test]
+fn a_report_of_missing_packets_is_acted_on_and_the_engine_need_not_see_it() {
+    let report = [
+        0x81, 0xcd, 0, 3, 0, 0, 0, 1, 0x6e, 0xb4, 0xe0, 0xfb, 0xb7, 0xeb, 0x61, 0x69, 0x80, 0, 0, 1, 0x2c, 0xed, 0xc0,
+        0x94, 0x17, 0xca, 6, 0x53, 0x18, 0xe2,
+    ];
+    let master: Vec<u8> = (1..=30).collect();
+    let material = [&master[..16], &[0; 16], &master[16..], &[0; 14]].concat();
+    let start = Instant::now();
+    let mut egress = egress();
+    egress.keys = Keys::new(&material, SrtpProfile::AES128_CM_SHA1_80, false);
+    assert!(egress.take_reports(&report, start).for_engine, "nothing was sent on that SSRC");
+    for seq in 1..20 {
+        egress.push(Packet { ssrc: 9, ..packet(seq) }, Some(REPEATS));
+    }
+    flush(&mut egress, start);
+    let taken = egress.take_reports(&report, start + Duration::from_millis(30));
+    assert_eq!((taken, egress.missing), (Taken::default(), 3));
+    assert_eq!(flush(&mut egress, start + Duration::from_millis(30)), [(6, 1000), (6, 1001)]);
+    assert_eq!(egress.missing, 0);
 }
 
 #[test]
