@@ -13,7 +13,7 @@ pub type Layer = u8;
 
 /// Going up needs this much more room than the layer takes, in percent, so that a choice does not
 /// swing to and fro.
-const HEADROOM_PERCENT: u64 = 15;
+pub const HEADROOM_PERCENT: u64 = 15;
 /// A lowest layer of at most this rate, in bit/s, is small.
 const ALWAYS_SENT: u64 = 250_000;
 

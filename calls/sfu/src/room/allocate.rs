@@ -14,6 +14,9 @@ use crate::media::layers::{self, Budget, Demand, LAYERS, Layer};
 
 /// What an audio track takes at most, in bit/s.
 const AUDIO_RATE: u64 = 50_000;
+/// How much more than wanted the way is probed for, in percent: a layer is raised only where there is more room than it
+/// takes.
+const WISH_PERCENT: u64 = 100 + layers::HEADROOM_PERCENT + 5;
 /// A picture is neither paused nor resumed sooner after it was resumed or paused.
 const STEADY: Duration = Duration::from_secs(2);
 /// How long layers are not raised after the line was found too narrow.
@@ -53,7 +56,7 @@ impl Room {
         let Some(peer) = participant.peer(side) else { return };
         let desired = layers::desired(&demands).saturating_add(audio);
         let sent = layers::sent(&demands);
-        peer.egress.bandwidth.set_wish(desired);
+        peer.egress.bandwidth.set_wish(desired.saturating_mul(WISH_PERCENT) / 100);
         let budget = peer.budget(sent, audio, env.now);
         let measured = peer.egress.bandwidth.is_measured();
         let crowded = sent > budget.kept.saturating_mul(CROWDED_PERCENT) / 100;

@@ -20,8 +20,8 @@ const APART: Micros = 200_000;
 const UNTOLD: Micros = 1_000_000;
 /// How long there is no burst after the estimate fell.
 const CALM: Micros = 1_500_000;
-/// How long to wait after the first failure, the second, the third, and all others.
-const WAITS: [Micros; 4] = [600_000, 2_000_000, 5_000_000, 8_000_000];
+/// How long to wait after the first failure, the second, and all others.
+const WAITS: [Micros; 3] = [600_000, 2_000_000, 4_000_000];
 /// How many datagrams of a burst must have come.
 const PACKETS: u32 = 4;
 /// Which share of a burst must have come.
